@@ -1,0 +1,449 @@
+"""The cost graph, the target and THE objective, written plainly.
+
+Everything that computes a cost, a bound or a gap agrees with :func:`stage_costs`.
+Times are integer nanoseconds and sizes integer bytes, so "upper bound = lower bound" is an
+exact test. Times are rounded *down* on entry: a lower bound of the rounded instance is then
+a lower bound of the unrounded one.
+
+References
+----------
+Archer, Fahrbach, Liu, Prabhu, *Practical Performance Guarantees for Pipelined DNN Inference*,
+ICML 2024, section 2 (the MTPP problem).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from onnx_pipeline.errors import InputError, UsageError
+
+if TYPE_CHECKING:
+    import networkx
+
+IntArray = npt.NDArray[np.int64]
+BoolArray = npt.NDArray[np.bool_]
+
+#: Producer of a net that enters from outside (a model input).
+HOST = -1
+NS = 1_000_000_000
+
+
+@dataclass(frozen=True)
+class Target:
+    """k identical devices behind one kind of link.
+
+    Parameters
+    ----------
+    bandwidth : float
+        Interconnect bandwidth in bytes/second; ``math.inf`` makes transfers free of size cost.
+    memory : float
+        Fast memory per device in bytes; ``math.inf`` for no limit.
+    transfer_latency : float
+        Fixed seconds per transferred tensor (lambda).
+    stage_overhead : float
+        Fixed seconds per non-empty stage and inference (alpha).
+    host_io : bool
+        Whether model inputs and outputs are paid for as transfers.
+    name : str
+        Shown in reports.
+
+    Raises
+    ------
+    UsageError
+        If a figure is out of its range.
+    """
+
+    bandwidth: float = math.inf
+    memory: float = math.inf
+    transfer_latency: float = 0.0
+    stage_overhead: float = 0.0
+    host_io: bool = True
+    name: str = "custom"
+
+    def __post_init__(self) -> None:
+        """Check every range once."""
+        for label, value in (("bandwidth", self.bandwidth), ("memory", self.memory)):
+            if not value > 0:
+                raise UsageError(f"{label} must be positive, got {value!r}")
+        for label, value in (
+            ("transfer_latency", self.transfer_latency),
+            ("stage_overhead", self.stage_overhead),
+        ):
+            if not 0 <= value < math.inf:
+                raise UsageError(f"{label} must be a finite number of seconds >= 0, got {value!r}")
+
+    @property
+    def ns_per_byte(self) -> float:
+        """Nanoseconds to move one byte over the link."""
+        return NS / self.bandwidth
+
+    def transfer_ns(self, nbytes: int) -> int:
+        """c(t) = lambda + size / B in nanoseconds, rounded down."""
+        return int(self.transfer_latency * NS + nbytes * self.ns_per_byte)
+
+    def overflow_ns(self, nbytes: int) -> int:
+        """Nanoseconds to stream the bytes that do not fit into fast memory, rounded down."""
+        if nbytes <= self.memory:
+            return 0
+        return int((nbytes - self.memory) * self.ns_per_byte)
+
+    @property
+    def overhead_ns(self) -> int:
+        """Alpha in nanoseconds, rounded down."""
+        return int(self.stage_overhead * NS)
+
+
+@dataclass(frozen=True, eq=False)
+class CostGraph:
+    """A computation graph with costs: nodes, nets (tensors) and parameter groups.
+
+    Attributes
+    ----------
+    name : str
+        Name of the graph, for reports.
+    node_names : tuple of str, length n
+        Unique names.
+    work : int64[n]
+        Nanoseconds to run each node with its operands in fast memory.
+    net_names : tuple of str, length m
+        Tensor names.
+    net_producer : int64[m]
+        Producing node, or ``HOST`` for a model input.
+    net_bytes : int64[m]
+        Size of each tensor.
+    net_to_host : bool[m]
+        Whether the tensor is a model output.
+    net_ptr, net_consumers : int64[m + 1], int64[p]
+        CSR list of the distinct consumers of each net.
+    net_time : int64[m] or None
+        Transfer times in nanoseconds that replace ``Target.transfer_ns`` (imported graphs).
+    group_names, group_bytes : tuple of str, int64[g]
+        Parameter groups; a group is counted once per stage that uses it.
+    group_ptr, group_nodes : int64[g + 1], int64[q]
+        CSR list of the nodes that read each group.
+    colocation : int64[n]
+        Nodes with the same non-negative number share a stage; -1 means free.
+    onnx_nodes : tuple of tuple of str, length n
+        Names of the ONNX nodes that each node stands for.
+    meta : mapping
+        Provenance: cost model, provider, runs, dims.
+    """
+
+    name: str
+    node_names: tuple[str, ...]
+    work: IntArray
+    net_names: tuple[str, ...]
+    net_producer: IntArray
+    net_bytes: IntArray
+    net_to_host: BoolArray
+    net_ptr: IntArray
+    net_consumers: IntArray
+    net_time: IntArray | None
+    group_names: tuple[str, ...]
+    group_bytes: IntArray
+    group_ptr: IntArray
+    group_nodes: IntArray
+    colocation: IntArray
+    onnx_nodes: tuple[tuple[str, ...], ...]
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def num_nodes(self) -> int:
+        """Number of nodes, n."""
+        return len(self.node_names)
+
+    @property
+    def num_nets(self) -> int:
+        """Number of nets, m."""
+        return len(self.net_names)
+
+    def consumers(self, net: int) -> IntArray:
+        """Distinct consumers of a net."""
+        return self.net_consumers[self.net_ptr[net] : self.net_ptr[net + 1]]
+
+    def group_members(self, group: int) -> IntArray:
+        """Nodes that read a parameter group."""
+        return self.group_nodes[self.group_ptr[group] : self.group_ptr[group + 1]]
+
+    def net_ns(self, target: Target) -> IntArray:
+        """c(t) of every net in nanoseconds."""
+        if self.net_time is not None:
+            return self.net_time
+        return np.array([target.transfer_ns(int(b)) for b in self.net_bytes], dtype=np.int64)
+
+    def to_networkx(self) -> networkx.MultiDiGraph:
+        """Return the graph people can hold: nodes keyed by name, one edge per (tensor, consumer).
+
+        Nodes carry ``work`` (ns) and ``onnx_nodes``; edges carry ``tensor`` and ``bytes``.
+        """
+        import networkx
+
+        out = networkx.MultiDiGraph(name=self.name)
+        for v, name in enumerate(self.node_names):
+            out.add_node(name, work=int(self.work[v]), onnx_nodes=self.onnx_nodes[v])
+        for t in range(self.num_nets):
+            if self.net_producer[t] == HOST:
+                continue
+            for v in self.consumers(t):
+                out.add_edge(
+                    self.node_names[self.net_producer[t]],
+                    self.node_names[v],
+                    key=self.net_names[t],
+                    tensor=self.net_names[t],
+                    bytes=int(self.net_bytes[t]),
+                )
+        return out
+
+
+@dataclass
+class GraphBuilder:
+    """Collects nodes, nets and parameter groups and checks them once, in :meth:`build`.
+
+    Examples
+    --------
+    >>> b = GraphBuilder("tiny")
+    >>> x, y = b.add_node("x", 10), b.add_node("y", 20)
+    >>> _ = b.add_net("t", x, [y], nbytes=4)
+    >>> b.build().num_nodes
+    2
+    """
+
+    name: str
+    source: str | None = None
+    meta: dict[str, Any] = field(default_factory=dict)
+    _nodes: list[tuple[str, int, int, tuple[str, ...]]] = field(default_factory=list)
+    _nets: list[tuple[str, int, int, bool, list[int], int | None]] = field(default_factory=list)
+    _groups: list[tuple[str, int, list[int]]] = field(default_factory=list)
+
+    def add_node(
+        self, name: str, work: int, *, colocation: int = -1, onnx_nodes: Sequence[str] | None = None
+    ) -> int:
+        """Add a node with ``work`` nanoseconds; return its index."""
+        self._nodes.append((name, work, colocation, tuple(onnx_nodes if onnx_nodes is not None else (name,))))
+        return len(self._nodes) - 1
+
+    def add_net(
+        self,
+        name: str,
+        producer: int,
+        consumers: Sequence[int],
+        *,
+        nbytes: int,
+        to_host: bool = False,
+        time: int | None = None,
+    ) -> int:
+        """Add a tensor produced by ``producer`` (or ``HOST``); return its index."""
+        self._nets.append((name, producer, nbytes, to_host, sorted(set(consumers)), time))
+        return len(self._nets) - 1
+
+    def add_group(self, name: str, nbytes: int, nodes: Sequence[int]) -> int:
+        """Add a parameter group read by ``nodes``; return its index."""
+        self._groups.append((name, nbytes, sorted(set(nodes))))
+        return len(self._groups) - 1
+
+    def build(self) -> CostGraph:
+        """Check and freeze.
+
+        Raises
+        ------
+        InputError
+            If a cost is negative, a name repeats, an index is out of range or the graph has a cycle.
+        """
+        n = len(self._nodes)
+        seen: set[str] = set()
+        for name, work, _, _ in self._nodes:
+            if name in seen:
+                raise InputError(self.source, f"two nodes are called {name!r}")
+            seen.add(name)
+            if work < 0:
+                raise InputError(self.source, f"node {name!r} has negative work")
+        for name, producer, nbytes, _, consumers, time in self._nets:
+            if nbytes < 0 or (time is not None and time < 0):
+                raise InputError(self.source, f"tensor {name!r} has a negative cost")
+            for v in (producer, *consumers):
+                if not HOST <= v < n:
+                    raise InputError(self.source, f"tensor {name!r} refers to a node that does not exist")
+            if HOST in consumers:
+                raise InputError(self.source, f"tensor {name!r} has a consumer that is no node")
+        for name, nbytes, nodes in self._groups:
+            if nbytes < 0:
+                raise InputError(self.source, f"parameter group {name!r} has a negative size")
+            if nodes and not 0 <= nodes[0] <= nodes[-1] < n:
+                raise InputError(
+                    self.source, f"parameter group {name!r} refers to a node that does not exist"
+                )
+        times = [t[5] for t in self._nets]
+        timed = any(t is not None for t in times)
+        if timed and None in times:
+            raise InputError(self.source, "either every tensor has a transfer time or none has")
+        graph = CostGraph(
+            name=self.name,
+            node_names=tuple(x[0] for x in self._nodes),
+            work=_ints([x[1] for x in self._nodes]),
+            net_names=tuple(x[0] for x in self._nets),
+            net_producer=_ints([x[1] for x in self._nets]),
+            net_bytes=_ints([x[2] for x in self._nets]),
+            net_to_host=np.array([x[3] for x in self._nets], dtype=np.bool_),
+            net_ptr=_offsets([x[4] for x in self._nets]),
+            net_consumers=_ints([v for x in self._nets for v in x[4]]),
+            net_time=_ints([t or 0 for t in times]) if timed else None,
+            group_names=tuple(x[0] for x in self._groups),
+            group_bytes=_ints([x[1] for x in self._groups]),
+            group_ptr=_offsets([x[2] for x in self._groups]),
+            group_nodes=_ints([v for x in self._groups for v in x[2]]),
+            colocation=_ints([x[2] for x in self._nodes]),
+            onnx_nodes=tuple(x[3] for x in self._nodes),
+            meta=dict(self.meta),
+        )
+        topological_order(graph, source=self.source)
+        return graph
+
+
+def _ints(values: Sequence[int]) -> IntArray:
+    return np.array(values, dtype=np.int64)
+
+
+def _offsets(lists: Sequence[Sequence[int]]) -> IntArray:
+    return np.concatenate([[0], np.cumsum([len(x) for x in lists])]).astype(np.int64)
+
+
+def topological_order(graph: CostGraph, source: str | None = None) -> list[int]:
+    """Return the topological order that takes the smallest available index first.
+
+    Raises
+    ------
+    InputError
+        If the graph has a cycle; the message names a node on it.
+    """
+    import heapq
+
+    waiting = [0] * graph.num_nodes
+    outs: list[list[int]] = [[] for _ in range(graph.num_nodes)]
+    for t in range(graph.num_nets):
+        if graph.net_producer[t] == HOST:
+            continue
+        outs[graph.net_producer[t]].append(t)
+        for v in graph.consumers(t):
+            waiting[v] += 1
+    ready = [v for v in range(graph.num_nodes) if waiting[v] == 0]
+    order: list[int] = []
+    while ready:
+        u = heapq.heappop(ready)
+        order.append(u)
+        for t in outs[u]:
+            for v in graph.consumers(t):
+                waiting[v] -= 1
+                if waiting[v] == 0:
+                    heapq.heappush(ready, int(v))
+    if len(order) < graph.num_nodes:
+        stuck = next(v for v in range(graph.num_nodes) if waiting[v] > 0)
+        raise InputError(
+            source, f"the graph has a cycle through or before node {graph.node_names[stuck]!r}"
+        )
+    return order
+
+
+@dataclass(frozen=True)
+class StageCost:
+    """What one stage pays, in nanoseconds, and what it holds, in bytes and nodes."""
+
+    nodes: int
+    work: int
+    input: int
+    output: int
+    overflow: int
+    overhead: int
+    parameter_bytes: int
+
+    @property
+    def total(self) -> int:
+        """cost(S) in nanoseconds."""
+        return self.work + self.input + self.output + self.overflow + self.overhead
+
+
+def stage_costs(
+    graph: CostGraph, target: Target, stage_of: Sequence[int] | IntArray, stages: int
+) -> list[StageCost]:
+    """Evaluate the objective of Archer et al. 2024, section 2, slowly and obviously.
+
+    Parameters
+    ----------
+    graph : CostGraph
+    target : Target
+    stage_of : sequence of int, length n
+        Stage of every node, in ``range(stages)``.
+    stages : int
+        Number of stages k.
+
+    Returns
+    -------
+    list of StageCost, length k
+        Empty stages cost nothing.
+    """
+    transfer = graph.net_ns(target)
+    nodes, work, incoming, outgoing = [0] * stages, [0] * stages, [0] * stages, [0] * stages
+    for v in range(graph.num_nodes):
+        nodes[stage_of[v]] += 1
+        work[stage_of[v]] += int(graph.work[v])
+    for t in range(graph.num_nets):
+        producer = int(graph.net_producer[t])
+        home = HOST if producer == HOST else int(stage_of[producer])
+        readers = {int(stage_of[v]) for v in graph.consumers(t)}
+        if producer != HOST or target.host_io:
+            for s in readers - {home}:
+                incoming[s] += int(transfer[t])
+        if producer != HOST and (readers - {home} or (target.host_io and graph.net_to_host[t])):
+            outgoing[home] += int(transfer[t])
+    parameters = [0] * stages
+    for g in range(len(graph.group_names)):
+        for s in {int(stage_of[v]) for v in graph.group_members(g)}:
+            parameters[s] += int(graph.group_bytes[g])
+    return [
+        StageCost(
+            nodes=nodes[s],
+            work=work[s],
+            input=incoming[s],
+            output=outgoing[s],
+            overflow=target.overflow_ns(parameters[s]),
+            overhead=target.overhead_ns if nodes[s] else 0,
+            parameter_bytes=parameters[s],
+        )
+        for s in range(stages)
+    ]
+
+
+def bottleneck(graph: CostGraph, target: Target, stage_of: Sequence[int] | IntArray, stages: int) -> int:
+    """Return the largest stage cost in nanoseconds."""
+    return max(cost.total for cost in stage_costs(graph, target, stage_of, stages))
+
+
+def check_partition(graph: CostGraph, stage_of: Sequence[int] | IntArray, stages: int) -> list[str]:
+    """Return everything that is wrong with a partition; an empty list means valid."""
+    if len(stage_of) != graph.num_nodes:
+        return [f"{len(stage_of)} stages given for {graph.num_nodes} nodes"]
+    wrong = [
+        f"node {graph.node_names[v]!r} is in stage {stage_of[v]}, outside 0..{stages - 1}"
+        for v in range(graph.num_nodes)
+        if not 0 <= stage_of[v] < stages
+    ]
+    for t in range(graph.num_nets):
+        u = int(graph.net_producer[t])
+        if u == HOST:
+            continue
+        wrong += [
+            f"tensor {graph.net_names[t]!r} flows back from stage {stage_of[u]} to stage {stage_of[v]}"
+            for v in graph.consumers(t)
+            if stage_of[u] > stage_of[v]
+        ]
+    home: dict[int, int] = {}
+    for v in range(graph.num_nodes):
+        colour = int(graph.colocation[v])
+        if colour >= 0 and home.setdefault(colour, int(stage_of[v])) != stage_of[v]:
+            wrong.append(f"node {graph.node_names[v]!r} is not with its colocation group {colour}")
+    return wrong
