@@ -1,0 +1,44 @@
+"""Check a certificate with code that did not make it.
+
+What can be recomputed from the graph is recomputed: the partition's validity and cost, the simple bound and
+the min-cut bound. A solver's bound can only be compared with the partition here.
+"""
+
+from __future__ import annotations
+
+from onnx_pipeline.graph import bottleneck, check_partition
+from onnx_pipeline.partition.bounds.mincut import mincut
+from onnx_pipeline.partition.bounds.simple import simple
+from onnx_pipeline.partition.contract import contract
+from onnx_pipeline.partition.instance import build
+from onnx_pipeline.partition.result import PartitionResult
+
+
+def check(result: PartitionResult) -> list[str]:
+    """Return every contradiction found; an empty list means that the certificate holds.
+
+    Parameters
+    ----------
+    result : PartitionResult
+
+    Returns
+    -------
+    list of str
+        One line per problem.
+    """
+    graph, target, k = result.graph, result.target, result.stages
+    problems = check_partition(graph, result.stage_of, k)
+    if problems:
+        return problems
+    value = bottleneck(graph, target, result.stage_of, k)
+    if value != result.upper_ns:
+        problems.append(f"the partition costs {value} ns, the certificate says {result.upper_ns} ns")
+    full = build(graph, target)
+    for bound in result.bounds:
+        if bound.nanoseconds > value:
+            problems.append(f"bound {bound.method!r} is {bound.nanoseconds} ns, above the partition: {value} ns")
+        elif bound.method == "simple" and bound.nanoseconds > simple(full, k):
+            problems.append("the simple bound cannot be reproduced")
+        elif bound.method == "min-cut" and bound.nanoseconds > mincut(contract(full)):
+            problems.append("the min-cut bound cannot be reproduced")
+    return problems

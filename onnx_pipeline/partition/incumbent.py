@@ -1,0 +1,112 @@
+"""What a search knows so far: the best partition, the best bounds, and when each improved."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from onnx_pipeline.graph import CostGraph, IntArray, Target, bottleneck, check_partition
+from onnx_pipeline.partition.result import Bound, HistoryPoint, PartitionResult
+from onnx_pipeline.progress import Progress, silent
+
+
+@dataclass(eq=False)
+class Incumbent:
+    """Collects partitions and bounds of the original graph and refuses nonsense.
+
+    Every partition is re-evaluated by the one objective before it counts, and a bound above a known
+    partition stops everything: it would be a bug.
+    """
+
+    graph: CostGraph
+    target: Target
+    stages: int
+    progress: Progress = silent
+    upper: int = -1
+    stage_of: IntArray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    bounds: list[Bound] = field(default_factory=list)
+    history: list[HistoryPoint] = field(default_factory=list)
+    methods: list[str] = field(default_factory=list)
+    evaluations: int = 0
+    _start: float = field(default_factory=time.perf_counter)
+
+    @property
+    def lower(self) -> int:
+        """Best bound in nanoseconds."""
+        return max((bound.nanoseconds for bound in self.bounds), default=0)
+
+    @property
+    def seconds(self) -> float:
+        """Wall time since the search began."""
+        return time.perf_counter() - self._start
+
+    @property
+    def closed(self) -> bool:
+        """Whether the best partition is proved optimal."""
+        return 0 <= self.upper <= self.lower
+
+    def offer(self, stage_of: IntArray, method: str) -> bool:
+        """Consider a partition of the original nodes; return whether it is the new best.
+
+        Raises
+        ------
+        AssertionError
+            If the partition is not valid.
+        """
+        # Close ranks: non-empty stages first.
+        _, stage_of = np.unique(stage_of, return_inverse=True)
+        stage_of = stage_of.astype(np.int64)
+        value = bottleneck(self.graph, self.target, stage_of, self.stages)
+        if 0 <= self.upper <= value:
+            return False
+        wrong = check_partition(self.graph, stage_of, self.stages)
+        if wrong:
+            raise AssertionError(f"{method} made an invalid partition: {wrong[0]}")
+        self.upper, self.stage_of = value, stage_of
+        if method not in self.methods:
+            self.methods.append(method)
+        self._record(method)
+        return True
+
+    def bound(self, bound: Bound) -> None:
+        """Add a lower bound, in place of an earlier one of the same method if it is better."""
+        before = self.lower
+        same = [b for b in self.bounds if b.method == bound.method]
+        if same:
+            # One line per method: its best value and all the time it took.
+            best = max([*same, bound], key=lambda b: b.nanoseconds)
+            wall = bound.wall_seconds + sum(b.wall_seconds for b in same)
+            bound = Bound(best.method, best.nanoseconds, best.exact, best.solver, wall)
+            self.bounds = [b for b in self.bounds if b.method != bound.method]
+        self.bounds.append(bound)
+        if self.lower > before:
+            self._record(bound.method)
+
+    def _record(self, method: str) -> None:
+        if 0 <= self.upper < self.lower:
+            raise AssertionError(
+                f"bound {self.lower} ns by {method} exceeds a known partition at {self.upper} ns"
+            )
+        self.history.append(HistoryPoint(self.seconds, method, self.upper, self.lower))
+        if self.upper > 0:
+            share = self.lower / self.upper
+            self.progress("partition", None, f"{method}: gap {100 * (1 - share):.2f} %")
+
+    def result(self, seed: int, interrupted: bool) -> PartitionResult:
+        """Freeze."""
+        return PartitionResult(
+            graph=self.graph,
+            target=self.target,
+            stages=self.stages,
+            stage_of=self.stage_of,
+            upper_ns=self.upper,
+            bounds=tuple(self.bounds),
+            history=tuple(self.history),
+            methods=tuple(self.methods),
+            evaluations=self.evaluations,
+            wall_seconds=self.seconds,
+            seed=seed,
+            interrupted=interrupted,
+        )

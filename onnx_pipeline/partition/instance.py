@@ -1,0 +1,264 @@
+"""The partitioner's view of a cost graph: flat integer arrays, priced for one target."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from onnx_pipeline.graph import HOST, BoolArray, CostGraph, IntArray, Target
+
+
+@dataclass(frozen=True, eq=False)
+class Instance:
+    """A priced graph whose nodes may stand for sets of original nodes.
+
+    Attributes
+    ----------
+    work : int64[n]
+        Nanoseconds per node.
+    net_cost, net_prod, net_pin : int64[m], int64[m], bool[m]
+        c(t) in nanoseconds, producer (``HOST`` = -1), and whether the host reads the tensor, in which
+        case its outgoing side is paid by the producer's stage whatever the partition.
+    net_ptr, net_cons : int64[m + 1], int64[p]
+        Distinct consumers of each net, producer excluded.
+    in_ptr, in_net, out_ptr, out_net : int64
+        CSR: nets read and nets produced by each node.
+    use_ptr, use_group : int64
+        CSR: parameter groups used by each node; empty when memory is unlimited.
+    group_bytes : int64[g]
+    memory, ns_per_byte : float
+        M in bytes and 1 / B in nanoseconds per byte.
+    alpha : int
+        Nanoseconds per non-empty stage.
+    node_of : int64[n_original]
+        Node of this instance that holds each original node.
+    """
+
+    work: IntArray
+    net_cost: IntArray
+    net_prod: IntArray
+    net_pin: BoolArray
+    net_ptr: IntArray
+    net_cons: IntArray
+    in_ptr: IntArray
+    in_net: IntArray
+    out_ptr: IntArray
+    out_net: IntArray
+    use_ptr: IntArray
+    use_group: IntArray
+    group_bytes: IntArray
+    memory: float
+    ns_per_byte: float
+    alpha: int
+    node_of: IntArray
+
+    @property
+    def n(self) -> int:
+        """Number of nodes."""
+        return len(self.work)
+
+    @property
+    def m(self) -> int:
+        """Number of nets."""
+        return len(self.net_cost)
+
+    @property
+    def total_work(self) -> int:
+        """Sum of work in nanoseconds."""
+        return int(self.work.sum())
+
+    def edges(self) -> tuple[IntArray, IntArray]:
+        """Return (producer, consumer) of every edge, nets from the host left out; pairs may repeat."""
+        heads = np.repeat(self.net_prod, np.diff(self.net_ptr))
+        inner = heads != HOST
+        return heads[inner], self.net_cons[inner]
+
+    def expand(self, stage_of: IntArray) -> IntArray:
+        """Translate stages of this instance's nodes into stages of the original nodes."""
+        return np.asarray(stage_of, dtype=np.int64)[self.node_of]
+
+
+def build(graph: CostGraph, target: Target) -> Instance:
+    """Price a cost graph for a target; colocation groups become single nodes.
+
+    A group that is not convex pulls in every node on a path between two members: stages do not
+    decrease along a path, so those nodes share the stage in every valid partition.
+    """
+    keep = np.ones(graph.num_nets, dtype=np.bool_)
+    if not target.host_io:
+        keep &= graph.net_producer != HOST
+    pin = graph.net_to_host & (graph.net_producer != HOST) & target.host_io
+    lengths = np.diff(graph.net_ptr)
+    members = np.repeat(keep, lengths)
+    nets = np.flatnonzero(keep)
+    limited = math.isfinite(target.memory)
+    groups = len(graph.group_names) if limited else 0
+    plain = _assemble(
+        graph.work,
+        graph.net_ns(target)[nets],
+        graph.net_producer[nets],
+        pin[nets],
+        np.repeat(np.arange(len(nets)), lengths[nets]),
+        graph.net_consumers[members],
+        graph.group_bytes[:groups],
+        np.repeat(np.arange(groups), np.diff(graph.group_ptr)[:groups]),
+        graph.group_nodes if limited else graph.group_nodes[:0],
+        float(target.memory),
+        target.ns_per_byte,
+        target.overhead_ns,
+        np.arange(graph.num_nodes, dtype=np.int64),
+    )
+    if not (graph.colocation >= 0).any():
+        return plain
+    return quotient(plain, _convex_labels(plain, graph.colocation))
+
+
+def quotient(inst: Instance, label: IntArray) -> Instance:
+    """Merge all nodes with equal label; labels need not be consecutive.
+
+    Nets with the same producer, consumers and pin become one net with the summed cost, and parameter
+    groups with the same users one group with the summed bytes: the objective does not see the difference.
+    """
+    _, label = np.unique(label, return_inverse=True)
+    label = label.astype(np.int64)
+    producer = np.where(inst.net_prod == HOST, HOST, label[inst.net_prod])
+    lengths = np.diff(inst.net_ptr)
+    users = np.repeat(np.arange(inst.n), np.diff(inst.use_ptr))
+    return _assemble(
+        _sum_by(label, inst.work),
+        inst.net_cost,
+        producer,
+        inst.net_pin,
+        np.repeat(np.arange(inst.m), lengths),
+        label[inst.net_cons],
+        inst.group_bytes,
+        inst.use_group,
+        label[users],
+        inst.memory,
+        inst.ns_per_byte,
+        inst.alpha,
+        label[inst.node_of],
+    )
+
+
+def _sum_by(label: IntArray, values: IntArray) -> IntArray:
+    out = np.zeros(int(label.max()) + 1 if len(label) else 0, dtype=np.int64)
+    np.add.at(out, label, values)
+    return out
+
+
+def _assemble(
+    work: IntArray,
+    cost: IntArray,
+    prod: IntArray,
+    pin: BoolArray,
+    pair_net: IntArray,
+    pair_node: IntArray,
+    group_bytes: IntArray,
+    pair_group: IntArray,
+    pair_user: IntArray,
+    memory: float,
+    ns_per_byte: float,
+    alpha: int,
+    node_of: IntArray,
+) -> Instance:
+    """Normalise (net, consumer) and (group, user) pairs into an Instance."""
+    n = len(work)
+    inner = pair_node != prod[pair_net] if len(pair_net) else np.zeros(0, dtype=np.bool_)
+    lists = _member_lists(len(cost), n, pair_net[inner], pair_node[inner])
+    merged: dict[tuple[int, bool, bytes], int] = {}
+    net_cost: list[int] = []
+    net_key: list[tuple[int, bool]] = []
+    net_cons: list[IntArray] = []
+    for t, consumers in enumerate(lists):
+        if not len(consumers) and not pin[t]:
+            continue
+        key = (int(prod[t]), bool(pin[t]), consumers.tobytes())
+        if key in merged:
+            net_cost[merged[key]] += int(cost[t])
+            continue
+        merged[key] = len(net_cost)
+        net_cost.append(int(cost[t]))
+        net_key.append(key[:2])
+        net_cons.append(consumers)
+    by_users: dict[bytes, int] = {}
+    bytes_of: list[int] = []
+    group_users: list[IntArray] = []
+    for g, users in enumerate(_member_lists(len(group_bytes), n, pair_group, pair_user)):
+        if not len(users) or group_bytes[g] == 0:
+            continue
+        if users.tobytes() in by_users:
+            bytes_of[by_users[users.tobytes()]] += int(group_bytes[g])
+            continue
+        by_users[users.tobytes()] = len(bytes_of)
+        bytes_of.append(int(group_bytes[g]))
+        group_users.append(users)
+    net_prod = np.array([p for p, _ in net_key], dtype=np.int64)
+    nets = np.arange(len(net_cost), dtype=np.int64)
+    net_ptr, flat = _flatten(net_cons)
+    in_ptr, in_net = _invert(n, flat, np.repeat(nets, np.diff(net_ptr)))
+    produced = net_prod != HOST
+    out_ptr, out_net = _invert(n, net_prod[produced], nets[produced])
+    group_ptr, group_flat = _flatten(group_users)
+    use_ptr, use_group = _invert(n, group_flat, np.repeat(np.arange(len(bytes_of)), np.diff(group_ptr)))
+    return Instance(
+        work=work.astype(np.int64),
+        net_cost=np.array(net_cost, dtype=np.int64),
+        net_prod=net_prod,
+        net_pin=np.array([p for _, p in net_key], dtype=np.bool_),
+        net_ptr=net_ptr,
+        net_cons=flat,
+        in_ptr=in_ptr,
+        in_net=in_net,
+        out_ptr=out_ptr,
+        out_net=out_net,
+        use_ptr=use_ptr,
+        use_group=use_group,
+        group_bytes=np.array(bytes_of, dtype=np.int64),
+        memory=memory,
+        ns_per_byte=ns_per_byte,
+        alpha=alpha,
+        node_of=node_of,
+    )
+
+
+def _member_lists(count: int, n: int, owner: IntArray, member: IntArray) -> list[IntArray]:
+    """Sorted distinct members of each of ``count`` owners."""
+    pairs = np.unique(owner.astype(np.int64) * n + member) if n else np.zeros(0, dtype=np.int64)
+    owners, members = np.divmod(pairs, max(n, 1))
+    return np.split(members, np.searchsorted(owners, np.arange(1, count))) if count else []
+
+
+def _flatten(lists: list[IntArray]) -> tuple[IntArray, IntArray]:
+    ptr = np.zeros(len(lists) + 1, dtype=np.int64)
+    np.cumsum([len(x) for x in lists], out=ptr[1:])
+    flat = np.concatenate(lists) if lists else np.zeros(0, dtype=np.int64)
+    return ptr, flat.astype(np.int64)
+
+
+def _invert(n: int, keys: IntArray, values: IntArray) -> tuple[IntArray, IntArray]:
+    """CSR of ``values`` grouped by ``keys`` in range(n), order kept."""
+    order = np.argsort(keys, kind="stable")
+    ptr = np.zeros(n + 1, dtype=np.int64)
+    np.cumsum(np.bincount(keys, minlength=n), out=ptr[1:])
+    return ptr, values[order].astype(np.int64)
+
+
+def _convex_labels(inst: Instance, colocation: IntArray) -> IntArray:
+    """Label original nodes so that colocated ones, and all nodes caught between them, are equal.
+
+    Merging the groups may close cycles; everything on a cycle must share a stage, so the labels are the
+    strongly connected components of the merged graph.
+    """
+    from scipy.sparse import csr_array
+    from scipy.sparse.csgraph import connected_components
+
+    label = np.where(colocation >= 0, colocation, np.int64(colocation.max()) + 1 + np.arange(inst.n))
+    _, label = np.unique(label, return_inverse=True)
+    heads, tails = inst.edges()
+    size = int(label.max()) + 1
+    edges = csr_array((np.ones(len(heads), dtype=np.int8), (label[heads], label[tails])), shape=(size, size))
+    _, component = connected_components(edges, directed=True, connection="strong")
+    return np.asarray(component, dtype=np.int64)[label]

@@ -1,0 +1,44 @@
+"""Compile the numba kernels once, and say so while it takes its seconds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from onnx_pipeline.graph import GraphBuilder, Target
+from onnx_pipeline.partition import slicing
+from onnx_pipeline.partition.brkga import brkga
+from onnx_pipeline.partition.contract import contract
+from onnx_pipeline.partition.instance import build
+from onnx_pipeline.partition.orders import starting_orders
+from onnx_pipeline.progress import Progress
+
+
+def ensure_compiled(progress: Progress) -> None:
+    """Load the kernels from numba's cache, or compile and cache them on the first run after installation."""
+    if slicing.evaluate.signatures:
+        return
+    folder = Path(slicing.evaluate.stats.cache_path)
+    if not any(folder.glob("slicing.evaluate-*.nbc")):
+        progress("compile", None, "compiling search kernels, once after installation")
+    _exercise()
+
+
+def _exercise() -> None:
+    """Call every kernel on a graph of three nodes."""
+    builder = GraphBuilder("kernels")
+    a, b, c = (builder.add_node(name, 10) for name in "abc")
+    builder.add_net("t", a, [b, c], nbytes=10)
+    builder.add_net("u", b, [c], nbytes=10, to_host=True)
+    builder.add_group("w", 5, [a, c])
+    inst = contract(build(builder.build(), Target(bandwidth=1e9, memory=8)))
+    g = slicing.arrays(inst)
+    orders = [order for _, order in starting_orders(g, np.random.default_rng(0), 1)]
+    ends = np.zeros(2, dtype=np.int64)
+    tape = slicing.make_tape(g, orders[0])
+    slicing.feasible(tape, 2, 1000, ends)
+    found, _ = slicing.slice_order(tape, 2, 0, 1000, ends)
+    slicing.stages_of(orders[0], ends, found)
+    slicing.evaluate(g, orders[0], 2, 0, 10, 1000, ends)
+    brkga(g, 2, 0, orders, 1000, np.random.default_rng(0), lambda v, o: None, lambda: False, None, 1)

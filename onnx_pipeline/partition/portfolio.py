@@ -1,0 +1,180 @@
+"""The search: cheap bounds, good orders, evolution and solver bounds, until the gap closes or time is up."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+from onnx_pipeline.errors import UsageError
+from onnx_pipeline.graph import CostGraph, IntArray, Target
+from onnx_pipeline.partition import slicing
+from onnx_pipeline.partition.bounds.mincut import mincut
+from onnx_pipeline.partition.bounds.simple import simple
+from onnx_pipeline.partition.brkga import brkga
+from onnx_pipeline.partition.contract import contract
+from onnx_pipeline.partition.incumbent import Incumbent
+from onnx_pipeline.partition.instance import Instance, build
+from onnx_pipeline.partition.kernels import ensure_compiled
+from onnx_pipeline.partition.orders import starting_orders
+from onnx_pipeline.partition.result import Bound, PartitionResult
+from onnx_pipeline.progress import Progress, silent
+from onnx_pipeline.stop import AnyOf, Deadline, GapReached
+
+#: Generations of BRKGA without time limit, and the shares of the time left for each solver.
+MIP_SHARE = 0.25
+
+
+def partition(
+    graph: CostGraph,
+    stages: int,
+    target: Target | None = None,
+    *,
+    time_limit: float = 10.0,
+    gap: float = 0.0,
+    seed: int = 0,
+    threads: int | None = None,
+    progress: Progress = silent,
+) -> PartitionResult:
+    """Partition a cost graph into pipeline stages and certify the result.
+
+    Parameters
+    ----------
+    graph : CostGraph
+    stages : int
+        Number of stages k >= 1; some may stay empty.
+    target : Target, optional
+        Devices and links; default: free transfers, unlimited memory.
+    time_limit : float
+        Seconds of wall time for search and certificate together.
+    gap : float
+        Stop as soon as this gap is proved; 0 asks for a proof of optimality.
+    seed : int
+        Same seed, one thread and no time limit reached: same partition.
+    threads : int, optional
+        Worker threads for solvers; default: all cores.
+    progress : Progress
+
+    Returns
+    -------
+    PartitionResult
+        After a KeyboardInterrupt, the best so far with ``interrupted`` set.
+
+    Raises
+    ------
+    UsageError
+        If ``stages``, ``time_limit`` or ``gap`` is out of range.
+
+    References
+    ----------
+    Archer et al. 2024, sections 4 and 5.
+    """
+    if stages < 1:
+        raise UsageError(f"stages must be at least 1, got {stages}")
+    if not time_limit > 0:
+        raise UsageError(f"time limit must be positive, got {time_limit}")
+    if not 0 <= gap < 1:
+        raise UsageError(f"gap must be in [0, 1), got {gap}")
+    ensure_compiled(progress)
+    target = target or Target()
+    known = Incumbent(graph, target, stages, progress)
+    known.offer(np.zeros(graph.num_nodes, dtype=np.int64), "one stage")
+    search = _Search(known, seed, threads, Deadline(time_limit), gap)
+    try:
+        search.run()
+    except KeyboardInterrupt:
+        return known.result(seed, interrupted=True)
+    return known.result(seed, interrupted=False)
+
+
+class _Search:
+    """One run: the phases in order, each ending early when the stopping criterion says so."""
+
+    def __init__(
+        self, known: Incumbent, seed: int, threads: int | None, deadline: Deadline, gap: float
+    ) -> None:
+        self.known = known
+        self.seed = seed
+        self.threads = threads
+        self.deadline = deadline
+        self.criterion = AnyOf(GapReached(gap), deadline)
+        self.rng = np.random.default_rng(seed)
+        self.k = known.stages
+        full = build(known.graph, known.target)
+        self._timed("simple", lambda: simple(full, self.k))
+        self.inst: Instance = contract(full)
+        self.arrays = slicing.arrays(self.inst)
+        self.orders: list[IntArray] = []
+
+    def stop(self) -> bool:
+        """Whether gap or time say stop."""
+        return self.criterion(self.known.upper, self.known.lower)
+
+    def run(self) -> None:
+        """Run all phases."""
+        for phase in (self._start, self._mincut, self._bottleneck, self._evolve):
+            if self.stop() or not self.inst.n:
+                return
+            phase()
+
+    def _offer(self, order: IntArray, method: str) -> None:
+        """Slice an order exactly if that can beat the incumbent."""
+        ends = np.zeros(self.k, dtype=np.int64)
+        tape = slicing.make_tape(self.arrays, order)
+        found, _ = slicing.slice_order(tape, self.k, self.known.lower, self.known.upper - 1, ends)
+        self.known.evaluations += 1
+        if found:
+            self.known.offer(self.inst.expand(slicing.stages_of(order, ends, found)), method)
+
+    def _start(self) -> None:
+        low = max(self.known.lower, 1)
+        for name, order in starting_orders(self.arrays, self.rng):
+            self.orders.append(order)
+            if len(self.orders) == 1:
+                # A pass at the cost of one stage alone would be quadratic: come from below.
+                ends = np.zeros(self.k, dtype=np.int64)
+                found, _ = slicing.evaluate(self.arrays, order, self.k, low, low + low // 50, 2 * low, ends)
+                self.known.offer(self.inst.expand(slicing.stages_of(order, ends, found)), name)
+                self.known.evaluations += 1
+            else:
+                self._offer(order, name)
+            if self.stop():
+                return
+
+    def _mincut(self) -> None:
+        self._timed(
+            "min-cut",
+            lambda: mincut(self.inst, lambda: self.deadline(0, 0), self.known.upper),
+            solver="ortools max-flow",
+        )
+
+    def _bottleneck(self) -> None:
+        from onnx_pipeline.partition.bounds.bottleneck import bottleneck
+
+        limit = MIP_SHARE * self.deadline.remaining
+        self._timed(
+            "bottleneck",
+            lambda: bottleneck(self.inst, self.k, limit, self.known.upper, self.threads or 0, self.seed),
+            solver="ortools CP-SAT",
+        )
+
+    def _evolve(self) -> None:
+        def improved(value: int, order: IntArray) -> None:
+            self._offer(order, "brkga")
+
+        self.known.evaluations += brkga(
+            self.arrays,
+            self.k,
+            self.known.lower,
+            self.orders,
+            self.known.upper,
+            self.rng,
+            improved,
+            self.stop,
+        )
+
+    def _timed(self, method: str, run: Callable[[], int], solver: str | None = None) -> None:
+        start = time.perf_counter()
+        value = run()
+        self.known.bound(Bound(method, value, True, solver, time.perf_counter() - start))

@@ -1,0 +1,348 @@
+"""SliceGraph by threshold: the best cut of one topological order into k consecutive stages.
+
+Instead of the O(n^2 k) dynamic program over all segments, ask "is there a cut with every segment at most
+T?" in one forward pass, and search for the smallest such T. Work + input + overflow of a segment never
+falls as it grows, so a pass at T only touches segments whose monotone part is at most T: about n / k nodes
+per start. The outgoing part may fall, so it never stops an extension.
+
+A *tape* is the graph rearranged along an order. For each in-edge of the node at position j it holds the
+position of the previous reader of that tensor (its producer's position if there is none, -1 if that is the
+host), and whether this is the last reader; with these a segment [i, j) grows by one node in O(indegree).
+
+References
+----------
+Archer et al. 2024, section 4 (SliceGraph).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+
+from onnx_pipeline.graph import IntArray
+from onnx_pipeline.partition.instance import Instance
+
+
+class Tape(NamedTuple):
+    """An instance laid out along a topological order; see the module's docstring."""
+
+    work: IntArray  # [n] work of the node at each position
+    gain: IntArray  # [n] c of its own outputs
+    ptr: IntArray  # [n + 1] in-edges of each position
+    prev: IntArray  # [p] previous reader (or producer) position, -1 for the host
+    made: IntArray  # [p] producer position when this is the last reader, -1 otherwise
+    cost: IntArray  # [p] c of the tensor
+    group_ptr: IntArray  # [n + 1] parameter uses of each position
+    group_prev: IntArray  # [q] position of the previous user, -1 if none
+    group_bytes: IntArray  # [q]
+    memory: float
+    ns_per_byte: float
+    alpha: int
+
+
+class Arrays(NamedTuple):
+    """The arrays of an Instance, as kernels take them."""
+
+    work: IntArray
+    net_cost: IntArray
+    net_prod: IntArray
+    net_pin: IntArray
+    net_ptr: IntArray
+    net_cons: IntArray
+    in_ptr: IntArray
+    in_net: IntArray
+    out_ptr: IntArray
+    out_net: IntArray
+    use_ptr: IntArray
+    use_group: IntArray
+    group_bytes: IntArray
+    memory: float
+    ns_per_byte: float
+    alpha: int
+
+
+def arrays(inst: Instance) -> Arrays:
+    """Return the kernels' view of an instance."""
+    return Arrays(
+        inst.work,
+        inst.net_cost,
+        inst.net_prod,
+        inst.net_pin,
+        inst.net_ptr,
+        inst.net_cons,
+        inst.in_ptr,
+        inst.in_net,
+        inst.out_ptr,
+        inst.out_net,
+        inst.use_ptr,
+        inst.use_group,
+        inst.group_bytes,
+        inst.memory,
+        inst.ns_per_byte,
+        inst.alpha,
+    )
+
+
+@njit(cache=True, nogil=True)
+def make_tape(g, order):  # type: ignore[no-untyped-def]
+    """Lay an instance out along a topological order: one O(n + m) sweep."""
+    n = g.work.shape[0]
+    pos = np.empty(n, np.int64)
+    for j in range(n):
+        pos[order[j]] = j
+    m = g.net_cost.shape[0]
+    last = np.full(m, -1, np.int64)  # last reader; n when the host reads, so that it never closes
+    seen = np.empty(m, np.int64)
+    for t in range(m):
+        seen[t] = pos[g.net_prod[t]] if g.net_prod[t] >= 0 else -1
+        if g.net_pin[t] or g.net_prod[t] < 0:
+            last[t] = n
+            continue
+        for c in range(g.net_ptr[t], g.net_ptr[t + 1]):
+            last[t] = max(last[t], pos[g.net_cons[c]])
+    p = g.in_net.shape[0]
+    work, gain = np.empty(n, np.int64), np.zeros(n, np.int64)
+    ptr, prev, made, cost = (
+        np.empty(n + 1, np.int64),
+        np.empty(p, np.int64),
+        np.empty(p, np.int64),
+        np.empty(p, np.int64),
+    )
+    q = g.use_group.shape[0]
+    group_ptr, group_prev, group_bytes = (
+        np.empty(n + 1, np.int64),
+        np.empty(q, np.int64),
+        np.empty(q, np.int64),
+    )
+    user = np.full(g.group_bytes.shape[0], -1, np.int64)
+    e = h = 0
+    for j in range(n):
+        v = order[j]
+        work[j], ptr[j], group_ptr[j] = g.work[v], e, h
+        for a in range(g.in_ptr[v], g.in_ptr[v + 1]):
+            t = g.in_net[a]
+            prev[e], cost[e] = seen[t], g.net_cost[t]
+            made[e] = pos[g.net_prod[t]] if last[t] == j else -1
+            seen[t] = j
+            e += 1
+        for a in range(g.out_ptr[v], g.out_ptr[v + 1]):
+            gain[j] += g.net_cost[g.out_net[a]]
+        for a in range(g.use_ptr[v], g.use_ptr[v + 1]):
+            s = g.use_group[a]
+            group_prev[h], group_bytes[h] = user[s], g.group_bytes[s]
+            user[s] = j
+            h += 1
+    ptr[n], group_ptr[n] = e, h
+    return Tape(
+        work, gain, ptr, prev, made, cost, group_ptr, group_prev, group_bytes, g.memory, g.ns_per_byte, g.alpha
+    )
+
+
+@njit(cache=True, nogil=True)
+def _extend(tape, i, j, inner, out, held):  # type: ignore[no-untyped-def]
+    """Add position j to the segment that starts at i: (work + input, output, parameter bytes)."""
+    inner += tape.work[j]
+    out += tape.gain[j]
+    for e in range(tape.ptr[j], tape.ptr[j + 1]):
+        if tape.prev[e] < i:
+            inner += tape.cost[e]
+        elif tape.made[e] >= i:
+            out -= tape.cost[e]
+    for e in range(tape.group_ptr[j], tape.group_ptr[j + 1]):
+        if tape.group_prev[e] < i:
+            held += tape.group_bytes[e]
+    return inner, out, held
+
+
+@njit(cache=True, nogil=True)
+def _overflow(tape, held):  # type: ignore[no-untyped-def]
+    """Nanoseconds to stream ``held`` bytes of parameters beyond the fast memory."""
+    return np.int64((held - tape.memory) * tape.ns_per_byte) if held > tape.memory else np.int64(0)
+
+
+@njit(cache=True, nogil=True)
+def feasible(tape, k, limit, ends):  # type: ignore[no-untyped-def]
+    """Cut the order into at most k segments of cost <= limit; fewest segments first.
+
+    Parameters
+    ----------
+    tape : Tape
+    k : int
+    limit : int
+        T in nanoseconds.
+    ends : int64[k], output
+        End position of each segment, when feasible.
+
+    Returns
+    -------
+    (int, int)
+        Number of segments (0 if there is none) and the largest cost among them.
+    """
+    n = tape.work.shape[0]
+    count = np.full(n + 1, k + 1, np.int64)
+    parent = np.empty(n + 1, np.int64)
+    value = np.empty(n + 1, np.int64)
+    count[0] = 0
+    rest = np.int64(0)
+    for j in range(n):
+        rest += tape.work[j]
+    for i in range(n):
+        used = count[i] + 1
+        # Work alone already needs more stages than are left.
+        if used <= k and rest <= (k - used + 1) * limit:
+            inner, out, held = np.int64(tape.alpha), np.int64(0), np.int64(0)
+            for j in range(i, n):
+                inner, out, held = _extend(tape, i, j, inner, out, held)
+                fixed = inner + _overflow(tape, held)
+                if fixed > limit:
+                    break
+                total = fixed + out
+                if total <= limit and used < count[j + 1]:
+                    count[j + 1] = used
+                    parent[j + 1] = i
+                    value[j + 1] = total
+        rest -= tape.work[i]
+    if count[n] > k:
+        return 0, limit
+    worst = np.int64(0)
+    j = n
+    for s in range(count[n] - 1, -1, -1):
+        ends[s] = j
+        worst = max(worst, value[j])
+        j = parent[j]
+    return count[n], worst
+
+
+@njit(cache=True, nogil=True)
+def _segments(tape, limit):  # type: ignore[no-untyped-def]
+    """Costs of all segments whose monotone part is at most ``limit``: CSR by start position."""
+    n = tape.work.shape[0]
+    start = np.empty(n + 1, np.int64)
+    buffer = np.empty(max(16 * n, 1024), np.int64)
+    size = 0
+    for i in range(n):
+        start[i] = size
+        inner, out, held = np.int64(tape.alpha), np.int64(0), np.int64(0)
+        for j in range(i, n):
+            inner, out, held = _extend(tape, i, j, inner, out, held)
+            fixed = inner + _overflow(tape, held)
+            if fixed > limit:
+                break
+            if size == buffer.shape[0]:
+                grown = np.empty(2 * size, np.int64)
+                grown[:size] = buffer
+                buffer = grown
+            buffer[size] = fixed + out
+            size += 1
+    start[n] = size
+    return start, buffer
+
+
+@njit(cache=True, nogil=True)
+def _feasible_buffered(start, buffer, k, limit, count, parent, value):  # type: ignore[no-untyped-def]
+    """Like :func:`feasible` on stored segment costs; also the smallest cost above ``limit`` that was met."""
+    n = start.shape[0] - 1
+    for j in range(n + 1):
+        count[j] = k + 1
+    count[0] = 0
+    above = np.int64(np.iinfo(np.int64).max)
+    for i in range(n):
+        used = count[i] + 1
+        if used > k:
+            continue
+        base = i + 1 - start[i]
+        for s in range(start[i], start[i + 1]):
+            total = buffer[s]
+            if total > limit:
+                above = min(above, total)
+            elif used < count[base + s]:
+                count[base + s] = used
+                parent[base + s] = i
+                value[base + s] = total
+    worst = np.int64(0)
+    if count[n] <= k:
+        j = n
+        while j > 0:
+            worst = max(worst, value[j])
+            j = parent[j]
+    return worst, above
+
+
+@njit(cache=True, nogil=True)
+def slice_order(tape, k, low, high, ends):  # type: ignore[no-untyped-def]
+    """Best cut of the order, if it is at most ``high``.
+
+    Parameters
+    ----------
+    tape : Tape
+    k : int
+    low : int
+        A known lower bound in nanoseconds; reaching it ends the search.
+    high : int
+        Only cuts with bottleneck <= high count.
+    ends : int64[k], output
+        End position of each used segment.
+
+    Returns
+    -------
+    (int, int)
+        Number of segments and bottleneck; (0, high + 1) if no cut is that good.
+    """
+    found, best = feasible(tape, k, high, ends)
+    if found == 0:
+        return 0, high + 1
+    if best <= low:
+        return found, best
+    n = tape.work.shape[0]
+    start, buffer = _segments(tape, best - 1)
+    count, parent, value = np.empty(n + 1, np.int64), np.empty(n + 1, np.int64), np.empty(n + 1, np.int64)
+    while low < best:
+        middle = low + (best - 1 - low) // 2
+        worst, above = _feasible_buffered(start, buffer, k, middle, count, parent, value)
+        if worst > 0 or n == 0:
+            best = worst
+            found = count[n]
+            j = n
+            for s in range(found - 1, -1, -1):
+                ends[s] = j
+                j = parent[j]
+        else:
+            low = max(middle + 1, min(above, best))
+    return found, best
+
+
+@njit(cache=True, nogil=True)
+def evaluate(g, order, k, low, high, cap, ends):  # type: ignore[no-untyped-def]
+    """Bottleneck of an order: exact when it is at most ``cap``, else an upper bound within a few percent.
+
+    Starts at ``high`` and widens it by 8 % until a cut exists, because passes at a large T are slow.
+
+    Returns
+    -------
+    (int, int)
+        Number of segments and bottleneck.
+    """
+    tape = make_tape(g, order)
+    limit = high
+    while True:
+        found, best = feasible(tape, k, limit, ends)
+        if found > 0:
+            break
+        limit += limit // 12 + 1
+    if low < best <= cap:
+        return slice_order(tape, k, low, best, ends)
+    return found, best
+
+
+@njit(cache=True, nogil=True)
+def stages_of(order, ends, found):  # type: ignore[no-untyped-def]
+    """Stage of every node from an order and its segment ends."""
+    stage = np.empty(order.shape[0], np.int64)
+    j = 0
+    for s in range(found):
+        while j < ends[s]:
+            stage[order[j]] = s
+            j += 1
+    return stage
