@@ -171,6 +171,8 @@ def graph_from_json(
     index: dict[str, int] = {}
     for where, entry in fields.items(document, "nodes"):
         name = fields.text(entry, "name", where)
+        if name in index:
+            raise fields.fail(where, f"two nodes are called {name!r}")
         colocation = -1
         if "colocation" in entry and not ignore_colocation:
             colocation = fields.count(entry, "colocation", where)

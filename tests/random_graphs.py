@@ -1,0 +1,93 @@
+"""Random small cost graphs with every feature, and the brute-force optimum as oracle."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from onnx_pipeline.graph import HOST, CostGraph, GraphBuilder, Target, stage_costs
+
+
+def random_graph(rng: np.random.Generator, max_nodes: int = 8, *, colocation: bool = True) -> CostGraph:
+    """Make a graph with multi-output nodes, host tensors, shared parameters and zero costs."""
+    n = int(rng.integers(1, max_nodes + 1))
+    builder = GraphBuilder("random")
+    heavy = rng.random() < 0.5
+    for v in range(n):
+        work = 0 if rng.random() < 0.2 else int(rng.integers(1, 100))
+        colour = int(rng.integers(0, 3)) if colocation and rng.random() < 0.15 else -1
+        builder.add_node(f"v{v}", work, colocation=colour)
+    density = rng.uniform(0.1, 0.8)
+    for u in range(n):
+        for o in range(int(rng.integers(0, 4))):
+            consumers = [v for v in range(u + 1, n) if rng.random() < density]
+            builder.add_net(
+                f"t{u}.{o}",
+                u,
+                consumers,
+                nbytes=0 if rng.random() < 0.1 else int(rng.integers(1, 200 if heavy else 30)),
+                to_host=bool(rng.random() < 0.2),
+            )
+    for i in range(int(rng.integers(0, 3))):
+        consumers = [v for v in range(n) if rng.random() < 0.3]
+        builder.add_net(f"x{i}", HOST, consumers, nbytes=int(rng.integers(0, 60)))
+    for i in range(int(rng.integers(0, 4))):
+        users = [v for v in range(n) if rng.random() < 0.3]
+        builder.add_group(f"w{i}", int(rng.integers(1, 100)), users)
+    return builder.build()
+
+
+def random_target(rng: np.random.Generator) -> Target:
+    """Make a target: 1 byte costs between 0 and 2 ns, memory finite half of the time."""
+    return Target(
+        bandwidth=math.inf if rng.random() < 0.1 else 1e9 / float(rng.choice([0.5, 1.0, 2.0])),
+        memory=float(rng.integers(1, 200)) if rng.random() < 0.5 else math.inf,
+        transfer_latency=float(rng.choice([0, 3e-9])),
+        stage_overhead=float(rng.choice([0, 7e-9])),
+        host_io=bool(rng.random() < 0.7),
+    )
+
+
+def brute_force(graph: CostGraph, target: Target, stages: int) -> int:
+    """Return the optimal bottleneck over all partitions, by dynamic programming over all downsets.
+
+    cost(S) does not depend on how the rest is divided, so it is taken from the objective with S as one
+    stage and everything else as another.
+    """
+    n = graph.num_nodes
+    before = [0] * n
+    for t in range(graph.num_nets):
+        if graph.net_producer[t] != HOST:
+            for v in graph.consumers(t):
+                before[v] |= 1 << int(graph.net_producer[t])
+    colours: dict[int, int] = {}
+    for v in range(n):
+        if graph.colocation[v] >= 0:
+            colours[int(graph.colocation[v])] = colours.get(int(graph.colocation[v]), 0) | 1 << v
+    downsets = [
+        s
+        for s in range(1 << n)
+        if all(before[v] & ~s == 0 for v in range(n) if s >> v & 1)
+        and all(mask & s in (0, mask) for mask in colours.values())
+    ]
+    cost: dict[int, int] = {0: 0}
+
+    def price(s: int) -> int:
+        if s not in cost:
+            inside = [s >> v & 1 for v in range(n)]
+            cost[s] = stage_costs(graph, target, inside, 2)[1].total
+        return cost[s]
+
+    best = {0: 0}
+    for _ in range(stages):
+        # One more stage, possibly empty.
+        step: dict[int, int] = {}
+        for i, value in best.items():
+            for j in downsets:
+                if i & ~j == 0:
+                    worst = max(value, price(j & ~i))
+                    if worst < step.get(j, worst + 1):
+                        step[j] = worst
+        best = step
+    return best[(1 << n) - 1]

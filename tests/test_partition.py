@@ -1,0 +1,287 @@
+"""The partitioner against brute force, and its promises."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.random_graphs import brute_force, random_graph, random_target
+
+import onnx_pipeline as op
+from onnx_pipeline.errors import UsageError
+from onnx_pipeline.graph import CostGraph, GraphBuilder, Target, bottleneck, check_partition
+from onnx_pipeline.graphio import read_graph
+from onnx_pipeline.partition import slicing
+from onnx_pipeline.partition.bounds.bottleneck import bottleneck as bottleneck_mip
+from onnx_pipeline.partition.bounds.mincut import mincut
+from onnx_pipeline.partition.bounds.simple import simple
+from onnx_pipeline.partition.brkga import BrkgaParams, brkga
+from onnx_pipeline.partition.certificate import check
+from onnx_pipeline.partition.contract import contract
+from onnx_pipeline.partition.instance import Instance, build, quotient
+from onnx_pipeline.partition.orders import in_degrees, kahn, keys_of, starting_orders
+from onnx_pipeline.partition.portfolio import partition
+from onnx_pipeline.partition.result import Bound
+
+
+def cases(count: int, seed: int, max_nodes: int = 7) -> Iterator[tuple[CostGraph, Target, int]]:
+    """Yield random (graph, target, k) with every feature."""
+    rng = np.random.default_rng(seed)
+    for _ in range(count):
+        yield random_graph(rng, max_nodes), random_target(rng), int(rng.integers(1, 5))
+
+
+def best_cut(inst: Instance, graph: CostGraph, target: Target, order: np.ndarray, k: int) -> int:
+    """Best bottleneck of one order by trying all cut positions with the one objective."""
+    n = inst.n
+    best = {0: 0}
+    for _ in range(k):
+        step = dict(best)
+        for i, value in best.items():
+            for j in range(i + 1, n + 1):
+                inside = np.zeros(n, dtype=np.int64)
+                inside[order[i:j]] = 1
+                stage = inst.expand(inside)
+                cost = op.stage_costs(graph, target, stage, 2)[1].total
+                step[j] = min(step.get(j, max(value, cost)), max(value, cost))
+        best = step
+    return best[n]
+
+
+def test_slicing_is_optimal_for_its_order() -> None:
+    """Threshold slicing finds the best cut of each order, exactly and in objective terms."""
+    rng = np.random.default_rng(1)
+    for graph, target, k in cases(250, 11):
+        inst = build(graph, target)
+        g = slicing.arrays(inst)
+        order = kahn(g, in_degrees(g), rng.random(inst.n))
+        expected = best_cut(inst, graph, target, order, k)
+        ends = np.zeros(k, dtype=np.int64)
+        found, value = slicing.evaluate(g, order, k, 0, max(1, expected // 3), 1 << 60, ends)
+        stage = inst.expand(slicing.stages_of(order, ends, found))
+        assert value == expected == bottleneck(graph, target, stage, k)
+        tape = slicing.make_tape(g, order)
+        # At the value there is a cut, one nanosecond below there is none.
+        assert slicing.feasible(tape, k, expected, ends)[0] > 0
+        assert expected == 0 or slicing.feasible(tape, k, expected - 1, ends)[0] == 0
+        assert slicing.slice_order(tape, k, 0, expected - 1, ends)[0] == 0
+
+
+@pytest.mark.parametrize("chunk", range(4))
+def test_brute_force(chunk: int) -> None:
+    """Over 2,000 random nets: contraction keeps the optimum, and bound <= optimum <= result."""
+    for i, (graph, target, k) in enumerate(cases(500, 100 + chunk)):
+        optimum = brute_force(graph, target, k)
+        full = build(graph, target)
+        small = contract(full)
+        assert _optimum(small, graph, target, k) == optimum
+        assert simple(full, k) <= optimum
+        assert mincut(full) <= optimum
+        assert mincut(small) <= optimum
+        if i % 5 == 0 and small.n:
+            assert bottleneck_mip(small, k, 5.0, optimum, threads=1) <= optimum
+        g = slicing.arrays(small)
+        ends = np.zeros(k, dtype=np.int64)
+        for _, order in starting_orders(g, np.random.default_rng(i), 1):
+            found, value = slicing.evaluate(g, order, k, 0, max(1, optimum), 1 << 60, ends)
+            stage = small.expand(slicing.stages_of(order, ends, found))
+            assert not check_partition(graph, stage, k)
+            assert value == bottleneck(graph, target, stage, k) >= optimum
+
+
+def _optimum(inst: Instance, graph: CostGraph, target: Target, k: int) -> int:
+    """Brute force over partitions that respect an instance's merged nodes."""
+    merged = dataclasses.replace(graph, colocation=inst.node_of)
+    return brute_force(merged, target, k)
+
+
+def test_partition_end_to_end() -> None:
+    """The whole search on small graphs: valid, checked, and optimal when it says so."""
+    for graph, target, k in cases(60, 5):
+        result = partition(graph, k, target, time_limit=0.15, threads=1)
+        optimum = brute_force(graph, target, k)
+        assert check(result) == []
+        assert result.lower_ns <= optimum <= result.upper_ns
+        assert sorted(set(result.stage_of.tolist())) == list(range(result.used))
+        assert result.history[-1].upper == result.upper_ns
+        if result.status == "optimal":
+            assert result.upper_ns == optimum
+
+
+def test_public_call() -> None:
+    """``op.partition`` is the function although ``onnx_pipeline.partition`` is a package."""
+    graph, target, _ = next(cases(1, 3))
+    result = op.partition(graph, stages=2, target=target, time_limit=0.2)
+    assert result.bottleneck == result.upper_ns / 1e9
+    assert 0 <= result.gap <= 1
+
+
+@pytest.mark.parametrize("mode", ["colocated", "free"])
+def test_msr_within_two_percent(msr_dir: Path, mode: str) -> None:
+    """Known optima of real workloads: result within 2 %, bound never above."""
+    optima = json.loads((msr_dir / "optima.json").read_text())
+    checked = 0
+    for name, entry in optima.items():
+        graph = read_graph(msr_dir / f"{name}.json", ignore_colocation=mode == "free")
+        for k in (2, 4, 8, 16):
+            optimum = entry.get(mode, {}).get("optimum_ms", {}).get(str(k))
+            if optimum is None:
+                continue
+            result = partition(graph, k, Target(host_io=False), time_limit=0.5, threads=1)
+            assert check(result) == []
+            # Rounding every cost down to nanoseconds can only lower the optimum.
+            assert result.lower_bound * 1e3 <= optimum
+            assert result.bottleneck * 1e3 <= optimum * 1.02
+            checked += 1
+    assert checked >= 16
+
+
+def test_same_seed_same_partition() -> None:
+    """Two runs agree bit for bit when no time limit is reached."""
+    rng = np.random.default_rng(2)
+    graph = random_graph(rng, 8)
+    inst = build(graph, Target(bandwidth=1e9))
+    g = slicing.arrays(inst)
+    runs = []
+    for _ in range(2):
+        trace: list[tuple[int, bytes]] = []
+        brkga(
+            g,
+            3,
+            0,
+            [],
+            1 << 50,
+            np.random.default_rng(9),
+            lambda value, order, trace=trace: trace.append((value, order.tobytes())),
+            lambda: False,
+            BrkgaParams(population=8),
+            max_generations=20,
+        )
+        runs.append(trace)
+    assert runs[0] == runs[1] != []
+
+
+def test_contraction_shrinks_real_graphs(msr_dir: Path) -> None:
+    """The rules do what they were measured to do on real operator graphs."""
+    graph = read_graph(msr_dir / "bert_l-12_operator.json", ignore_colocation=True)
+    small = contract(build(graph, Target(host_io=False)))
+    assert graph.num_nodes == 783
+    assert small.n < 260
+
+
+def test_colocation_takes_in_what_lies_between() -> None:
+    """A group that is not convex pulls the path between its members along."""
+    b = GraphBuilder("g")
+    nodes = [b.add_node(f"n{i}", 10, colocation=1 if i in (0, 2) else -1) for i in range(4)]
+    for i in range(3):
+        b.add_net(f"t{i}", nodes[i], [nodes[i + 1]], nbytes=1)
+    inst = build(b.build(), Target())
+    assert inst.n == 2
+    assert inst.node_of[0] == inst.node_of[1] == inst.node_of[2] != inst.node_of[3]
+
+
+@given(st.integers(0, 2**32 - 1))
+@settings(max_examples=60, deadline=None)
+def test_quotient_keeps_the_objective(seed: int) -> None:
+    """Merging nodes that share a stage anyway changes no segment cost."""
+    rng = np.random.default_rng(seed)
+    graph, target = random_graph(rng, colocation=False), random_target(rng)
+    inst = build(graph, target)
+    g = slicing.arrays(inst)
+    order = kahn(g, in_degrees(g), rng.random(inst.n))
+    # Merge random runs of consecutive positions: convex, so a partition of runs is one of the graph.
+    runs = np.cumsum(rng.random(inst.n) < 0.6)
+    label = np.empty(inst.n, dtype=np.int64)
+    label[order] = runs
+    small = quotient(inst, label)
+    h = slicing.arrays(small)
+    ends = np.zeros(3, dtype=np.int64)
+    coarse = np.arange(small.n)  # labels rise along the order
+    found, value = slicing.evaluate(h, coarse, 3, 0, 1, 1 << 60, ends)
+    stage = small.expand(slicing.stages_of(coarse, ends, found))
+    assert value == bottleneck(graph, target, stage, 3)
+
+
+@given(st.integers(0, 2**32 - 1))
+@settings(max_examples=60, deadline=None)
+def test_orders_are_topological_and_decode_their_keys(seed: int) -> None:
+    """Every starting order is topological, and Kahn on its keys gives it back."""
+    rng = np.random.default_rng(seed)
+    inst = build(random_graph(rng), random_target(rng))
+    g = slicing.arrays(inst)
+    heads, tails = inst.edges()
+    for _, order in starting_orders(g, rng):
+        position = np.empty(inst.n, dtype=np.int64)
+        position[order] = np.arange(inst.n)
+        assert sorted(order.tolist()) == list(range(inst.n))
+        assert (position[heads] < position[tails]).all()
+        assert (kahn(g, in_degrees(g), keys_of(order)) == order).all()
+
+
+def test_interrupt_returns_the_best_so_far() -> None:
+    """Ctrl-C during the search leaves a valid partition with a valid certificate."""
+    rng = np.random.default_rng(1)
+    graph = random_graph(rng, 8, colocation=False)
+    calls = 0
+
+    def progress(phase: str, fraction: float | None, message: str) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 3:
+            raise KeyboardInterrupt
+
+    result = partition(graph, 2, Target(bandwidth=1e9), time_limit=5, progress=progress)
+    assert result.interrupted
+    assert check(result) == []
+
+
+def test_certificate_check_rejects_mutations() -> None:
+    """Every wrong number or partition in a result is found."""
+    graph, target, _ = next(cases(1, 21))
+    result = partition(graph, 2, target, time_limit=0.2)
+    assert check(result) == []
+    n = graph.num_nodes
+    best = result.lower_ns
+    for wrong in (
+        {"upper_ns": result.upper_ns - 1},
+        {"upper_ns": result.upper_ns + 1},
+        {"bounds": (Bound("bottleneck", result.upper_ns + 1),)},
+        {"bounds": (Bound("simple", result.upper_ns),)} if best < result.upper_ns else {"upper_ns": 0},
+        {"stage_of": np.full(n, 2)},
+        {"stage_of": result.stage_of[:-1]},
+        {"stage_of": np.arange(n)[::-1] % 2},
+    ):
+        assert check(dataclasses.replace(result, **wrong)) != [], wrong
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"stages": 0}, {"stages": 2, "time_limit": 0}, {"stages": 2, "gap": 1.0}, {"stages": 2, "gap": -0.1}]
+)
+def test_arguments_out_of_range(wrong: dict[str, float]) -> None:
+    """Nonsense arguments are refused before any work."""
+    graph, target, _ = next(cases(1, 3))
+    with pytest.raises(UsageError):
+        partition(graph, target=target, **wrong)
+
+
+@pytest.mark.parametrize("field", ["population", "elite", "mutants", "bias", "restart_after"])
+def test_brkga_parameters_are_checked(field: str) -> None:
+    """A parameter out of range is named."""
+    with pytest.raises(UsageError, match=field):
+        BrkgaParams(**{field: -1})
+
+
+def test_empty_and_tiny_graphs() -> None:
+    """No node and one node are graphs too."""
+    empty = GraphBuilder("empty").build()
+    assert partition(empty, 3).bottleneck == 0
+    one = GraphBuilder("one")
+    one.add_node("x", 5)
+    result = partition(one.build(), 3)
+    assert (result.upper_ns, result.status, result.used) == (5, "optimal", 1)
