@@ -228,6 +228,10 @@ class GraphBuilder:
         self._nodes.append((name, work, colocation, tuple(onnx_nodes if onnx_nodes is not None else (name,))))
         return len(self._nodes) - 1
 
+    def __len__(self) -> int:
+        """Number of nodes added so far."""
+        return len(self._nodes)
+
     def node_name(self, node: int) -> str:
         """Name of an added node."""
         return self._nodes[node][0]
