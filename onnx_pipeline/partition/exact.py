@@ -1,0 +1,114 @@
+"""Ladder of exact questions: raise the lower bound and lower the incumbent until they meet.
+
+Each question is "is there a partition with every stage cost <= limit?", asked for limits between the proved
+lower bound and the incumbent. An answer "none" proves limit + 1 as a lower bound; a partition lowers the
+incumbent. Questions are asked from the front (sources first) or, on the reversed graph, from the back: the
+objective is the same, the effort often is not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from onnx_pipeline.graph import IntArray
+from onnx_pipeline.partition import ideals
+from onnx_pipeline.partition.hypergraph import Hypergraph, hypergraph, place_free_sources
+from onnx_pipeline.partition.instance import Instance
+
+#: Decisions per kernel call: about 50 ms, so that time limit and Ctrl-C are honoured.
+CHUNK = 200_000
+EVERYTHING = 1 << 60
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one question gave: a partition, a proof that there is none, or neither."""
+
+    stage_of: IntArray | None = None
+    proved_none: bool = False
+    decisions: int = 0
+
+
+class IdealSearch:
+    """Exact questions about one instance, from one end.
+
+    Parameters
+    ----------
+    inst : Instance
+    k : int
+        Number of stages.
+    reverse : bool
+        Start from the sinks.
+    memory_budget : int
+        Bytes for visited ideals; a question that needs more ends without an answer.
+    """
+
+    def __init__(
+        self, inst: Instance, k: int, *, reverse: bool = False, memory_budget: int = 1 << 30
+    ) -> None:
+        self.inst = inst
+        self.k = k
+        self.reverse = reverse
+        self.hyper: Hypergraph
+        self.hyper, self.index = hypergraph(inst, reverse=reverse)
+        self.static = ideals.prepare(self.hyper)
+        self.capacity_limit = memory_budget // (8 * self.static.words + 40)
+
+    def ask(self, limit: int, decisions: int, stop: Callable[[], bool]) -> Answer:
+        """Search for a partition with every stage cost at most ``limit`` nanoseconds.
+
+        Parameters
+        ----------
+        limit : int
+        decisions : int
+            Effort allowed.
+        stop : callable
+            Asked about twenty times a second.
+        """
+        if limit < self.hyper.alpha:
+            return Answer(proved_none=True)
+        table = ideals.new_table(self.static.words, 1024)
+        counters = np.zeros(3, dtype=np.int64)
+        first, count, left, chunk = 0, 1, decisions, CHUNK
+        for level in range(self.k):
+            last = count
+            while first < last:
+                if left <= 0 or stop():
+                    return Answer(decisions=decisions - left)
+                allowed = min(chunk, left)
+                status = ideals.expand(
+                    self.hyper, self.static, table, first, last, count, level, self.k, limit, allowed,
+                    EVERYTHING, 0.0, counters,
+                )  # fmt: skip
+                left -= allowed - int(counters[2])
+                # A single ideal may need more than one chunk.
+                chunk = 2 * chunk if int(counters[0]) == first and status == ideals.BUDGET else CHUNK
+                first, count = int(counters[0]), int(counters[1])
+                if status == ideals.FOUND:
+                    return Answer(self._stages(table, count - 1), decisions=decisions - left)
+                if status == ideals.GROW:
+                    if 2 * len(table.keys) > self.capacity_limit:
+                        return Answer(decisions=decisions - left)
+                    table = ideals.grow(table, count)
+            if first == count:
+                break
+        return Answer(proved_none=True, decisions=decisions - left)
+
+    def _stages(self, table: ideals.Table, at: int) -> IntArray:
+        """Follow the parents from V back to the empty ideal."""
+        chain = []
+        while at > 0:
+            chain.append(table.ideals[at])
+            at = int(table.parent[at])
+        n = len(self.hyper.work)
+        stage = np.zeros(n, dtype=np.int64)
+        for level, ideal in enumerate(reversed(chain)):
+            inside = np.unpackbits(ideal.view(np.uint8), bitorder="little")[:n].astype(np.bool_)
+            if level + 1 < len(chain):
+                stage[~inside] = level + 1
+        if self.reverse:
+            stage = len(chain) - 1 - stage
+        return place_free_sources(self.inst, self.index, stage)
