@@ -90,7 +90,9 @@ def main() -> None:
         exact_us = median(lambda: repeat_exact(g, order, k, low, value + value // 50, ends, times)) / times  # noqa: B023
         plain_us = median(lambda: plain(tape, k))  # noqa: B023
         row = (n, k, *(f"{x:.0f} us" for x in (kahn_us, feasible_us, exact_us, plain_us)))
-        print("| " + " | ".join(map(str, row)), f"| {plain_us / feasible_us:.0f} | {plain_us / exact_us:.1f} |")
+        print(
+            "| " + " | ".join(map(str, row)), f"| {plain_us / feasible_us:.0f} | {plain_us / exact_us:.1f} |"
+        )
 
 
 if __name__ == "__main__":

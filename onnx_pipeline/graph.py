@@ -351,9 +351,7 @@ def topological_order(graph: CostGraph, source: str | None = None) -> list[int]:
                     heapq.heappush(ready, int(v))
     if len(order) < graph.num_nodes:
         stuck = next(v for v in range(graph.num_nodes) if waiting[v] > 0)
-        raise InputError(
-            source, f"the graph has a cycle through or before node {graph.node_names[stuck]!r}"
-        )
+        raise InputError(source, f"the graph has a cycle through or before node {graph.node_names[stuck]!r}")
     return order
 
 

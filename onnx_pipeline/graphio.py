@@ -206,7 +206,9 @@ def graph_from_json(
         )
     for where, entry in fields.items(document, "parameters"):
         builder.add_group(
-            fields.text(entry, "name", where), fields.count(entry, "bytes", where), nodes(entry, "nodes", where)
+            fields.text(entry, "name", where),
+            fields.count(entry, "bytes", where),
+            nodes(entry, "nodes", where),
         )
     return builder.build()
 

@@ -7,7 +7,6 @@ import math
 
 import numpy as np
 import pytest
-from tests.random_graphs import brute_force, random_graph, random_target
 
 from onnx_pipeline.errors import InputError, UsageError
 from onnx_pipeline.graph import (
@@ -19,6 +18,7 @@ from onnx_pipeline.graph import (
     stage_costs,
     topological_order,
 )
+from tests.random_graphs import brute_force, random_graph, random_target
 
 
 def test_costs_by_hand() -> None:

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.random_graphs import random_graph
 
 from onnx_pipeline.errors import InputError
 from onnx_pipeline.graphio import graph_to_json, read_graph, write_graph
+from tests.random_graphs import random_graph
 
 
 def test_round_trip(tmp_path: Path) -> None:

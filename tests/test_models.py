@@ -10,6 +10,7 @@ import onnxruntime
 import pytest
 
 from models import builders
+from models.demo import demo
 
 ROOT = Path(__file__).parent.parent
 
@@ -80,6 +81,15 @@ def test_external_data(tmp_path: Path) -> None:
     assert {p.name for p in path.parent.iterdir()} == {"model.onnx", "weights.bin"}
     assert path.stat().st_size < (path.parent / "weights.bin").stat().st_size
     np.testing.assert_array_equal(run(path)[0], run(builders.mlp(4, 64))[0])
+
+
+def test_demo(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """The demo splits for eight devices, verifies, and shows the commands that it runs."""
+    output = tmp_path / "demo" / "out"
+    assert demo(output, ("--cost-model", "analytic", "--time-limit", "1")) == 0
+    shown = capfd.readouterr().out
+    assert [line.split()[2] for line in shown.splitlines() if line.startswith("$ ")] == ["split", "verify"]
+    assert (output / "manifest.json").is_file()
 
 
 def test_no_large_binaries() -> None:

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.random_graphs import brute_force, random_graph, random_target
 
 import onnx_pipeline as op
 from onnx_pipeline.errors import UsageError
@@ -28,6 +27,7 @@ from onnx_pipeline.partition.instance import Instance, build, quotient
 from onnx_pipeline.partition.orders import in_degrees, kahn, keys_of, starting_orders
 from onnx_pipeline.partition.portfolio import partition
 from onnx_pipeline.partition.result import Bound
+from tests.random_graphs import brute_force, random_graph, random_target
 
 
 def cases(count: int, seed: int, max_nodes: int = 7) -> Iterator[tuple[CostGraph, Target, int]]:
@@ -261,7 +261,8 @@ def test_certificate_check_rejects_mutations() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"stages": 0}, {"stages": 2, "time_limit": 0}, {"stages": 2, "gap": 1.0}, {"stages": 2, "gap": -0.1}]
+    "wrong",
+    [{"stages": 0}, {"stages": 2, "time_limit": 0}, {"stages": 2, "gap": 1.0}, {"stages": 2, "gap": -0.1}],
 )
 def test_arguments_out_of_range(wrong: dict[str, float]) -> None:
     """Nonsense arguments are refused before any work."""

@@ -74,7 +74,8 @@ def _evaluate_keys(g, degrees, keys, first, last, k, low, high, cap, fitness, be
         fitness[i] = value
         if value < best:
             best = value
-            best_order[:] = order
+            for j in range(order.shape[0]):
+                best_order[j] = order[j]
     return best
 
 

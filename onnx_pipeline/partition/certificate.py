@@ -36,7 +36,9 @@ def check(result: PartitionResult) -> list[str]:
     full = build(graph, target)
     for bound in result.bounds:
         if bound.nanoseconds > value:
-            problems.append(f"bound {bound.method!r} is {bound.nanoseconds} ns, above the partition: {value} ns")
+            problems.append(
+                f"bound {bound.method!r} is {bound.nanoseconds} ns, above the partition: {value} ns"
+            )
         elif bound.method == "simple" and bound.nanoseconds > simple(full, k):
             problems.append("the simple bound cannot be reproduced")
         elif bound.method == "min-cut" and bound.nanoseconds > mincut(contract(full)):

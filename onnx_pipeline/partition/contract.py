@@ -37,7 +37,6 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from onnx_pipeline.graph import IntArray
 from onnx_pipeline.partition.instance import Instance, quotient
 
 
@@ -90,7 +89,7 @@ def _new_parameters(u, v, use_ptr, use_group, group_bytes, ns_per_byte):  # type
 @njit(cache=True, nogil=True)
 def _find_merges(  # type: ignore[no-untyped-def]
     work, cost, prod, pin, ptr, cons, in_ptr, in_net, out_ptr, out_net, use_ptr, use_group, group_bytes, r
-) -> IntArray:
+):
     """Label of each node after one round of disjoint merges."""
     n = work.shape[0]
     label = np.arange(n)

@@ -1,14 +1,12 @@
-"""Ladder of exact questions: raise the lower bound and lower the incumbent until they meet.
+"""One exact question: is there a partition with every stage cost <= limit?
 
-Each question is "is there a partition with every stage cost <= limit?", asked for limits between the proved
-lower bound and the incumbent. An answer "none" proves limit + 1 as a lower bound; a partition lowers the
-incumbent. Questions are asked from the front (sources first) or, on the reversed graph, from the back: the
-objective is the same, the effort often is not.
+Asked from the front (sources first) or, on the reversed graph, from the back: the objective is the same, the
+effort often is not.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -71,6 +69,7 @@ class IdealSearch:
         if limit < self.hyper.alpha:
             return Answer(proved_none=True)
         table = ideals.new_table(self.static.words, 1024)
+        state = ideals.new_state(self.hyper, self.static.words)
         counters = np.zeros(3, dtype=np.int64)
         first, count, left, chunk = 0, 1, decisions, CHUNK
         for level in range(self.k):
@@ -80,7 +79,7 @@ class IdealSearch:
                     return Answer(decisions=decisions - left)
                 allowed = min(chunk, left)
                 status = ideals.expand(
-                    self.hyper, self.static, table, first, last, count, level, self.k, limit, allowed,
+                    self.hyper, self.static, table, state, first, last, count, level, self.k, limit, allowed,
                     EVERYTHING, 0.0, counters,
                 )  # fmt: skip
                 left -= allowed - int(counters[2])
@@ -103,12 +102,15 @@ class IdealSearch:
         while at > 0:
             chain.append(table.ideals[at])
             at = int(table.parent[at])
+        return self.stages_of_chain(chain[::-1])
+
+    def stages_of_chain(self, chain: Sequence[ideals.WordArray]) -> IntArray:
+        """Stages of the instance's nodes from the ideals after each stage, V last."""
         n = len(self.hyper.work)
         stage = np.zeros(n, dtype=np.int64)
-        for level, ideal in enumerate(reversed(chain)):
-            inside = np.unpackbits(ideal.view(np.uint8), bitorder="little")[:n].astype(np.bool_)
-            if level + 1 < len(chain):
-                stage[~inside] = level + 1
+        for level, ideal in enumerate(chain[:-1]):
+            inside = np.unpackbits(np.ascontiguousarray(ideal).view(np.uint8), bitorder="little")[:n]
+            stage[inside == 0] = level + 1
         if self.reverse:
             stage = len(chain) - 1 - stage
         return place_free_sources(self.inst, self.index, stage)

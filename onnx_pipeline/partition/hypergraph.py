@@ -123,11 +123,12 @@ def place_free_sources(inst: Instance, index: IntArray, stage: IntArray) -> IntA
 
 
 def _free_sources(inst: Instance) -> BoolArray:
-    free = (
+    free: BoolArray = np.asarray(
         (inst.work == 0)
         & (np.diff(inst.in_ptr) == 0)
         & (np.diff(inst.out_ptr) == 1)
-        & (np.diff(inst.use_ptr) == 0)
+        & (np.diff(inst.use_ptr) == 0),
+        dtype=np.bool_,
     )
     for v in np.flatnonzero(free):
         t = inst.out_net[inst.out_ptr[v]]

@@ -104,8 +104,9 @@ def _descendants(h, order, words):  # type: ignore[no-untyped-def]
 @njit(cache=True, nogil=True)
 def _topological(h):  # type: ignore[no-untyped-def]
     n = h.work.shape[0]
-    waiting = np.diff(h.pred_ptr)
-    order = np.empty(n, np.int64)
+    waiting, order = np.empty(n, np.int64), np.empty(n, np.int64)
+    for v in range(n):
+        waiting[v] = h.pred_ptr[v + 1] - h.pred_ptr[v]
     size = 0
     for v in range(n):
         if waiting[v] == 0:
@@ -156,12 +157,13 @@ def grow(table: Table, count: int) -> Table:
         new[:count] = old[:count]
     bigger.score[:count] = table.score[:count]
     bigger.slots[:] = -1
-    _rehash(bigger, count)
+    rehash(bigger, count)
     return bigger
 
 
 @njit(cache=True, nogil=True)
-def _rehash(table, count):  # type: ignore[no-untyped-def]
+def rehash(table, count):  # type: ignore[no-untyped-def]
+    """Enter the first ``count`` ideals into empty slots."""
     mask = np.uint64(table.slots.shape[0] - 1)
     for i in range(count):
         s = np.int64(table.keys[i] & mask)
@@ -190,7 +192,8 @@ def _insert(table, count, current, key, parent, score):  # type: ignore[no-untyp
                 return False
         s = (s + 1) & mask
     table.slots[s] = count
-    table.ideals[count] = current
+    for w in range(words):
+        table.ideals[count, w] = current[w]
     table.keys[count] = key
     table.parent[count] = parent
     table.score[count] = score
@@ -200,7 +203,7 @@ def _insert(table, count, current, key, parent, score):  # type: ignore[no-untyp
 class State(NamedTuple):
     """Where the enumeration stands; scalars live in ``x`` under the names below."""
 
-    x: IntArray  # [11] scalars
+    x: IntArray  # [12] scalars
     in_j: IntArray  # [m] members of each net in J
     in_s: IntArray  # [m] members in S
     used_j: IntArray  # [g]
@@ -210,6 +213,28 @@ class State(NamedTuple):
     touched: IntArray  # [m] nets with a member in S, in the order of touching
     flagged: BoolArray  # [m] nets known to be paid by S because of an exclusion, or live from I into D
     flag_stack: IntArray  # [m]
+    border: IntArray  # [m] nets that are live at I
+    avail: IntArray  # [n] nodes that are or were available on the current path
+    choice: IntArray  # [n + 1] 1 = included, 0 = excluded, per depth
+    size_before: IntArray  # [n + 1] available nodes before each inclusion
+    flags_before: IntArray  # [n + 1]
+    dropped: WordArray  # [n + 1, words] D after each exclusion on the path
+    dropped_work: IntArray  # [n + 1]
+    must_by: IntArray  # [n] P4: latest stage of each node
+
+
+def new_state(h: Hypergraph, words: int) -> State:
+    """Allocate the enumeration's working memory once per question."""
+    n, m, groups = len(h.work), len(h.cost), len(h.group_bytes)
+
+    def ints(size: int) -> IntArray:
+        return np.zeros(size, dtype=np.int64)
+
+    return State(
+        ints(12), ints(m), ints(m), ints(groups), ints(groups), ints(n), np.zeros(words, dtype=np.uint64),
+        ints(m), np.zeros(m, dtype=np.bool_), ints(m), ints(m), ints(n), ints(n + 1), ints(n + 1), ints(n + 1),
+        np.zeros((n + 1, words), dtype=np.uint64), ints(n + 1), ints(n),
+    )  # fmt: skip
 
 
 # Scalars of State: totals that the prunings need, all in nanoseconds or bytes.
@@ -219,13 +244,16 @@ WORK, INSIDE_WORK, INSIDE, FIXED, PENDING, LIVE, HELD, NEEDED, DOOMED, CROSSING,
 @njit(cache=True, nogil=True)
 def _load(h, s, ideal):  # type: ignore[no-untyped-def]
     """Set the state to J = I, S empty."""
-    s.x[:] = 0
-    s.in_j[:] = 0
-    s.in_s[:] = 0
-    s.used_j[:] = 0
-    s.used_s[:] = 0
-    s.flagged[:] = False
-    s.current[:] = ideal
+    # Loops, here and below: numba compiles slice assignments ten times as slowly.
+    for i in range(s.x.shape[0]):
+        s.x[i] = 0
+    for t in range(h.cost.shape[0]):
+        s.in_j[t] = s.in_s[t] = 0
+        s.flagged[t] = False
+    for g in range(h.group_bytes.shape[0]):
+        s.used_j[g] = s.used_s[g] = 0
+    for w in range(ideal.shape[0]):
+        s.current[w] = ideal[w]
     n = h.work.shape[0]
     for v in range(n):
         s.waiting[v] = h.pred_ptr[v + 1] - h.pred_ptr[v]
@@ -258,13 +286,13 @@ def _meets(h, t, dropped):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _flag(h, s, t, paid_by_s):  # type: ignore[no-untyped-def]
-    """Net t reaches from J into D: some later stage pays it, and S too if only S touches it so far."""
+def _flag(h, s, t):  # type: ignore[no-untyped-def]
+    """Net t reaches from J into D: some later stage pays it, and S too if no earlier stage touches it."""
     s.flagged[t] = True
     s.flag_stack[s.x[FLAGS]] = t
     s.x[FLAGS] += 1
     s.x[CROSSING] += h.cost[t]
-    if paid_by_s:
+    if not h.always[t] and s.in_j[t] == s.in_s[t]:
         s.x[DOOMED] += h.cost[t]
 
 
@@ -306,7 +334,7 @@ def _include(h, s, v, dropped, avail, size):  # type: ignore[no-untyped-def]
             if not h.always[t] and old == 0:
                 s.x[PENDING] -= c
         elif old == 0 and not h.always[t] and not s.flagged[t] and _meets(h, t, dropped):
-            _flag(h, s, t, True)
+            _flag(h, s, t)
     for a in range(h.use_ptr[v], h.use_ptr[v + 1]):
         g = h.use_group[a]
         if s.used_s[g] == 0:
@@ -380,7 +408,7 @@ def _drop(h, static, s, v, before, after, border, borders):  # type: ignore[no-u
     for i in range(borders):
         t = border[i]
         if not s.flagged[t] and s.in_j[t] < h.net_ptr[t + 1] - h.net_ptr[t] and _meets(h, t, after):
-            _flag(h, s, t, False)
+            _flag(h, s, t)
     for i in range(s.x[TOUCHED]):
         t = s.touched[i]
         if (
@@ -390,7 +418,7 @@ def _drop(h, static, s, v, before, after, border, borders):  # type: ignore[no-u
             and s.in_j[t] < h.net_ptr[t + 1] - h.net_ptr[t]
             and _meets(h, t, after)
         ):
-            _flag(h, s, t, True)
+            _flag(h, s, t)
     return added
 
 
@@ -444,12 +472,12 @@ def _dominated(h, s, avail, choice, depth, size, room):  # type: ignore[no-untyp
 
 
 @njit(cache=True, nogil=True)
-def expand(h, static, table, first, last, count, level, k, limit, budget, keep, beta, counters):  # type: ignore[no-untyped-def]
+def expand(h, static, table, s, first, last, count, level, k, limit, budget, keep, beta, counters):  # type: ignore[no-untyped-def]
     """Enumerate all successors of the ideals [first, last), which use ``level`` stages.
 
     Parameters
     ----------
-    h, static, table : Hypergraph, Static, Table
+    h, static, table, s : Hypergraph, Static, Table, State
     first, last : int
         Ideals to expand.
     count : int
@@ -476,35 +504,22 @@ def expand(h, static, table, first, last, count, level, k, limit, budget, keep, 
     n, m, words = h.work.shape[0], h.cost.shape[0], static.words
     left = k - level - 1
     room = limit - h.alpha
-    total_work = h.work.sum()
-    s = State(
-        np.zeros(12, np.int64),
-        np.zeros(m, np.int64),
-        np.zeros(m, np.int64),
-        np.zeros(h.group_bytes.shape[0], np.int64),
-        np.zeros(h.group_bytes.shape[0], np.int64),
-        np.zeros(n, np.int64),
-        np.zeros(words, np.uint64),
-        np.zeros(m, np.int64),
-        np.zeros(m, np.bool_),
-        np.zeros(m, np.int64),
-    )
-    border = np.empty(m, np.int64)
-    avail, choice = np.empty(n, np.int64), np.empty(n + 1, np.int64)
-    size_before, flags_before = np.empty(n + 1, np.int64), np.empty(n + 1, np.int64)
-    dropped = np.zeros((n + 1, words), np.uint64)
-    dropped_work = np.zeros(n + 1, np.int64)
-    must_by = np.empty(n, np.int64)  # P4: latest stage of each node
+    total_work = np.int64(0)
+    for v in range(n):
+        total_work += h.work[v]
+    border, avail, choice = s.border, s.avail, s.choice
+    size_before, flags_before = s.size_before, s.flags_before
+    dropped, dropped_work, must_by = s.dropped, s.dropped_work, s.must_by
     for v in range(n):
         must_by[v] = k + (-static.desc_work[v] // max(room, 1))
     for start in range(first, last):
         _load(h, s, table.ideals[start])
-        borders = 0
+        borders = np.int64(0)
         for t in range(m):
             if 0 < s.in_j[t] < h.net_ptr[t + 1] - h.net_ptr[t]:
                 border[borders] = t
                 borders += 1
-        size = 0
+        size = np.int64(0)
         for v in range(n):
             if s.waiting[v] == 0 and not (s.current[v >> 6] >> np.uint64(v & 63) & np.uint64(1)):
                 at = size  # insertion by rank: few nodes are available at once
@@ -515,7 +530,7 @@ def expand(h, static, table, first, last, count, level, k, limit, budget, keep, 
                 size += 1
         key = table.keys[start]
         base_count = count
-        depth = drops = 0
+        depth = drops = np.int64(0)
         forward = True
         while True:
             if budget <= 0:

@@ -30,6 +30,7 @@ class Incumbent:
     history: list[HistoryPoint] = field(default_factory=list)
     methods: list[str] = field(default_factory=list)
     evaluations: int = 0
+    decisions: int = 0
     _start: float = field(default_factory=time.perf_counter)
 
     @property

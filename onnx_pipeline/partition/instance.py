@@ -252,13 +252,14 @@ def _convex_labels(inst: Instance, colocation: IntArray) -> IntArray:
     Merging the groups may close cycles; everything on a cycle must share a stage, so the labels are the
     strongly connected components of the merged graph.
     """
-    from scipy.sparse import csr_array
-    from scipy.sparse.csgraph import connected_components
+    import networkx
 
     label = np.where(colocation >= 0, colocation, np.int64(colocation.max()) + 1 + np.arange(inst.n))
-    _, label = np.unique(label, return_inverse=True)
     heads, tails = inst.edges()
-    size = int(label.max()) + 1
-    edges = csr_array((np.ones(len(heads), dtype=np.int8), (label[heads], label[tails])), shape=(size, size))
-    _, component = connected_components(edges, directed=True, connection="strong")
-    return np.asarray(component, dtype=np.int64)[label]
+    merged = networkx.DiGraph()
+    merged.add_nodes_from(label.tolist())
+    merged.add_edges_from(zip(label[heads].tolist(), label[tails].tolist(), strict=True))
+    component = {
+        v: i for i, members in enumerate(networkx.strongly_connected_components(merged)) for v in members
+    }
+    return np.array([component[v] for v in label.tolist()], dtype=np.int64)

@@ -10,6 +10,7 @@ from onnx_pipeline.graph import GraphBuilder, Target
 from onnx_pipeline.partition import slicing
 from onnx_pipeline.partition.brkga import brkga
 from onnx_pipeline.partition.contract import contract
+from onnx_pipeline.partition.exact import IdealSearch
 from onnx_pipeline.partition.instance import build
 from onnx_pipeline.partition.orders import starting_orders
 from onnx_pipeline.progress import Progress
@@ -19,8 +20,8 @@ def ensure_compiled(progress: Progress) -> None:
     """Load the kernels from numba's cache, or compile and cache them on the first run after installation."""
     if slicing.evaluate.signatures:
         return
-    folder = Path(slicing.evaluate.stats.cache_path)
-    if not any(folder.glob("slicing.evaluate-*.nbc")):
+    folder = slicing.evaluate.stats.cache_path
+    if folder is None or not any(Path(folder).glob("slicing.evaluate-*.nbc")):
         progress("compile", None, "compiling search kernels, once after installation")
     _exercise()
 
@@ -41,4 +42,5 @@ def _exercise() -> None:
     found, _ = slicing.slice_order(tape, 2, 0, 1000, ends)
     slicing.stages_of(orders[0], ends, found)
     slicing.evaluate(g, orders[0], 2, 0, 10, 1000, ends)
+    IdealSearch(inst, 2).ask(1000, 1000, lambda: False)
     brkga(g, 2, 0, orders, 1000, np.random.default_rng(0), lambda v, o: None, lambda: False, None, 1)

@@ -17,6 +17,7 @@ from onnx_pipeline.partition.contract import contract
 from onnx_pipeline.partition.incumbent import Incumbent
 from onnx_pipeline.partition.instance import Instance, build
 from onnx_pipeline.partition.kernels import ensure_compiled
+from onnx_pipeline.partition.ladder import Ladder
 from onnx_pipeline.partition.orders import starting_orders
 from onnx_pipeline.partition.result import Bound, PartitionResult
 from onnx_pipeline.progress import Progress, silent
@@ -113,7 +114,7 @@ class _Search:
 
     def run(self) -> None:
         """Run all phases."""
-        for phase in (self._start, self._mincut, self._bottleneck, self._evolve):
+        for phase in (self._start, self._mincut, self._prove, self._bottleneck, self._improve):
             if self.stop() or not self.inst.n:
                 return
             phase()
@@ -159,19 +160,27 @@ class _Search:
             solver="ortools CP-SAT",
         )
 
-    def _evolve(self) -> None:
+    def _prove(self) -> None:
+        self.ladder = Ladder(self.inst, self.known, self.stop)
+        for _ in range(2):
+            self.ladder.round()
+
+    def _improve(self) -> None:
+        """Evolution and exact questions in turns of growing length, until the stop."""
+        turn = 0.3
+        while not self.stop():
+            pause = AnyOf(self.criterion, Deadline(turn))
+            self._evolve(lambda pause=pause: pause(self.known.upper, self.known.lower))  # type: ignore[misc]
+            if not self.stop():
+                self.ladder.round()
+            turn *= 2
+
+    def _evolve(self, stop: Callable[[], bool]) -> None:
         def improved(value: int, order: IntArray) -> None:
             self._offer(order, "brkga")
 
         self.known.evaluations += brkga(
-            self.arrays,
-            self.k,
-            self.known.lower,
-            self.orders,
-            self.known.upper,
-            self.rng,
-            improved,
-            self.stop,
+            self.arrays, self.k, self.known.lower, self.orders, self.known.upper, self.rng, improved, stop
         )
 
     def _timed(self, method: str, run: Callable[[], int], solver: str | None = None) -> None:

@@ -21,7 +21,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from onnx_pipeline.graph import IntArray
+from onnx_pipeline.graph import BoolArray, IntArray
 from onnx_pipeline.partition.instance import Instance
 
 
@@ -48,7 +48,7 @@ class Arrays(NamedTuple):
     work: IntArray
     net_cost: IntArray
     net_prod: IntArray
-    net_pin: IntArray
+    net_pin: BoolArray
     net_ptr: IntArray
     net_cons: IntArray
     in_ptr: IntArray
@@ -93,9 +93,10 @@ def make_tape(g, order):  # type: ignore[no-untyped-def]
     for j in range(n):
         pos[order[j]] = j
     m = g.net_cost.shape[0]
-    last = np.full(m, -1, np.int64)  # last reader; n when the host reads, so that it never closes
+    last = np.empty(m, np.int64)  # last reader; n when the host reads, so that it never closes
     seen = np.empty(m, np.int64)
     for t in range(m):
+        last[t] = -1
         seen[t] = pos[g.net_prod[t]] if g.net_prod[t] >= 0 else -1
         if g.net_pin[t] or g.net_prod[t] < 0:
             last[t] = n
@@ -136,7 +137,18 @@ def make_tape(g, order):  # type: ignore[no-untyped-def]
             h += 1
     ptr[n], group_ptr[n] = e, h
     return Tape(
-        work, gain, ptr, prev, made, cost, group_ptr, group_prev, group_bytes, g.memory, g.ns_per_byte, g.alpha
+        work,
+        gain,
+        ptr,
+        prev,
+        made,
+        cost,
+        group_ptr,
+        group_prev,
+        group_bytes,
+        g.memory,
+        g.ns_per_byte,
+        g.alpha,
     )
 
 
@@ -232,7 +244,8 @@ def _segments(tape, limit):  # type: ignore[no-untyped-def]
                 break
             if size == buffer.shape[0]:
                 grown = np.empty(2 * size, np.int64)
-                grown[:size] = buffer
+                for s in range(size):  # numba compiles slice assignments ten times as slowly
+                    grown[s] = buffer[s]
                 buffer = grown
             buffer[size] = fixed + out
             size += 1

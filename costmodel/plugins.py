@@ -1,0 +1,34 @@
+"""Objects that other installed packages register under this package's entry-point groups."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from onnx_pipeline.errors import UsageError
+
+
+def plugin_names(group: str) -> list[str]:
+    """Names registered under an entry-point group, sorted."""
+    from importlib.metadata import entry_points
+
+    return sorted({point.name for point in entry_points(group=group)})
+
+
+def load_plugin(group: str, name: str) -> Any:
+    """Return the object registered as ``name``, or None if there is none.
+
+    Raises
+    ------
+    UsageError
+        If the plug-in is installed but cannot be imported.
+    """
+    from importlib.metadata import entry_points
+
+    for point in entry_points(group=group, name=name):
+        try:
+            return point.load()
+        except Exception as error:  # a plug-in may fail in any way while it is imported
+            raise UsageError(
+                f"the installed plug-in {name!r} ({point.value}, group {group}) cannot be loaded: {error}"
+            ) from error
+    return None

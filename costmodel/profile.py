@@ -1,0 +1,213 @@
+"""Measured costs: onnxruntime's kernel times, attributed to the original nodes.
+
+Kernels are timed in a session with all optimisations, as the stages will run. A session without
+optimisations only tells how to divide a fused kernel among its nodes. Profiling slows a run down, so the
+sum is scaled to the time of a plain session. Machines drift, so the two run in turns. Nodes are compared by
+their fastest rounds, which repeat best on a machine with other work to do; the scale is the median of plain
+runs, which is what a user gets.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+
+from onnx_pipeline.costmodel import CostRequest, NodeCosts
+from onnx_pipeline.costmodel.mapping import (
+    Attribution,
+    FloatArray,
+    GraphNode,
+    attribute,
+    original_nodes,
+)
+from onnx_pipeline.costmodel.sessions import Runner
+from onnx_pipeline.errors import InputError, UsageError
+from onnx_pipeline.graph import NS
+from onnx_pipeline.stop import Deadline
+
+WARM_UP = 2
+#: Rounds that are measured even when the time budget is spent.
+MIN_ROUNDS = 3
+SESSIONS = 2
+#: Wall time per requested round that a profile may take before it stops early.
+SECONDS_PER_RUN = 1.2
+
+
+def profile(request: CostRequest) -> NodeCosts:
+    """Measure the model with onnxruntime; the sum over nodes is the time of one inference.
+
+    Raises
+    ------
+    UsageError
+        If the provider is not available or a count is not positive.
+    InputError
+        If onnxruntime cannot run the model.
+    """
+    if request.runs < 1 or request.threads < 1:
+        raise UsageError("profiling needs at least one run and one thread")
+    from onnx_pipeline.feeds import make_feeds
+
+    began = time.monotonic()
+    feeds = request.feeds
+    if feeds is None:
+        feeds = make_feeds(request.source, request.dims, request.seed)
+    if not request.nodes:
+        return NodeCosts("profile", {}, {"provider": request.provider, "dims": dict(request.dims)})
+    runner = Runner(request.source, feeds, request.dims, request.provider, request.threads)
+    nodes = original_nodes(request.nodes)
+    with TemporaryDirectory(prefix="onnx-pipeline-") as folder:
+        measured = _measure(request, runner, nodes, Path(folder))
+    request.progress("profile", 1.0, f"{len(measured.wall)} rounds")
+    names = [node.name for node in nodes]
+    work, spread = _summarise(measured)
+    import onnxruntime
+
+    meta: dict[str, Any] = {
+        "provider": request.provider,
+        "threads": request.threads,
+        "runs": len(measured.wall),
+        "seed": request.seed,
+        "dims": dict(request.dims),
+        "wall_seconds_per_inference": float(np.median(measured.wall)),
+        "wall_seconds_min": float(measured.wall.min()),
+        "spread": {"median": float(np.median(spread)), "p90": float(np.quantile(spread, 0.9))},
+        "profile_seconds": round(time.monotonic() - began, 3),
+        "onnxruntime": onnxruntime.__version__,
+        **measured.meta,
+    }
+    return NodeCosts(
+        "profile",
+        dict(zip(names, work, strict=True)),
+        meta,
+        spread=dict(zip(names, spread.tolist(), strict=True)),
+    )
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """Rounds of both kinds: seconds of plain runs, microseconds of nodes (rounds x nodes)."""
+
+    wall: FloatArray
+    nodes: FloatArray
+    meta: dict[str, Any]
+
+
+def _measure(request: CostRequest, runner: Runner, nodes: list[GraphNode], folder: Path) -> _Measured:
+    deadline = Deadline(SECONDS_PER_RUN * request.runs)
+    unfused, plain_map = _unfused(request, runner, nodes, folder, deadline)
+    weights = unfused.min(axis=0) if len(unfused) else np.ones(len(nodes))
+    walls: list[float] = []
+    rows: list[FloatArray] = []
+    shares: list[float] = []
+    unmapped: Counter[str] = Counter()
+    kernels: list[GraphNode] = []
+    for index in range(SESSIONS):
+        if index and deadline.remaining <= deadline.seconds / 2:
+            break  # slow models do without the second pair of sessions
+        wall, times, kernels = _paired(request, runner, folder, deadline, index)
+        walls += wall
+        if len(times):
+            times = _without_overhead(times, min(wall) * 1e6)
+            mapping = attribute(kernels, nodes, weights)
+            rows.append(mapping.apply(times))
+            shares.append(mapping.placed_share(times))
+            unmapped.update(_unplaced(mapping, kernels))
+    meta: dict[str, Any] = {"method": "optimised kernels", "kernels": len(kernels)}
+    if not rows:
+        # No saved model, or it did not match what ran: fall back to the kernels of the unoptimised session.
+        if not len(unfused):
+            raise InputError(
+                request.source.path,
+                f"{request.provider} reports no kernels that can be matched to the model's nodes; "
+                "use --cost-model analytic or a file",
+            )
+        rows, shares = [unfused], [plain_map]
+        meta = {"method": "unoptimised kernels, because the optimised ones could not be mapped"}
+    meta |= {"mapped_share": float(np.mean(shares)), "unmapped_kernels": sorted(unmapped)}
+    return _Measured(np.array(walls), np.concatenate(rows), meta)
+
+
+def _unfused(
+    request: CostRequest, runner: Runner, nodes: list[GraphNode], folder: Path, deadline: Deadline
+) -> tuple[FloatArray, float]:
+    """Time the original nodes without optimisations (rounds x nodes) and say which share was placed."""
+    traced = runner.traced(folder / "unfused", optimise=False)
+    if traced is None:
+        return np.zeros((0, len(nodes))), 0.0
+    for done in range(WARM_UP + max(1, request.runs // 2)):
+        if done >= WARM_UP + 1 and deadline.remaining < 0.7 * deadline.seconds:
+            break
+        runner.run(traced.session)
+        request.progress("profile", None, "unfused kernels")
+    kernels = traced.kernels()
+    times = traced.finish(kernels, WARM_UP)
+    mapping = attribute(kernels, nodes, np.ones(len(nodes)))
+    return mapping.apply(times), mapping.placed_share(times)
+
+
+def _paired(
+    request: CostRequest, runner: Runner, folder: Path, deadline: Deadline, index: int
+) -> tuple[list[float], FloatArray, list[GraphNode]]:
+    """Run a plain and a profiled session in turns: plain seconds, kernel times and kernels."""
+    plain = runner.session()
+    traced = runner.traced(folder / f"fused{index}", optimise=True)
+    for _ in range(WARM_UP):
+        if traced is not None:
+            runner.run(traced.session)
+        runner.run(plain)
+    walls: list[float] = []
+    for done in range(request.runs):
+        if done >= MIN_ROUNDS and not deadline.remaining:
+            break
+        if traced is not None:
+            runner.run(traced.session)
+        start = time.perf_counter()
+        runner.run(plain)
+        walls.append(time.perf_counter() - start)
+        part = (index * request.runs + done + 1) / (SESSIONS * request.runs)
+        request.progress("profile", part, f"{walls[-1] * 1e3:.3g} ms per inference")
+    if traced is None:
+        return walls, np.zeros((0, 0)), []
+    kernels = traced.kernels()
+    return walls, traced.finish(kernels, WARM_UP), kernels
+
+
+def _without_overhead(times: FloatArray, wall: float) -> FloatArray:
+    """Take from every kernel what recording it costs.
+
+    Recording happens inside the recorded interval: 4-7 microseconds for each kernel, however small. The plain
+    run (``wall`` microseconds) tells how much that is in total, and no kernel can hold more than the smallest
+    ones take.
+    """
+    best = times.min(axis=0)
+    if not best.size:
+        return times
+    overhead = min((best.sum() - wall) / best.size, float(np.quantile(best, 0.05)))
+    corrected: FloatArray = np.maximum(times - max(overhead, 0.0), 0.1 * times)
+    return corrected
+
+
+def _unplaced(mapping: Attribution, kernels: list[GraphNode]) -> set[str]:
+    return {kernel.op for kernel, group in zip(kernels, mapping.group, strict=True) if group < 0}
+
+
+def _summarise(measured: _Measured) -> tuple[list[int], FloatArray]:
+    """Return integer nanoseconds per node that sum to the median wall time, and relative scatters."""
+    total = round(float(np.median(measured.wall)) * NS)
+    rows = measured.nodes
+    best = rows.min(axis=0)
+    if best.sum() <= 0:  # too short for the clock
+        best = np.ones(rows.shape[1])
+    # Rounding the running sum instead of each node keeps the total exact.
+    edges = np.rint(np.concatenate([[0.0], np.cumsum(best)]) / best.sum() * total).astype(np.int64)
+    # Scatter is that of the share in a round: a slow round is no reason to distrust a node.
+    sums = rows.sum(axis=1, keepdims=True)
+    low, mid, high = np.quantile(rows / np.where(sums > 0, sums, 1.0), [0.25, 0.5, 0.75], axis=0)
+    spread = np.divide(high - low, mid, out=np.zeros_like(mid), where=mid > 0)
+    return [int(x) for x in np.diff(edges)], spread

@@ -1,0 +1,281 @@
+"""The commands: arguments in, one call of the library, a result on stdout."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from onnx_pipeline import options
+from onnx_pipeline.console import Console
+from onnx_pipeline.errors import InputError, UsageError, VerificationError
+from onnx_pipeline.files import check_file, new_file
+
+CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
+EXIT_CODES = (
+    "Exit codes: 0 success, 2 bad command line, 3 unusable file, 4 infeasible, 5 verification failed, "
+    "130 interrupted."
+)
+
+
+def run(arguments: Sequence[str] | None, program: str) -> int:
+    """Parse the arguments, run the command and return its exit code.
+
+    Raises
+    ------
+    UsageError
+        For everything that click has to say, in one line.
+    """
+    complete = os.environ.get("_ONNX_PIPELINE_COMPLETE")
+    if complete:
+        from click.shell_completion import shell_complete
+
+        return shell_complete(cli, {}, program, "_ONNX_PIPELINE_COMPLETE", complete)
+    try:
+        with cli.make_context(program, list(sys.argv[1:] if arguments is None else arguments)) as context:
+            code = cli.invoke(context)
+    except click.exceptions.Exit as done:
+        return done.exit_code
+    except click.UsageError as error:
+        command = error.ctx.command_path if error.ctx else program
+        raise UsageError(f"{error.format_message()} See `{command} --help`.") from None
+    return code if isinstance(code, int) else 0
+
+
+@click.group(context_settings=CONTEXT, invoke_without_command=True, epilog=EXIT_CODES)
+@click.option("--version", is_flag=True, help="Show the version and exit.")
+@click.pass_context
+def cli(context: click.Context, version: bool) -> None:
+    """Split an ONNX model into k pipeline stages with a certified bottleneck."""
+    if version:
+        from onnx_pipeline import __version__
+
+        click.echo(f"onnx-pipeline {__version__}")
+        context.exit()
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help(), err=True)
+        context.exit(2)
+
+
+@cli.command()
+@click.argument("model", type=options.PATH)
+@options.stages
+@options.output("DIR", "default: <model stem>-k<K>")
+@options.target()
+@options.costs
+@options.search
+@click.option("--annotate", is_flag=True, help="Also write the whole model with pipeline_stage on its nodes.")
+@options.reporting
+def split(
+    model: Path, stages: int, output: Path | None, as_json: bool, quiet: bool, verbose: int, **choices: Any
+) -> None:
+    """Profile MODEL, partition it, certify the partition and write the stages."""
+    from onnx_pipeline import pipeline, report
+
+    output = output or Path(f"{model.stem}-k{stages}")
+    choices["device"] = choices["device"] or "cpu"
+    with Console(quiet, verbose) as console:
+        manifest = pipeline.split(model, stages=stages, output=output, progress=console, **choices)
+    document = manifest.to_json() | {"output": os.fspath(output)}
+    if as_json:
+        print_json(document)
+    else:
+        report.show(document)
+        click.echo(f"written to {output}")
+
+
+@cli.command()
+@click.argument("model", type=options.PATH)
+@options.output("COSTS.json", "default: print only")
+@options.device
+@options.costs
+@options.seed
+@options.reporting
+def profile(
+    model: Path,
+    output: Path | None,
+    force: bool,
+    as_json: bool,
+    quiet: bool,
+    verbose: int,
+    **choices: Any,
+) -> None:
+    """Only measure MODEL: work, parameter and output size of every node."""
+    from onnx_pipeline import graphio, pipeline, report
+    from onnx_pipeline.prepare import Phases
+
+    if output is not None:
+        check_file(output, force=force)
+    choices["device"] = choices["device"] or "cpu"
+    phases = Phases()
+    with Console(quiet, verbose) as console:
+        graph = pipeline.profile(model, progress=console, phases=phases, **choices)
+    document = graphio.graph_to_json(graph)
+    if output is not None:
+        with new_file(output) as temporary:
+            graphio.write_graph(graph, temporary)
+    if as_json:
+        print_json(document)
+    else:
+        report.show_costs(graph, phases)
+        if output is not None:
+            click.echo(f"written to {output}")
+
+
+@cli.command()
+@click.argument("graph", type=options.PATH)
+@options.stages
+@options.output("PLAN.json", "default: print only")
+@options.target(memory_words=("file",), default="cpu, or ideal where the graph brings transfer times")
+@click.option("--ignore-colocation", is_flag=True, help="Let nodes of a colocation group part.")
+@options.search
+@options.reporting
+def plan(
+    graph: Path,
+    stages: int,
+    output: Path | None,
+    force: bool,
+    as_json: bool,
+    quiet: bool,
+    verbose: int,
+    **choices: Any,
+) -> int:
+    """Only partition and certify GRAPH: COSTS.json or the MSR JSON format, no ONNX model needed."""
+    from onnx_pipeline import pipeline, planfile, report
+    from onnx_pipeline.prepare import Phases
+
+    if output is not None:
+        check_file(output, force=force)
+    phases = Phases()
+    with Console(quiet, verbose) as console:
+        result = pipeline.plan(graph, stages=stages, progress=console, phases=phases, **choices)
+        if result.interrupted:
+            console.note("interrupted: the best partition so far, its certificate is valid")
+    document = planfile.plan_document(result, graph) | {"phases": dict(phases)}
+    if output is not None:
+        planfile.write_plan(document, output)
+    if as_json:
+        print_json(document)
+    else:
+        report.show(document)
+        if output is not None:
+            click.echo(f"written to {output}")
+    return 130 if result.interrupted else 0
+
+
+@cli.command()
+@click.argument("directory", type=options.PATH, metavar="DIR")
+@click.option("--model", type=options.PATH, help="The unsplit model: run both and compare the outputs.")
+@options.inputs
+@options.dims
+@options.seed
+@options.reporting
+def verify(
+    directory: Path,
+    model: Path | None,
+    inputs: Path | None,
+    dims: Mapping[str, int],
+    seed: int,
+    as_json: bool,
+    quiet: bool,
+    verbose: int,
+) -> None:
+    """Check the files, hashes, wiring and certificate of DIR; with --model also its outputs."""
+    from onnx_pipeline import report
+    from onnx_pipeline.verify import inspect
+
+    if model is None and (inputs is not None or dims):
+        raise UsageError("--inputs and --dim need --model: without it nothing is run")
+    with Console(quiet, verbose) as console:
+        found = inspect(directory, model=model, inputs=inputs, dims=dims, seed=seed, progress=console)
+        for note in found.notes:
+            console.note(note)
+    if as_json:
+        print_json(found.to_json())
+    elif found.ok:
+        report.show_verification(found)
+    if not found.ok:
+        raise VerificationError(f"{directory}: {'; '.join(found.problems)}")
+
+
+@cli.command(name="run")
+@click.argument("directory", type=options.PATH, metavar="DIR")
+@click.option(
+    "--inputs", type=options.PATH, required=True, metavar="X.npz", help="The model's inputs by name."
+)
+@options.output("Y.npz", "default: print only")
+@click.option("--batched", is_flag=True, help="The leading axis of every entry of X.npz counts requests.")
+@click.option(
+    "--provider",
+    "providers",
+    multiple=True,
+    metavar="NAME",
+    help="Of every stage (repeat).  [default: CPU]",
+)
+@options.reporting
+def run_command(
+    directory: Path,
+    inputs: Path,
+    output: Path | None,
+    force: bool,
+    batched: bool,
+    providers: tuple[str, ...],
+    as_json: bool,
+    quiet: bool,
+    verbose: int,
+) -> None:
+    """Run inputs through the stages of DIR."""
+    from onnx_pipeline import arrays, prepare, report
+
+    if output is not None:
+        check_file(output, force=force)
+    for provider in providers:
+        prepare.check_provider(provider)
+    with Console(quiet, verbose) as console:
+        results = arrays.run_file(
+            directory, inputs, batched=batched, providers=list(providers) or None, progress=console
+        )
+        if output is not None:
+            arrays.save_arrays(results, output)
+    document = arrays.describe(results)
+    if as_json:
+        print_json({"output": None if output is None else os.fspath(output), "outputs": document})
+    else:
+        report.show_arrays(document)
+        if output is not None:
+            click.echo(f"written to {output}")
+
+
+@cli.command()
+@click.argument("path", type=options.PATH, metavar="DIR|PLAN.json")
+@options.reporting
+def show(path: Path, as_json: bool, quiet: bool, verbose: int) -> None:
+    """Print the summary of a split or of a plan again."""
+    from onnx_pipeline import report
+
+    Console(quiet, verbose)  # nothing takes time here, only the log level counts
+    document: dict[str, Any]
+    if path.is_dir():
+        from onnx_pipeline import manifest
+
+        document = manifest.read(path).to_json()
+    elif path.exists():
+        from onnx_pipeline.planfile import read_plan
+
+        document = read_plan(path)
+    else:
+        raise InputError(path, "no such file or directory")
+    if as_json:
+        print_json(document)
+    else:
+        report.show(document)
+
+
+def print_json(document: Mapping[str, Any]) -> None:
+    """Print one JSON document."""
+    click.echo(json.dumps(document, indent=2, allow_nan=False))

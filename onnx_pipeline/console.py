@@ -1,0 +1,95 @@
+"""What a running command says on stderr: a bar on a terminal, notes always, phases when asked."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bar
+    from rich.progress import TaskID
+
+PROGRAM = "onnx-pipeline"
+#: Phases whose message is said once on stderr, terminal or not; all others only move the bar.
+SPOKEN = {"note", "compile"}
+
+
+class Console:
+    """The :data:`~onnx_pipeline.progress.Progress` of the command line, used as a context manager.
+
+    Parameters
+    ----------
+    quiet : bool
+        Say nothing but errors.
+    verbose : int
+        1 logs every message of every phase, 2 asks for tracebacks too.
+    """
+
+    def __init__(self, quiet: bool = False, verbose: int = 0) -> None:
+        self.quiet, self.verbose = quiet, verbose
+        self._bar: Bar | None = None
+        self._task: TaskID | None = None
+        self._phase = ""
+        self._said: set[str] = set()
+        level = logging.DEBUG if verbose > 1 else logging.INFO if verbose else logging.WARNING
+        logging.getLogger("onnx_pipeline").setLevel(level)
+
+    def __enter__(self) -> Console:
+        """Start the bar where there is a terminal to draw it on."""
+        if not self.quiet and not self.verbose and sys.stderr.isatty():
+            from rich.console import Console as RichConsole
+            from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+            self._bar = Progress(
+                TextColumn("{task.description:<10}"),
+                BarColumn(bar_width=24),
+                TimeElapsedColumn(),
+                TextColumn("{task.fields[message]}", markup=False),
+                console=RichConsole(stderr=True),
+                transient=True,
+            )
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self, _type: type[BaseException] | None, _value: BaseException | None, _tb: TracebackType | None
+    ) -> None:
+        """Take the bar away."""
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+    def __call__(self, phase: str, fraction: float | None, message: str) -> None:
+        """Show where the work is."""
+        if phase in SPOKEN:
+            self.note(message)
+        elif self._bar is not None:
+            self._move(self._bar, phase, fraction, message)
+        elif self.verbose and message and f"{phase}: {message}" not in self._said:
+            self._said.add(f"{phase}: {message}")
+            self._print(f"{PROGRAM}: {phase}: {message}")
+
+    def note(self, message: str) -> None:
+        """Say something that the user should know, once."""
+        if not self.quiet and message not in self._said:
+            self._said.add(message)
+            self._print(f"{PROGRAM}: note: {message}")
+
+    def _move(self, bar: Bar, phase: str, fraction: float | None, message: str) -> None:
+        if self._task is None or phase != self._phase:
+            if self._task is not None:
+                bar.remove_task(self._task)
+            self._phase = phase
+            self._task = bar.add_task(phase, total=None, message=message)
+        if fraction is None:
+            bar.update(self._task, message=message)
+        else:
+            bar.update(self._task, total=1.0, completed=fraction, message=message)
+
+    def _print(self, line: str) -> None:
+        if self._bar is not None:
+            self._bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
+        else:
+            print(line, file=sys.stderr, flush=True)

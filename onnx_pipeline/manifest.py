@@ -1,0 +1,212 @@
+"""The manifest of an output directory: types, reading with validation, writing.
+
+Times are in seconds, sizes in bytes; the JSON Schema is published as
+``onnx_pipeline/schemas/manifest.schema.json``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from onnx_pipeline.errors import InputError
+
+FORMAT = "onnx-pipeline/manifest"
+FORMAT_VERSION = 1
+FILE_NAME = "manifest.json"
+COSTS_NAME = "costs.json"
+
+Shape = tuple[int | str | None, ...] | None
+
+
+@dataclass(frozen=True)
+class Port:
+    """A model input or output: name, numpy-style dtype (or an ONNX type text) and shape as declared."""
+
+    name: str
+    dtype: str
+    shape: Shape
+
+
+@dataclass(frozen=True)
+class StageInput(Port):
+    """A tensor that enters a stage; ``source`` is ``"model"`` or the index of the producing stage."""
+
+    bytes: int
+    source: str | int
+
+
+@dataclass(frozen=True)
+class StageOutput(Port):
+    """A tensor that leaves a stage; each target is ``"model"`` or the index of a consuming stage."""
+
+    bytes: int
+    targets: tuple[str | int, ...]
+
+
+@dataclass(frozen=True)
+class DataFile:
+    """External weights of a stage."""
+
+    file: str
+    sha256: str
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage: its files, boundary, cost in seconds by component and the cost graph's nodes in it."""
+
+    index: int
+    file: str
+    sha256: str
+    nodes: int
+    inputs: tuple[StageInput, ...]
+    outputs: tuple[StageOutput, ...]
+    cost: Mapping[str, float]
+    parameter_bytes: int
+    node_names: tuple[str, ...] = ()
+    data: DataFile | None = None
+
+
+@dataclass(frozen=True)
+class ModelEntry:
+    """The model that was split."""
+
+    file: str
+    sha256: str
+    inputs: tuple[Port, ...]
+    outputs: tuple[Port, ...]
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What an output directory holds and how good it is; field names are those of the JSON document."""
+
+    tool: Mapping[str, str]
+    model: ModelEntry
+    target: Mapping[str, Any]
+    cost_model: Mapping[str, Any]
+    certificate: Mapping[str, Any]
+    search: Mapping[str, Any]
+    stages: tuple[Stage, ...]
+    phases: Mapping[str, float] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the JSON document."""
+        document = {"format": FORMAT, "format_version": FORMAT_VERSION, **_plain(asdict(self))}
+        for stage in document["stages"]:
+            if stage["data"] is None:
+                del stage["data"]
+        return document
+
+    @classmethod
+    def from_json(cls, document: object, source: str | os.PathLike[str] | None = None) -> Manifest:
+        """Validate a document against the schema and build the dataclasses.
+
+        Raises
+        ------
+        InputError
+            On the most relevant violation, with its place; ``source`` is the file named.
+        """
+        import jsonschema
+
+        if not isinstance(document, dict) or document.get("format") != FORMAT:
+            raise InputError(source, f'not a manifest ("format": "{FORMAT}")')
+        if document.get("format_version") != FORMAT_VERSION:
+            version = document.get("format_version")
+            raise InputError(source, f"manifest version {version!r}; this tool reads {FORMAT_VERSION}")
+        error = jsonschema.exceptions.best_match(_validator().iter_errors(document))
+        if error is not None:
+            raise InputError(source, f"{error.json_path}: {error.message[:200]}")
+        model = document["model"]
+        return cls(
+            tool=document["tool"],
+            model=ModelEntry(
+                model["file"],
+                model["sha256"],
+                tuple(Port(**_port(p)) for p in model["inputs"]),
+                tuple(Port(**_port(p)) for p in model["outputs"]),
+            ),
+            target=document["target"],
+            cost_model=document["cost_model"],
+            certificate=document["certificate"],
+            search=document["search"],
+            stages=tuple(_stage(entry) for entry in document["stages"]),
+            phases=document.get("phases", {}),
+        )
+
+
+def read(directory: str | os.PathLike[str]) -> Manifest:
+    """Read and validate ``DIR/manifest.json``.
+
+    Raises
+    ------
+    InputError
+        If the directory or its manifest is missing or malformed.
+    """
+    from onnx_pipeline.graphio import read_json
+
+    folder = Path(directory)
+    if not folder.is_dir():
+        raise InputError(folder, "no such directory" if not folder.exists() else "not a directory")
+    path = folder / FILE_NAME
+    if not path.is_file():
+        raise InputError(folder, f"no {FILE_NAME} in it: not the output of `onnx-pipeline split`")
+    return Manifest.from_json(read_json(path), path)
+
+
+def write(manifest: Manifest, directory: str | os.PathLike[str]) -> None:
+    """Write ``DIR/manifest.json``."""
+    text = json.dumps(manifest.to_json(), indent=1, allow_nan=False)
+    (Path(directory) / FILE_NAME).write_text(text + "\n", encoding="utf-8")
+
+
+def _plain(value: Any) -> Any:
+    """Turn tuples into the lists that JSON has."""
+    if isinstance(value, Mapping):
+        return {key: _plain(each) for key, each in value.items()}
+    if isinstance(value, (tuple, list)):
+        return [_plain(each) for each in value]
+    return value
+
+
+@cache
+def _validator() -> Any:
+    import jsonschema
+
+    text = resources.files("onnx_pipeline.schemas").joinpath("manifest.schema.json").read_text("utf-8")
+    return jsonschema.Draft202012Validator(json.loads(text))
+
+
+def _port(entry: Mapping[str, Any]) -> dict[str, Any]:
+    shape = entry["shape"]
+    return {
+        "name": entry["name"],
+        "dtype": entry["dtype"],
+        "shape": None if shape is None else tuple(shape),
+    }
+
+
+def _stage(entry: Mapping[str, Any]) -> Stage:
+    data = entry.get("data")
+    return Stage(
+        index=entry["index"],
+        file=entry["file"],
+        sha256=entry["sha256"],
+        nodes=entry["nodes"],
+        inputs=tuple(StageInput(**_port(p), bytes=p["bytes"], source=p["source"]) for p in entry["inputs"]),
+        outputs=tuple(
+            StageOutput(**_port(p), bytes=p["bytes"], targets=tuple(p["targets"])) for p in entry["outputs"]
+        ),
+        cost=entry["cost"],
+        parameter_bytes=entry["parameter_bytes"],
+        node_names=tuple(entry.get("node_names", ())),
+        data=None if data is None else DataFile(data["file"], data["sha256"], data["bytes"]),
+    )

@@ -1,0 +1,213 @@
+"""Types and groups of command-line options; only click is imported until a value is read."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    ParamType = click.ParamType[Any]  # generic for type checkers only, in older releases not at run time
+else:
+    ParamType = click.ParamType
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+Decorator = Callable[[Command], Command]
+
+
+class Quantity(ParamType):
+    """A bandwidth or a memory size as people write it, such as ``16GB/s`` or ``8GiB``."""
+
+    def __init__(self, what: str, *, words: tuple[str, ...] = ()) -> None:
+        self.name = what
+        self.words = words
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float | str:
+        """Return bytes or bytes/second, or one of the words that stand for a value."""
+        from onnx_pipeline.costmodel.units import parse_bandwidth, parse_bytes
+        from onnx_pipeline.errors import UsageError
+
+        if value in self.words:
+            return str(value)
+        try:
+            return (parse_bandwidth if self.name == "bandwidth" else parse_bytes)(value, self.name)
+        except UsageError as error:
+            self.fail(str(error), param, ctx)
+
+
+class Dim(ParamType):
+    """``NAME=INT``: the value of a symbolic dimension."""
+
+    name = "dim"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, int]:
+        """Return the name and the value."""
+        if isinstance(value, tuple):
+            return value
+        name, equals, text = str(value).rpartition("=")
+        try:
+            number = int(text)
+        except ValueError:
+            number = -1
+        if not (name and equals and number >= 0):
+            self.fail(f"{value!r} is not NAME=INT with INT at least 0, such as batch=8", param, ctx)
+        return name, number
+
+
+class Number(ParamType):
+    """A number for which ``accept`` holds; ``what`` says which ones do."""
+
+    name = "number"
+
+    def __init__(self, accept: Callable[[float], bool], what: str) -> None:
+        self.accept, self.what = accept, what
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return the number."""
+        try:
+            number = float(value)
+        except ValueError:
+            number = math.nan
+        if not self.accept(number):
+            self.fail(f"{value!r} is not {self.what}", param, ctx)
+        return number
+
+
+def _dims(ctx: click.Context, param: click.Parameter, pairs: tuple[tuple[str, int], ...]) -> dict[str, int]:
+    dims: dict[str, int] = {}
+    for name, value in pairs:
+        if dims.setdefault(name, value) != value:
+            raise click.BadParameter(f"{name!r} is given as both {dims[name]} and {value}", ctx, param)
+    return dims
+
+
+def _together(*options: Decorator[Any]) -> Decorator[Any]:
+    def decorate(command: Any) -> Any:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+PATH = click.Path(path_type=Path)
+
+stages = click.option(
+    "-k", "--stages", type=click.IntRange(min=1), required=True, metavar="K", help="Number of stages."
+)
+
+
+def output(what: str, default: str) -> Decorator[Any]:
+    """``-o`` and ``--force``."""
+    return _together(
+        click.option("-o", "--output", type=PATH, metavar=what, help=f"Where to write.  [{default}]"),
+        click.option("--force", is_flag=True, help="Replace an existing output."),
+    )
+
+
+def _device(default: str) -> Decorator[Any]:
+    return click.option(
+        "--device", metavar="FILE|NAME", help=f"Device: a TOML file or a built-in name.  [default: {default}]"
+    )
+
+
+device = _device("cpu")
+
+
+def target(memory_words: tuple[str, ...] = (), default: str = "cpu") -> Decorator[Any]:
+    """Device and what overrides it."""
+    return _together(
+        _device(default),
+        click.option(
+            "--bandwidth",
+            type=Quantity("bandwidth"),
+            metavar="RATE",
+            help="Between devices: 16GB/s, 800MB/s, inf.  [default: the device's]",
+        ),
+        click.option(
+            "--memory",
+            type=Quantity("memory", words=memory_words),
+            metavar="|".join(("SIZE", *memory_words)),
+            help="Fast memory per device: 8GiB, 800MB, inf"
+            + (", or the graph file's own limit" if memory_words else "")
+            + ".  [default: the device's]",
+        ),
+    )
+
+
+dims = click.option(
+    "--dim",
+    "dims",
+    type=Dim(),
+    multiple=True,
+    callback=_dims,
+    metavar="NAME=INT",
+    help="Value of a symbolic dimension (repeat).  [default: 1]",
+)
+inputs = click.option(
+    "--inputs", type=PATH, metavar="X.npz", help="Representative inputs.  [default: random, seeded]"
+)
+seed = click.option(
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of everything random."
+)
+
+costs = _together(
+    click.option(
+        "--cost-model",
+        default="profile",
+        show_default=True,
+        metavar="profile|analytic|FILE",
+        help="Measure with onnxruntime, estimate from shapes, or read COSTS.json or CSV.",
+    ),
+    dims,
+    inputs,
+    click.option(
+        "--profile-runs",
+        type=click.IntRange(min=1),
+        default=10,
+        show_default=True,
+        metavar="N",
+        help="Measured inferences per profile.",
+    ),
+    click.option(
+        "--provider",
+        default="CPUExecutionProvider",
+        show_default=True,
+        metavar="NAME",
+        help="onnxruntime execution provider to measure.",
+    ),
+)
+
+search = _together(
+    click.option(
+        "--time-limit",
+        type=Number(lambda x: 0 < x < math.inf, "a number of seconds above 0"),
+        default=10.0,
+        show_default=True,
+        metavar="SECONDS",
+        help="Wall time for search and certificate together.",
+    ),
+    click.option(
+        "--gap",
+        type=Number(lambda x: 0 <= x < 1, "a fraction of at least 0 and below 1"),
+        default=0.0,
+        show_default=True,
+        metavar="FRACTION",
+        help="Stop as soon as this gap is proved.",
+    ),
+    seed,
+    click.option(
+        "--threads", type=click.IntRange(min=1), metavar="N", help="For the search.  [default: all cores]"
+    ),
+)
+
+reporting = _together(
+    click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout, nothing else there."),
+    click.option("-q", "--quiet", is_flag=True, help="Errors only on stderr."),
+    click.option("-v", "--verbose", count=True, help="More on stderr; twice: tracebacks."),
+)

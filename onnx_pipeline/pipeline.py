@@ -1,0 +1,271 @@
+"""The product as one page: profile, plan and split, each readable as its own table of contents."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from onnx_pipeline.errors import UsageError
+from onnx_pipeline.files import check_writable
+from onnx_pipeline.prepare import Feeds, PathLike, Phases, as_device, price
+from onnx_pipeline.progress import Progress, silent
+
+if TYPE_CHECKING:
+    from onnx_pipeline.costmodel.devices import Device
+    from onnx_pipeline.graph import CostGraph, Target
+    from onnx_pipeline.manifest import Manifest
+    from onnx_pipeline.partition.result import PartitionResult
+
+
+def split(
+    model: PathLike,
+    *,
+    stages: int,
+    output: PathLike,
+    device: str | PathLike | Device = "cpu",
+    bandwidth: float | None = None,
+    memory: float | None = None,
+    cost_model: str = "profile",
+    dims: Mapping[str, int] | None = None,
+    inputs: PathLike | Feeds | None = None,
+    time_limit: float = 10.0,
+    gap: float = 0.0,
+    seed: int = 0,
+    threads: int | None = None,
+    profile_runs: int = 10,
+    provider: str = "CPUExecutionProvider",
+    annotate: bool = False,
+    force: bool = False,
+    progress: Progress = silent,
+) -> Manifest:
+    """Profile an ONNX model, partition it, certify the partition and write the stages.
+
+    Parameters
+    ----------
+    model : path-like
+        The ONNX file.
+    stages : int
+        Number of devices k; stages that the best partition leaves empty are not written.
+    output : path-like
+        Directory that appears complete or not at all.
+    device : str, path-like or Device
+        Built-in or installed device, or a TOML file.
+    bandwidth, memory : float, optional
+        Override the device's bytes/second between devices and bytes of fast memory.
+    cost_model : str
+        ``"profile"``, ``"analytic"``, an installed cost model, or a COSTS.json or CSV file.
+    dims : mapping of str to int, optional
+        Values of symbolic dimensions; 1 by default.
+    inputs : path-like or mapping of str to ndarray, optional
+        Representative inputs (an ``.npz`` file or arrays); seeded random ones by default.
+    time_limit : float
+        Seconds of wall time for search and certificate together.
+    gap : float
+        Stop as soon as this gap is proved.
+    seed : int
+        Of random inputs and of the search.
+    threads : int, optional
+        For the search; all cores by default.
+    profile_runs : int
+        Measured inferences.
+    provider : str
+        onnxruntime execution provider to measure.
+    annotate : bool
+        Also write the whole model with the standard's ``pipeline_stage`` on its nodes.
+    force : bool
+        Replace an existing output of this package.
+    progress : Progress
+        Told what is going on.
+
+    Returns
+    -------
+    Manifest
+        What was written, with the certificate and the seconds spent per phase.
+
+    Raises
+    ------
+    UsageError
+        If an option is out of range, or the output exists or cannot be written; checked before any work.
+    InputError
+        If the model or another file cannot be used.
+    """
+    from onnx_pipeline.directory import check_output
+    from onnx_pipeline.emit import emit
+
+    output = Path(output)
+    _check_stages(stages)
+    check_output(output, force=force)
+    check_writable(output)
+    target = make_target(device, bandwidth=bandwidth, memory=memory)
+    phases = Phases()
+    priced = price(
+        model,
+        device=device,
+        cost_model=cost_model,
+        dims=dims,
+        inputs=inputs,
+        profile_runs=profile_runs,
+        provider=provider,
+        seed=seed,
+        progress=progress,
+        phases=phases,
+    )
+    with phases.measure("partition", progress):
+        result = _partition(priced.graph, stages, target, time_limit, gap, seed, threads, progress)
+    if result.interrupted:
+        raise KeyboardInterrupt
+    return emit(
+        priced.source,
+        priced.infos,
+        result,
+        {"kind": priced.costs.kind, **priced.costs.meta},
+        output,
+        force=force,
+        annotate=annotate,
+        phases=phases,
+        progress=progress,
+    )
+
+
+def profile(
+    model: PathLike,
+    *,
+    device: str | PathLike | Device = "cpu",
+    cost_model: str = "profile",
+    dims: Mapping[str, int] | None = None,
+    inputs: PathLike | Feeds | None = None,
+    profile_runs: int = 10,
+    provider: str = "CPUExecutionProvider",
+    seed: int = 0,
+    progress: Progress = silent,
+    phases: Phases | None = None,
+) -> CostGraph:
+    """Measure (or estimate) the cost graph of an ONNX model; parameters as in :func:`split`.
+
+    Examples
+    --------
+    >>> graph = profile("model.onnx", dims={"batch": 8})  # doctest: +SKIP
+    """
+    return price(
+        model,
+        device=device,
+        cost_model=cost_model,
+        dims=dims,
+        inputs=inputs,
+        profile_runs=profile_runs,
+        provider=provider,
+        seed=seed,
+        progress=progress,
+        phases=Phases() if phases is None else phases,
+    ).graph
+
+
+def plan(
+    graph: CostGraph | PathLike,
+    *,
+    stages: int,
+    device: str | PathLike | Device | None = None,
+    bandwidth: float | None = None,
+    memory: float | str | None = None,
+    ignore_colocation: bool = False,
+    time_limit: float = 10.0,
+    gap: float = 0.0,
+    seed: int = 0,
+    threads: int | None = None,
+    progress: Progress = silent,
+    phases: Phases | None = None,
+) -> PartitionResult:
+    """Partition and certify a cost graph; no ONNX model is needed.
+
+    Parameters
+    ----------
+    graph : CostGraph or path-like
+        COSTS.json or an MSR workload.
+    device : optional
+        As in :func:`split`. By default ``cpu``; for a graph that brings its own transfer times an ideal
+        device without overheads and limits.
+    memory : float or ``"file"``, optional
+        Bytes per device; ``"file"`` takes the limit that an MSR file states.
+    ignore_colocation : bool
+        Let nodes of a colocation group part.
+
+    Returns
+    -------
+    PartitionResult
+        With ``interrupted`` set after Ctrl-C: the best partition so far, its certificate valid.
+
+    Notes
+    -----
+    Other parameters as in :func:`split`.
+    """
+    from onnx_pipeline.graph import CostGraph
+    from onnx_pipeline.graphio import read_graph
+
+    phases = Phases() if phases is None else phases
+    _check_stages(stages)
+    with phases.measure("load", progress):
+        if not isinstance(graph, CostGraph):
+            graph = read_graph(graph, ignore_colocation=ignore_colocation)
+    if memory == "file":
+        if "file_memory_bytes" not in graph.meta:
+            raise UsageError("--memory file: the graph file states no memory limit (maxSizePerFPGA)")
+        memory = float(graph.meta["file_memory_bytes"])
+    elif isinstance(memory, str):
+        raise UsageError(f"memory must be a number of bytes or 'file', got {memory!r}")
+    if device is None and graph.net_time is not None:
+        from onnx_pipeline.costmodel.devices import Device
+
+        device = Device("ideal", source="the graph's own transfer times")
+    target = make_target(
+        device or "cpu",
+        bandwidth=bandwidth,
+        memory=memory,
+        host_io=graph.meta.get("host_io", True) is not False,
+    )
+    if target.memory < float("inf") and target.bandwidth == float("inf"):
+        progress("note", None, "the memory limit costs nothing over an unlimited link; give --bandwidth too")
+    with phases.measure("partition", progress):
+        return _partition(graph, stages, target, time_limit, gap, seed, threads, progress)
+
+
+def make_target(
+    device: str | PathLike | Device,
+    *,
+    bandwidth: float | None = None,
+    memory: float | None = None,
+    host_io: bool = True,
+) -> Target:
+    """Return what the partitioner needs to know of a device, with overrides."""
+    target = as_device(device).target(host_io=host_io)
+    if bandwidth is not None:
+        target = replace(target, bandwidth=bandwidth)
+    return target if memory is None else replace(target, memory=memory)
+
+
+def _partition(
+    graph: CostGraph,
+    stages: int,
+    target: Target,
+    time_limit: float,
+    gap: float,
+    seed: int,
+    threads: int | None,
+    progress: Progress,
+) -> PartitionResult:
+    from onnx_pipeline.partition.portfolio import partition
+
+    if stages > graph.num_nodes:
+        progress("note", None, f"{stages} stages for {graph.num_nodes} nodes: empty stages are not emitted")
+    result = partition(
+        graph, stages, target, time_limit=time_limit, gap=gap, seed=seed, threads=threads, progress=progress
+    )
+    if result.used < min(stages, graph.num_nodes):
+        progress("note", None, f"the best partition found uses {result.used} of {stages} stages")
+    return result
+
+
+def _check_stages(stages: int) -> None:
+    if stages < 1:
+        raise UsageError(f"stages must be at least 1, got {stages}")

@@ -1,0 +1,164 @@
+"""PLAN.json: a partition of a cost graph with its certificate, under the manifest's field names."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+from onnx_pipeline.errors import InputError
+from onnx_pipeline.files import new_file
+from onnx_pipeline.graph import NS, StageCost, Target, stage_costs
+from onnx_pipeline.partition.result import PartitionResult
+
+FORMAT = "onnx-pipeline/plan"
+FORMAT_VERSION = 1
+
+
+def plan_document(result: PartitionResult, file: str | os.PathLike[str] | None = None) -> dict[str, Any]:
+    """Return the PLAN.json document: times in seconds, sizes in bytes, null for "no limit".
+
+    Parameters
+    ----------
+    result : PartitionResult
+    file : path-like, optional
+        The graph's file, named in the document together with its SHA-256.
+    """
+    from onnx_pipeline import __version__
+
+    graph: dict[str, Any] = {
+        "name": result.graph.name,
+        "nodes": result.graph.num_nodes,
+        "tensors": result.graph.num_nets,
+        "meta": dict(result.graph.meta),
+    }
+    if file is not None:
+        import hashlib
+
+        graph |= {"file": os.fspath(file), "sha256": hashlib.sha256(Path(file).read_bytes()).hexdigest()}
+    return {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "tool": {"name": "onnx-pipeline", "version": __version__},
+        "graph": graph,
+        "target": target_fields(result.target, result.stages),
+        "certificate": certificate_fields(result),
+        "search": {
+            "methods": list(result.methods),
+            "evaluations": result.evaluations,
+            "wall_seconds": result.wall_seconds,
+            "seed": result.seed,
+            "interrupted": result.interrupted,
+            "history": [
+                {
+                    "seconds": p.seconds,
+                    "method": p.method,
+                    "upper_seconds": p.upper / NS,
+                    "lower_seconds": p.lower / NS,
+                }
+                for p in result.history
+            ],
+        },
+        "stages": [
+            {
+                "index": index,
+                "nodes": cost.nodes,
+                "node_names": [
+                    name
+                    for name, stage in zip(result.graph.node_names, result.stage_of, strict=True)
+                    if stage == index
+                ],
+                "cost": cost_fields(cost),
+                "parameter_bytes": cost.parameter_bytes,
+            }
+            for index, cost in enumerate(result.costs[: result.used])
+        ],
+    }
+
+
+def target_fields(target: Target, stages: int) -> dict[str, Any]:
+    """Return the ``target`` object."""
+    return {
+        "device": target.name,
+        "stages": stages,
+        "bandwidth_bytes_per_second": _finite(target.bandwidth),
+        "memory_bytes": _finite(target.memory),
+        "transfer_latency_seconds": target.transfer_latency,
+        "stage_overhead_seconds": target.stage_overhead,
+        "host_io": target.host_io,
+    }
+
+
+def certificate_fields(result: PartitionResult) -> dict[str, Any]:
+    """Return the ``certificate`` object."""
+    return {
+        "bottleneck_seconds": result.bottleneck,
+        "lower_bound_seconds": result.lower_bound,
+        "ratio": result.ratio,
+        "gap": result.gap,
+        "status": result.status,
+        "one_device_seconds": one_device_seconds(result),
+        "bounds": [
+            {
+                "method": bound.method,
+                "seconds": bound.seconds,
+                "exact": bound.exact,
+                "solver": bound.solver,
+                "wall_seconds": bound.wall_seconds,
+            }
+            for bound in result.bounds
+        ],
+    }
+
+
+def cost_fields(cost: StageCost) -> dict[str, float]:
+    """Return the ``cost`` object of one stage."""
+    return {
+        "total_seconds": cost.total / NS,
+        "work_seconds": cost.work / NS,
+        "input_seconds": cost.input / NS,
+        "output_seconds": cost.output / NS,
+        "overflow_seconds": cost.overflow / NS,
+        "overhead_seconds": cost.overhead / NS,
+    }
+
+
+def one_device_seconds(result: PartitionResult) -> float:
+    """Cost of everything on one such device, which is what the speed-up compares with."""
+    return stage_costs(result.graph, result.target, [0] * result.graph.num_nodes, 1)[0].total / NS
+
+
+def write_plan(document: dict[str, Any], path: Path) -> None:
+    """Write PLAN.json in one piece: the file is complete or absent."""
+    with new_file(path) as temporary:
+        temporary.write_text(json.dumps(document, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def read_plan(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read PLAN.json and check it against its published schema.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read or is no plan; the message names the place.
+    """
+    from importlib.resources import files
+
+    import jsonschema
+
+    from onnx_pipeline.graphio import read_json
+
+    document = read_json(path)
+    if not isinstance(document, dict) or document.get("format") != FORMAT:
+        raise InputError(path, f'not a plan ("format": "{FORMAT}"); `onnx-pipeline plan -o` writes one')
+    schema = json.loads(files("onnx_pipeline.schemas").joinpath("plan.schema.json").read_text("utf-8"))
+    error = jsonschema.exceptions.best_match(jsonschema.Draft202012Validator(schema).iter_errors(document))
+    if error is not None:
+        raise InputError(path, f"{error.json_path.removeprefix('$.')}: {error.message}")
+    return document
+
+
+def _finite(value: float) -> float | None:
+    return None if math.isinf(value) else value

@@ -1,0 +1,514 @@
+"""Checking an output directory: files, wiring, certificate and, against the model, outputs."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from onnx_pipeline import manifest
+from onnx_pipeline.errors import InputError, PipelineError, VerificationError
+from onnx_pipeline.graph import NS, Target
+from onnx_pipeline.manifest import COSTS_NAME, Manifest, Port, Stage
+from onnx_pipeline.progress import Progress, silent
+
+Inputs = str | os.PathLike[str] | Mapping[str, npt.NDArray[Any]]
+
+#: Allowed |difference| / max |expected|. A cut changes which kernels the runtime fuses, hence the order of
+#: roundings; in a quantised model one rounding may move a value by a whole step.
+TOLERANCE = 1e-4
+TOLERANCE_HALF = 1e-2
+TOLERANCE_QUANTISED = 5e-2
+_QUANTISED = ("QuantizeLinear", "QLinear", "MatMulInteger", "ConvInteger", "MatMulNBits")
+
+
+@dataclass(frozen=True)
+class OutputCheck:
+    """How one model output compares.
+
+    Attributes
+    ----------
+    name : str
+    equal : bool
+        Bitwise, NaN equal to NaN.
+    max_abs : float
+        Largest absolute difference.
+    max_rel : float
+        The same over the largest absolute expected value.
+    tolerance : float
+        What ``max_rel`` may be.
+    ok : bool
+    """
+
+    name: str
+    equal: bool
+    max_abs: float
+    max_rel: float
+    tolerance: float
+    ok: bool
+
+
+@dataclass(frozen=True)
+class VerifyReport:
+    """What was checked and what is wrong.
+
+    Attributes
+    ----------
+    directory : str
+    stages : int
+    checks : tuple of str
+        What was checked, in order.
+    problems : tuple of str
+        One line each; empty when the directory is sound.
+    notes : tuple of str
+        What could not be checked, and why.
+    outputs : tuple of OutputCheck
+        Comparison with the unsplit model, when one was given.
+    """
+
+    directory: str
+    stages: int
+    checks: tuple[str, ...]
+    problems: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+    outputs: tuple[OutputCheck, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.problems
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a JSON document; infinite differences are null."""
+        document = {"ok": self.ok, **asdict(self)}
+        for entry in document["outputs"]:
+            for key in ("max_abs", "max_rel"):
+                if not math.isfinite(entry[key]):
+                    entry[key] = None
+        return document
+
+
+@dataclass
+class _Findings:
+    checks: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    outputs: list[OutputCheck] = field(default_factory=list)
+
+    def add(self, check: str, problems: Iterable[str]) -> bool:
+        """Record a check; return whether it found nothing."""
+        found = list(problems)
+        self.checks.append(check)
+        self.problems += found
+        return not found
+
+
+def verify(
+    directory: str | os.PathLike[str],
+    *,
+    model: str | os.PathLike[str] | None = None,
+    inputs: Inputs | None = None,
+    dims: Mapping[str, int] | None = None,
+    seed: int = 0,
+    progress: Progress = silent,
+) -> VerifyReport:
+    """Check an output directory; parameters as in :func:`inspect`.
+
+    Raises
+    ------
+    VerificationError
+        If anything is wrong; its message holds every problem.
+    InputError
+        If there is nothing to check: no directory, no readable manifest, an unusable model.
+    """
+    report = inspect(directory, model=model, inputs=inputs, dims=dims, seed=seed, progress=progress)
+    if not report.ok:
+        raise VerificationError(f"{report.directory}: {'; '.join(report.problems)}")
+    return report
+
+
+def inspect(
+    directory: str | os.PathLike[str],
+    *,
+    model: str | os.PathLike[str] | None = None,
+    inputs: Inputs | None = None,
+    dims: Mapping[str, int] | None = None,
+    seed: int = 0,
+    progress: Progress = silent,
+) -> VerifyReport:
+    """Check an output directory and collect every problem.
+
+    Parameters
+    ----------
+    directory : path-like
+    model : path-like, optional
+        The unsplit model; its outputs are compared with those of the chained stages.
+    inputs : path-like or mapping, optional
+        An ``.npz`` file or arrays to compare on; seeded random ones by default.
+    dims : mapping of str to int, optional
+        Symbolic dimensions of random inputs; those of the manifest by default.
+    seed : int
+        Of random inputs.
+    progress : Progress
+
+    Raises
+    ------
+    InputError
+        If there is nothing to check.
+    """
+    folder = Path(directory)
+    document = manifest.read(folder)
+    found = _Findings()
+    progress("verify", 0.0, "files")
+    whole = found.add("files and hashes", _check_files(folder, document))
+    wired = found.add("wiring", _check_wiring(document))
+    if whole:
+        progress("verify", 0.2, "stages")
+        found.add("stage models", _check_stages(folder, document))
+    progress("verify", 0.4, "certificate")
+    found.add("certificate", _check_certificate(folder, document))
+    if model is not None and whole and wired:
+        progress("verify", 0.6, "outputs")
+        _compare(folder, document, Path(model), inputs, dims, seed, found)
+    progress("verify", 1.0, "done")
+    return VerifyReport(
+        str(folder),
+        len(document.stages),
+        tuple(found.checks),
+        tuple(found.problems),
+        tuple(found.notes),
+        tuple(found.outputs),
+    )
+
+
+def _check_files(folder: Path, document: Manifest) -> Iterator[str]:
+    for stage in document.stages:
+        entries = [(stage.file, stage.sha256)]
+        if stage.data is not None:
+            entries.append((stage.data.file, stage.data.sha256))
+        for name, digest in entries:
+            path = folder / name
+            if not path.is_file():
+                yield f"{name} is missing"
+                continue
+            with path.open("rb") as file:
+                if hashlib.file_digest(file, "sha256").hexdigest() != digest:
+                    yield f"{name} is not the file that was written: its SHA-256 differs"
+
+
+def _check_wiring(document: Manifest) -> Iterator[str]:
+    stages = document.stages
+    if [stage.index for stage in stages] != list(range(len(stages))):
+        yield "the stages are not numbered 0, 1, 2, ..."
+        return
+    inputs = {port.name: port for port in document.model.inputs}
+    produced: dict[tuple[str | int, str], Port] = {("model", name): port for name, port in inputs.items()}
+    produced |= {(stage.index, port.name): port for stage in stages for port in stage.outputs}
+    for stage in stages:
+        for port in stage.inputs:
+            where = f"stage {stage.index}, input {port.name!r}"
+            giver = produced.get((port.source, port.name))
+            if port.source != "model" and not (isinstance(port.source, int) and port.source < stage.index):
+                yield f"{where}: source {port.source!r} is no earlier stage"
+            elif giver is None:
+                yield f"{where}: {port.source!r} does not produce it"
+            elif giver.dtype != port.dtype:
+                yield f"{where}: {port.dtype} expected, {giver.dtype} produced"
+        yield from _check_targets(document, stage)
+    given = {p.name for stage in stages for p in stage.outputs if "model" in p.targets}
+    for result in document.model.outputs:
+        if result.name not in given and result.name not in inputs:
+            yield f"no stage produces the model output {result.name!r}"
+
+
+def _check_targets(document: Manifest, stage: Stage) -> Iterator[str]:
+    for port in stage.outputs:
+        for target in port.targets:
+            if target == "model":
+                known = any(p.name == port.name for p in document.model.outputs)
+            else:
+                known = any(
+                    other.index == target and p.name == port.name and p.source == stage.index
+                    for other in document.stages
+                    for p in other.inputs
+                )
+            if not known:
+                yield f"stage {stage.index}, output {port.name!r}: {target!r} does not read it"
+
+
+def _check_stages(folder: Path, document: Manifest) -> Iterator[str]:
+    """Check that each stage is a valid model with the boundary that the manifest says."""
+    import onnx
+
+    from onnx_pipeline.emit import value_dtype
+
+    for stage in document.stages:
+        path = folder / stage.file
+        try:
+            onnx.checker.check_model(str(path))
+        except onnx.checker.ValidationError as error:
+            reason = " ".join(str(error).split())
+            if "No Op registered" not in reason:  # operators that only the runtime knows
+                yield f"{stage.file} is no valid ONNX model: {reason[:300]}"
+                continue
+        graph = onnx.load(path, load_external_data=False).graph
+        weights = {tensor.name for tensor in graph.initializer}
+        for label, ports, values in (
+            ("inputs", stage.inputs, [v for v in graph.input if v.name not in weights]),
+            ("outputs", stage.outputs, list(graph.output)),
+        ):
+            expected = [(p.name, p.dtype) for p in ports]
+            if expected != [(v.name, value_dtype(v)) for v in values]:
+                yield f"{stage.file}: its {label} are not those of the manifest"
+
+
+def _check_certificate(folder: Path, document: Manifest) -> Iterator[str]:
+    """Recompute costs and bounds from ``costs.json``."""
+    from onnx_pipeline import planfile
+    from onnx_pipeline.graphio import read_graph
+    from onnx_pipeline.partition import certificate
+    from onnx_pipeline.partition.result import Bound, PartitionResult
+
+    try:
+        graph = read_graph(folder / COSTS_NAME)
+    except InputError as error:
+        yield str(error)
+        return
+    home = {name: stage.index for stage in document.stages for name in stage.node_names}
+    missing = [name for name in graph.node_names if name not in home]
+    if missing:
+        yield f"{len(missing)} nodes of {COSTS_NAME} are in no stage, {missing[0]!r} for one"
+        return
+    claimed = document.certificate
+    result = PartitionResult(
+        graph=graph,
+        target=_target(document.target),
+        stages=document.target["stages"],
+        stage_of=np.array([home[name] for name in graph.node_names], dtype=np.int64),
+        upper_ns=round(claimed["bottleneck_seconds"] * NS),
+        bounds=tuple(
+            Bound(b["method"], round(b["seconds"] * NS), b.get("exact", True), b["solver"], b["wall_seconds"])
+            for b in claimed["bounds"]
+        ),
+        history=(),
+        methods=(),
+        evaluations=0,
+        wall_seconds=0.0,
+        seed=0,
+    )
+    problems = certificate.check(result)
+    yield from (f"certificate: {problem}" for problem in problems)
+    if problems:
+        return
+    if round(claimed["lower_bound_seconds"] * NS) != result.lower_ns:
+        yield "certificate: the lower bound is not the best of the bounds"
+    if claimed["status"] != result.status:
+        yield f"certificate: the status should be {result.status!r}"
+    for stage, cost in zip(document.stages, result.costs, strict=False):
+        expected = planfile.cost_fields(cost)
+        if any(round(expected[key] * NS) != round(stage.cost.get(key, 0.0) * NS) for key in expected):
+            yield f"certificate: the cost of stage {stage.index} cannot be reproduced"
+        if cost.parameter_bytes != stage.parameter_bytes:
+            yield f"certificate: the parameter bytes of stage {stage.index} cannot be reproduced"
+
+
+def _target(entry: Mapping[str, Any]) -> Target:
+    def limit(key: str) -> float:
+        return math.inf if entry[key] is None else float(entry[key])
+
+    return Target(
+        bandwidth=limit("bandwidth_bytes_per_second"),
+        memory=limit("memory_bytes"),
+        transfer_latency=entry.get("transfer_latency_seconds", 0.0),
+        stage_overhead=entry.get("stage_overhead_seconds", 0.0),
+        host_io=entry["host_io"],
+        name=entry["device"],
+    )
+
+
+def _compare(
+    folder: Path,
+    document: Manifest,
+    path: Path,
+    inputs: Inputs | None,
+    dims: Mapping[str, int] | None,
+    seed: int,
+    found: _Findings,
+) -> None:
+    """Run the stages and the unsplit model on the same inputs."""
+    from onnx_pipeline import feeds, lowering, model, runtime
+
+    source = model.load(path)
+    if source.sha256 != document.model.sha256:
+        found.add("model", [f"{path} is not the model that was split: its SHA-256 differs"])
+        return
+    if inputs is None:
+        known = {**document.cost_model.get("dims", {}), **(dims or {})}
+        arrays = feeds.make_feeds(source, known, seed)
+    elif isinstance(inputs, Mapping):
+        arrays = dict(inputs)
+        feeds.check_feeds(source, arrays)
+    else:
+        arrays = feeds.load_feeds(inputs, source)
+    expected = _run_unsplit(source, arrays)
+    try:
+        with runtime.PipelineSession(folder) as session:
+            actual = session.run(None, arrays)
+    except PipelineError as error:
+        found.add("outputs", [str(error)])
+        return
+    names = [port.name for port in document.model.outputs]
+    if lowering.random_nodes(source):
+        found.notes.append("the model draws random numbers: only types and shapes of outputs are compared")
+        found.add("outputs", _same_form(names, actual, expected))
+        return
+    limit = tolerance(source)
+    found.outputs += [
+        compare_output(name, a, e, limit) for name, a, e in zip(names, actual, expected, strict=True)
+    ]
+    found.add(
+        "outputs",
+        (
+            f"output {check.name!r} differs: {check.max_abs:.3g} absolute, {check.max_rel:.3g} of the largest"
+            f" value, {check.tolerance:g} allowed"
+            for check in found.outputs
+            if not check.ok
+        ),
+    )
+    if not all(check.equal for check in found.outputs):
+        found.notes.append(_explain_difference(folder, source, arrays))
+
+
+def _explain_difference(folder: Path, source: Any, arrays: Mapping[str, npt.NDArray[Any]]) -> str:
+    """Say whether the runtime's optimisations alone make outputs differ, by running without them."""
+    from onnx_pipeline import runtime
+
+    with runtime.PipelineSession(folder, session_options=_plain_options(source)) as session:
+        actual = session.run(None, arrays)
+    expected = _run_unsplit(source, arrays, _plain_options(source))
+    if all(_same(x, y) for a, e in zip(actual, expected, strict=True) for x, y in _leaves(a, e)):
+        return "without onnxruntime's graph optimisations the outputs are equal bit for bit"
+    return "the outputs differ without onnxruntime's graph optimisations, too"
+
+
+def _plain_options(source: Any) -> Any:
+    import onnxruntime
+
+    from onnx_pipeline import model
+
+    options = model.session_options(source)
+    options.log_severity_level = 4
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    return options
+
+
+def _run_unsplit(source: Any, arrays: Mapping[str, npt.NDArray[Any]], options: Any = None) -> list[Any]:
+    import onnxruntime
+
+    from onnx_pipeline import model, shapes
+    from onnx_pipeline.execute import run_session, to_numpy
+    from onnx_pipeline.feeds import dims_of
+
+    if options is None:
+        options = model.session_options(source)
+        options.log_severity_level = 4
+    try:
+        session = onnxruntime.InferenceSession(
+            model.serialize(source), options, providers=["CPUExecutionProvider"]
+        )
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        raise InputError(source.path, f"onnxruntime cannot load the model: {reason}") from error
+    try:
+        results = run_session(session, [str(v.name) for v in source.outputs], arrays)
+    except Exception as error:
+        raise shapes.explain_failure(source, dims_of(source, arrays), error) from error
+    return [to_numpy(value) for value in results]
+
+
+def tolerance(source: Any) -> float:
+    """Return the relative difference that a split of this model may show."""
+    import onnx_ir as ir
+
+    operators = {node.op_type for node in source.ir.graph.all_nodes()}
+    operators |= {node.op_type for function in source.ir.functions.values() for node in function.all_nodes()}
+    if any(mark in name for name in operators for mark in _QUANTISED):
+        return TOLERANCE_QUANTISED
+    half = {ir.DataType.FLOAT16, ir.DataType.BFLOAT16}
+    values = [*source.ir.graph.inputs, *source.ir.graph.initializers.values(), *source.outputs]
+    return TOLERANCE_HALF if any(v.dtype in half for v in values) else TOLERANCE
+
+
+def compare_output(name: str, actual: Any, expected: Any, limit: float) -> OutputCheck:
+    """Compare one output: a tensor, or a sequence or map of tensors."""
+    pairs = list(_leaves(actual, expected))
+    if any(not _alike(a, e) for a, e in pairs):
+        return OutputCheck(name, False, math.inf, math.inf, limit, False)
+    equal = all(_same(a, e) for a, e in pairs)
+    if equal:
+        return OutputCheck(name, True, 0.0, 0.0, limit, True)
+    differences = [_difference(a, e) for a, e in pairs]
+    max_abs = max(absolute for absolute, _ in differences)
+    max_rel = max(relative for _, relative in differences)
+    return OutputCheck(name, False, max_abs, max_rel, limit, max_rel <= limit)
+
+
+def _leaves(actual: Any, expected: Any) -> Iterator[tuple[Any, Any]]:
+    if isinstance(expected, dict) and isinstance(actual, dict) and actual.keys() == expected.keys():
+        for key in expected:
+            yield from _leaves(actual[key], expected[key])
+    elif isinstance(expected, list) and isinstance(actual, list) and len(actual) == len(expected):
+        for a, e in zip(actual, expected, strict=True):
+            yield from _leaves(a, e)
+    else:
+        yield actual, expected
+
+
+def _alike(actual: Any, expected: Any) -> bool:
+    """Return whether two leaves have the same type and shape."""
+    if isinstance(expected, (list, dict)) or expected is None:
+        return expected is None and actual is None  # containers only get here when they differ
+    a, e = np.asarray(actual), np.asarray(expected)
+    return a.dtype == e.dtype and a.shape == e.shape
+
+
+def _same(actual: Any, expected: Any) -> bool:
+    if not _alike(actual, expected):
+        return False
+    if expected is None:
+        return True
+    a, e = np.asarray(actual), np.asarray(expected)
+    if a.dtype.kind in "OUSTbiu":
+        return bool(np.array_equal(a, e))
+    return bool(np.all((a == e) | (np.isnan(a) & np.isnan(e))))
+
+
+def _difference(actual: Any, expected: Any) -> tuple[float, float]:
+    """Return the largest absolute difference, and the same over the largest expected value."""
+    if _same(actual, expected):
+        return 0.0, 0.0
+    a, e = np.asarray(actual), np.asarray(expected)
+    if a.dtype.kind in "OUSTbiu":
+        return math.inf, math.inf  # indices, labels and flags have no tolerance
+    wide = np.complex128 if a.dtype.kind == "c" else np.float64
+    a, e = a.astype(wide), e.astype(wide)
+    agree = (a == e) | (np.isnan(a) & np.isnan(e))
+    if not np.all(np.isfinite(a[~agree]) & np.isfinite(e[~agree])):
+        return math.inf, math.inf
+    absolute = float(np.max(np.abs(a[~agree] - e[~agree])))
+    finite = np.abs(e[np.isfinite(e)])
+    largest = float(finite.max()) if finite.size else 0.0
+    return absolute, absolute / largest if largest else math.inf
+
+
+def _same_form(names: Sequence[str], actual: Sequence[Any], expected: Sequence[Any]) -> Iterator[str]:
+    for name, a, e in zip(names, actual, expected, strict=True):
+        if not all(_alike(x, y) for x, y in _leaves(a, e)):
+            yield f"output {name!r} has another type or shape"

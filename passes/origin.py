@@ -1,0 +1,45 @@
+"""From an ``onnx_ir.Model`` in a pass pipeline back to what the plain functions take."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from pathlib import Path
+
+import onnx_ir as ir
+
+from onnx_pipeline.errors import InputError
+from onnx_pipeline.model import SourceModel, serialize
+
+
+def origin(model: ir.Model, source: SourceModel | None) -> SourceModel:
+    """Return ``model`` as a SourceModel: ``source`` with the passes so far applied, or one made up.
+
+    A model that never was a file gets the name of its graph; its external weights, if any, must lie in one
+    folder. An earlier pass may have replaced the model object, so ``source.ir`` is never used as such.
+
+    Raises
+    ------
+    InputError
+        If the external weights of a model without ``source`` lie in several folders.
+    """
+    if source is not None:
+        return replace(source, ir=model)
+    name = Path(f"{model.graph.name or 'model'}.onnx")
+    folders = {
+        Path(value.const_value.base_dir).resolve()
+        for graph in model.graphs()
+        for value in graph.initializers.values()
+        if isinstance(value.const_value, ir.ExternalTensor)
+    }
+    if len(folders) > 1:
+        raise InputError(name, "external weights lie in several folders; load with onnx_pipeline.model.load")
+    data_dir = folders.pop() if folders else Path.cwd()
+    return SourceModel(name, model, "", data_dir)
+
+
+def with_digest(source: SourceModel) -> SourceModel:
+    """Fill in the hash of a model that never was a file: that of the bytes it would be saved as."""
+    if source.sha256:
+        return source
+    return replace(source, sha256=hashlib.sha256(serialize(source)).hexdigest())

@@ -1,0 +1,71 @@
+"""Helpers of the emission tests: models as text, even cuts, one call from model to directory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+
+from onnx_pipeline import feeds, lowering, shapes
+from onnx_pipeline import model as models
+from onnx_pipeline.costmodel import NodeCosts
+from onnx_pipeline.emit import emit
+from onnx_pipeline.graph import CostGraph, Target, bottleneck, topological_order
+from onnx_pipeline.manifest import Manifest
+from onnx_pipeline.partition.result import Bound, PartitionResult
+
+OPSETS = '[ "" : 20, "local" : 1, "ai.onnx.ml" : 3 ]'
+
+
+def save(folder: Path, text: str, *, ir_version: int = 8, name: str = "model.onnx") -> Path:
+    """Parse the text of a graph (and functions) and save it as a model."""
+    header = f"<ir_version: {ir_version}, opset_import: {OPSETS}>\n"
+    path = folder / name
+    onnx.save(onnx.parser.parse_model(header + text), path)
+    return path
+
+
+def flat_costs(source: models.SourceModel) -> NodeCosts:
+    """One microsecond for every node."""
+    return NodeCosts("flat", {str(n.name): 1000 for n in lowering.executable_nodes(source)})
+
+
+def cost_graph(source: models.SourceModel, dims: dict[str, int] | None = None) -> CostGraph:
+    """Lower with flat costs."""
+    return lowering.lower(source, shapes.value_infos(source, dims), flat_costs(source))
+
+
+def even_cut(graph: CostGraph, stages: int, target: Target | None = None) -> PartitionResult:
+    """Cut the topological order into equal parts, then mend colocation by merging stages."""
+    target = target or Target(bandwidth=1e9)
+    order = topological_order(graph)
+    stage_of = np.zeros(graph.num_nodes, dtype=np.int64)
+    for rank, v in enumerate(order):
+        stage_of[v] = rank * stages // len(order)
+    for colour in set(graph.colocation.tolist()) - {-1}:
+        inside = stage_of[graph.colocation == colour]
+        stage_of[(stage_of >= inside.min()) & (stage_of <= inside.max())] = inside.min()
+    stage_of = np.unique(stage_of, return_inverse=True)[1].astype(np.int64)
+    cost = bottleneck(graph, target, stage_of, stages)
+    work = int(graph.work.sum()) // stages
+    return PartitionResult(
+        graph, target, stages, stage_of, cost, (Bound("simple", work),), (), ("even",), 1, 0.0, 0
+    )
+
+
+def split(
+    path: Path,
+    output: Path,
+    stages: int,
+    *,
+    dims: dict[str, int] | None = None,
+    annotate: bool = False,
+    force: bool = False,
+) -> Manifest:
+    """Load, lower, cut evenly and emit."""
+    source = models.load(path)
+    infos = shapes.value_infos(source, dims)
+    graph = lowering.lower(source, infos, flat_costs(source))
+    meta = {"dims": feeds.bound_dims(source, dims)}
+    return emit(source, infos, even_cut(graph, stages), meta, output, annotate=annotate, force=force)

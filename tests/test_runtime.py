@@ -1,0 +1,106 @@
+"""PipelineSession: the call of an onnxruntime session, over stages."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from onnx_pipeline.errors import InputError, PipelineError
+from onnx_pipeline.runtime import PipelineSession
+from tests.splitting import save, split
+
+TEXT = """m (float[N, 4] x, int64[1] i) => (float[N, 4] y, float[N, 4] a, float[N, 1] z) {
+    a = Relu(x)
+    b = Neg(a)
+    z = Gather <axis = 1> (b, i)
+    y = Add(b, x)
+}"""
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    """Four stages of one node."""
+    split(save(tmp_path, TEXT), tmp_path / "out", 4)
+    return tmp_path / "out"
+
+
+def test_run_returns_outputs_in_the_asked_order(directory: Path) -> None:
+    """All outputs by default, else those named."""
+    x = np.array([[1, -2, 3, -4]], np.float32)
+    with PipelineSession(directory) as session:
+        y, a, z = session.run(None, {"x": x, "i": np.array([2])})
+        np.testing.assert_array_equal(a, [[1, 0, 3, 0]])
+        np.testing.assert_array_equal(y, [[0, -2, 0, -4]])
+        np.testing.assert_array_equal(z, [[-3]])
+        only_z, only_y = session.run(["z", "y"], {"x": x, "i": np.array([0])})
+        np.testing.assert_array_equal(only_z, [[-1]])
+        np.testing.assert_array_equal(only_y, y)
+
+
+def test_inputs_and_outputs_are_described(directory: Path) -> None:
+    """As onnxruntime does: name, type, shape."""
+    session = PipelineSession(directory)
+    assert [(a.name, a.type, a.shape) for a in session.get_inputs()] == [
+        ("x", "tensor(float)", ("N", 4)),
+        ("i", "tensor(int64)", (1,)),
+    ]
+    assert [a.name for a in session.get_outputs()] == ["y", "a", "z"]
+
+
+def test_bad_feeds_are_named(directory: Path) -> None:
+    """Missing, unknown, wrong type, wrong shape: the message names the input and what it must be."""
+    good = {"x": np.ones((2, 4), np.float32), "i": np.array([2])}
+    session = PipelineSession(directory)
+    for change, message in (
+        ({"x": None}, r"input 'x' \(float32\[N, 4\]\) is missing"),
+        ({"w": np.ones(1)}, "no input 'w'; it takes x, i"),
+        ({"x": np.ones((2, 4))}, "'x' must be float32, got float64"),
+        ({"x": np.ones((2, 5), np.float32)}, r"'x' must be float32\[N, 4\], got shape \[2, 5\]"),
+        ({"x": np.ones(4, np.float32)}, "got shape"),
+    ):
+        with pytest.raises(InputError, match=message):
+            session.run(None, {k: v for k, v in {**good, **change}.items() if v is not None})
+    with pytest.raises(InputError, match="no output 'q'; there are y, a, z"):
+        session.run(["q"], good)
+
+
+def test_a_failing_stage_is_named(directory: Path) -> None:
+    """An index outside its axis fails in the stage that gathers."""
+    with PipelineSession(directory) as session, pytest.raises(PipelineError, match="stage 2 failed"):
+        session.run(None, {"x": np.ones((1, 4), np.float32), "i": np.array([9])})
+
+
+def test_a_closed_session_does_not_run(directory: Path) -> None:
+    """After the with block."""
+    with PipelineSession(directory) as session:
+        pass
+    with pytest.raises(PipelineError, match="closed"):
+        session.run(None, {})
+
+
+def test_a_damaged_stage_is_an_input_error(directory: Path) -> None:
+    """The file is named."""
+    (directory / "stage_1.onnx").write_bytes(b"broken")
+    with pytest.raises(InputError, match=r"stage_1\.onnx: onnxruntime cannot load"):
+        PipelineSession(directory)
+
+
+def test_tensors_are_released_after_their_last_reader(directory: Path) -> None:
+    """What a later stage still reads stays, nothing else does."""
+    session = PipelineSession(directory)
+    assert [set(names) for names in session._release] == [{"a"} - {"a"}, {"a"}, {"z", "i"}, {"b", "x", "y"}]
+
+
+def test_bfloat16_results_are_arrays(tmp_path: Path) -> None:
+    """A type that numpy lacks crosses borders and comes out as an ml_dtypes array."""
+    text = """m (bfloat16[N] x) => (bfloat16[N] y) { a = Identity(x)  b = Identity(a)  y = Identity(b) }"""
+    split(save(tmp_path, text), tmp_path / "out", 3)
+    import ml_dtypes
+
+    x = np.array([1, 2.5, -3], dtype=ml_dtypes.bfloat16)
+    with PipelineSession(tmp_path / "out") as session:
+        (y,) = session.run(None, {"x": x})
+    assert y.dtype == x.dtype
+    np.testing.assert_array_equal(y.astype(np.float32), [1, 2.5, -3])
