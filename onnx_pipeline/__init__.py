@@ -106,7 +106,7 @@ class _CallableModule(ModuleType):
 
 class _Package(ModuleType):
     def __setattr__(self, name: str, value: object) -> None:
-        """Make ``op.verify`` callable: importing the submodule of that name binds it here, over the function."""
+        """Make ``op.verify`` callable: importing the submodule of that name binds it here."""
         if name == "verify" and isinstance(value, ModuleType):
             value.__class__ = _CallableModule
         super().__setattr__(name, value)

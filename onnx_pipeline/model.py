@@ -93,8 +93,13 @@ def load(path: str | os.PathLike[str]) -> SourceModel:
             model.graph.sort()
         except ValueError:
             raise InputError(path, f"the graph has a cycle through {_node_on_cycle(proto.graph)}") from None
-    _name_nodes(model.graph)
-    return SourceModel(path, model, digest, data_dir)
+    source = SourceModel(path, model, digest, data_dir)
+    try:
+        _name_nodes(model.graph)
+        _check_writable(source)
+    except Exception as error:
+        raise InputError(path, f"the model is malformed: {_root_cause(error)}") from error
+    return source
 
 
 def node_inputs(node: ir.Node) -> tuple[ir.Value, ...]:
@@ -244,8 +249,14 @@ def _check_structure(path: Path, proto: onnx.ModelProto) -> bool:
     for name, reader in free.items():
         raise InputError(path, f"{reader} reads {name!r}, which nothing produces")
     for function in proto.functions:
-        if not function.name:
-            raise InputError(path, "a model-local function has no name")
+        inside = {o.domain if o.domain != "ai.onnx" else "" for o in function.opset_import}
+        body = onnx.GraphProto(name=function.name, node=function.node)
+        body.input.extend(onnx.ValueInfoProto(name=name) for name in function.input)
+        body.output.extend(onnx.ValueInfoProto(name=name) for name in function.output)
+        free, _ = _scan(path, body, inside | domains)
+        for name, reader in free.items():
+            where = f"in function {function.name!r}"
+            raise InputError(path, f"{where}: {reader} reads {name!r}, which nothing produces")
     return is_sorted
 
 
@@ -441,6 +452,19 @@ def _external_tensors(model: ir.Model) -> Iterator[ir.ExternalTensor]:
                     tensor = attribute.as_tensor()
                     if isinstance(tensor, ir.ExternalTensor):
                         yield tensor
+
+
+def _check_writable(source: SourceModel) -> None:
+    """Fail now for what could be read but not written again: text that is not UTF-8, absurd types."""
+    shell(source)
+    for value in (*source.ir.graph.inputs, *source.ir.graph.outputs):
+        ir.to_proto(value)
+    for node in source.ir.graph:
+        if constant_tensor(node) is None:
+            ir.to_proto(node)
+    for value in source.ir.graph.initializers.values():
+        if value.const_value is not None:
+            nbytes(value.const_value.dtype, value.const_value.size)
 
 
 def _name_nodes(graph: ir.Graph) -> None:

@@ -217,7 +217,10 @@ def _dims(proto: onnx.TypeProto | None) -> Dims | None:
 def _dtype(proto: onnx.TypeProto | None) -> ir.DataType:
     if proto is None or not proto.HasField("tensor_type"):
         return ir.DataType.UNDEFINED
-    return ir.DataType(proto.tensor_type.elem_type)
+    try:
+        return ir.DataType(proto.tensor_type.elem_type)
+    except ValueError:  # a type that this version does not know
+        return ir.DataType.UNDEFINED
 
 
 def _combine(

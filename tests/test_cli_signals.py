@@ -26,7 +26,7 @@ FOREVER = ["--profile-runs", "100000", "--time-limit", "100000"]
 def interrupt(
     folder: Path, number: signal.Signals, arguments: list[str], sign: str, times: int = 1
 ) -> tuple[int, str, str]:
-    """Start the program and send a signal once ``sign`` was seen on stderr; return exit code, stdout, stderr."""
+    """Send a signal once ``sign`` was seen on stderr; return exit code, stdout and stderr."""
     temporary = folder / "tmp"
     temporary.mkdir()
     with subprocess.Popen(

@@ -78,6 +78,11 @@ def test_every_truncation_is_refused(tmp_path: Path) -> None:
         ("m (float[4] x) => () { y = Relu(x) }", "no outputs"),
         ("m (float[4] x) => (float[4] y) { y = nowhere.Relu(x) }", "'nowhere', which is not imported"),
         (
+            """m (float[4] x) => (float[4] y) { y = local.f(x) }
+            <domain: "local", opset_import: ["" : 20]> f (a) => (b) { b = Add(a, ghost) }""",
+            "in function 'f': node 'b' (Add) reads 'ghost'",
+        ),
+        (
             """m (float[4] x, bool c) => (float[4] y) {
                 y = If (c) < then_branch = t () => (float[4] p) { p = Add(x, ghost) },
                              else_branch = e () => (float[4] q) { q = Neg(x) } >
@@ -194,6 +199,28 @@ def test_inputs_leave_out_defaults(tmp_path: Path) -> None:
     text = "m (float[4] x, float[4] w) => (float[4] y) <float[4] w = {1,2,3,4}> { y = Add(x, w) }"
     source = models.load(save(tmp_path, text))
     assert [value.name for value in source.inputs] == ["x"]
+
+
+def test_mutated_files_never_end_in_a_traceback(tmp_path: Path) -> None:
+    """Random bytes changed, dropped and inserted: a model or one clear line."""
+    random = np.random.default_rng(0)
+    path = tmp_path / "mutant.onnx"
+    onnx.save(builders.with_function(), path)
+    data = path.read_bytes()
+    accepted = 0
+    for _ in range(400):
+        mutant = bytearray(data)
+        for position in random.integers(0, len(data) - 8, size=random.integers(1, 4)):
+            kind = random.integers(3)
+            mutant[position : position + kind] = random.bytes(1 + kind % 2)
+        path.write_bytes(mutant)
+        try:
+            source = models.load(path)
+        except InputError:
+            continue
+        accepted += 1
+        models.serialize(source)
+    assert accepted < 400
 
 
 def test_sparse_initializers_are_refused(tmp_path: Path) -> None:

@@ -170,8 +170,12 @@ def test_a_file_is_complete_or_absent(tmp_path: Path) -> None:
     path = tmp_path / "below" / "file"
     with new_file(path) as temporary:
         temporary.write_text("old")
-    with pytest.raises(RuntimeError), new_file(path) as temporary:
-        temporary.write_text("half")
-        raise RuntimeError
+
+    def fail() -> None:
+        with new_file(path) as temporary:
+            temporary.write_text("half")
+            raise RuntimeError
+
+    pytest.raises(RuntimeError, fail)
     assert path.read_text() == "old"
     assert list(path.parent.iterdir()) == [path]

@@ -105,7 +105,7 @@ def _find_merges(  # type: ignore[no-untyped-def]
                 if v == -1:
                     v = cons[c]
                 elif cons[c] != v:
-                    v = -2
+                    v = np.int64(-2)
                 if v == -2:
                     break
             if v == -2:
@@ -138,7 +138,7 @@ def _find_merges(  # type: ignore[no-untyped-def]
                 if u == -1:
                     u = p
                 elif u != p:
-                    u = -2
+                    u = np.int64(-2)
                     break
         if u >= 0 and not touched[u]:
             saved = np.int64(0)
