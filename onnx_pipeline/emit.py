@@ -18,6 +18,7 @@ from onnx_pipeline import graphio, manifest, planfile
 from onnx_pipeline import model as models
 from onnx_pipeline.boundary import StagePlan, assign_parameters, plan_stages
 from onnx_pipeline.directory import new_directory
+from onnx_pipeline.external import tensor_protos
 from onnx_pipeline.manifest import DataFile, Manifest, ModelEntry, Port, Stage, StageInput, StageOutput
 from onnx_pipeline.model import SourceModel
 from onnx_pipeline.partition.result import PartitionResult
@@ -251,10 +252,10 @@ def _add_body(
         else:
             proto.graph.node.append(ir.to_proto(node))
     # What is left are tensors inside subgraphs and functions.
-    for tensor in [t for n in proto.graph.node for t in models.tensor_protos(n)]:
+    for tensor in [t for n in proto.graph.node for t in tensor_protos(n)]:
         store.relocate(tensor)
     for function in proto.functions:
-        for tensor in models.tensor_protos(function):
+        for tensor in tensor_protos(function):
             store.relocate(tensor)
     store.close()
 

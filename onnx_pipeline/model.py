@@ -10,21 +10,21 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import onnx
 import onnx_ir as ir
 from onnx_ir import Value
 
 from onnx_pipeline.errors import InputError
+from onnx_pipeline.external import nbytes, resolve_external_data
+from onnx_pipeline.structure import check_structure, node_on_cycle
 
 if TYPE_CHECKING:
     import onnxruntime
 
 #: A protobuf message cannot be larger; models above it keep their weights outside.
 MAX_PROTO_BYTES = (1 << 31) - 1
-_TENSOR_FIELDS = ("t", "tensors")
-_GRAPH_FIELDS = ("g", "graphs")
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,25 +80,28 @@ def load(path: str | os.PathLike[str]) -> SourceModel:
         raise InputError(path, "this is not an ONNX model, or it is truncated") from None
     digest = hashlib.sha256(data).hexdigest()
     del data
-    is_sorted = _check_structure(path, proto)
-    data_dir = _resolve_external_data(path, proto)
     try:
-        model = ir.serde.deserialize_model(proto)
+        return _build(path, proto, digest)
+    except InputError:
+        raise
     except Exception as error:  # whatever a malformed message provokes
-        raise InputError(path, f"the model cannot be read: {_root_cause(error)}") from error
+        raise InputError(path, f"the model is malformed: {_root_cause(error)}") from error
+
+
+def _build(path: Path, proto: onnx.ModelProto, digest: str) -> SourceModel:
+    is_sorted = check_structure(path, proto)
+    data_dir = resolve_external_data(path, proto)
+    model = ir.serde.deserialize_model(proto)
     for tensor in _external_tensors(model):
         tensor.base_dir = data_dir
     if not is_sorted:
         try:
             model.graph.sort()
         except ValueError:
-            raise InputError(path, f"the graph has a cycle through {_node_on_cycle(proto.graph)}") from None
+            raise InputError(path, f"the graph has a cycle through {node_on_cycle(proto.graph)}") from None
+    _name_nodes(model.graph)
     source = SourceModel(path, model, digest, data_dir)
-    try:
-        _name_nodes(model.graph)
-        _check_writable(source)
-    except Exception as error:
-        raise InputError(path, f"the model is malformed: {_root_cause(error)}") from error
+    _check_writable(source)
     return source
 
 
@@ -218,223 +221,6 @@ def _root_cause(error: BaseException) -> str:
     while error.__cause__ is not None:
         error = error.__cause__
     return (str(error).strip() or type(error).__name__).splitlines()[0]
-
-
-def _describe(node: onnx.NodeProto) -> str:
-    name = node.name or next((o for o in node.output if o), "")
-    return f"node {name!r} ({node.op_type})"
-
-
-def _subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
-    for attribute in node.attribute:
-        if attribute.HasField("g"):
-            yield attribute.g
-        yield from attribute.graphs
-
-
-def _check_structure(path: Path, proto: onnx.ModelProto) -> bool:
-    """Check names and domains; return whether the nodes are in topological order."""
-    if not proto.HasField("graph"):
-        raise InputError(path, "this is not an ONNX model: it has no graph")
-    if not proto.opset_import:
-        raise InputError(path, "the model imports no operator set, it may be truncated")
-    if not proto.graph.output:
-        raise InputError(path, "the model has no outputs")
-    outputs = [output.name for output in proto.graph.output]
-    if len(set(outputs)) < len(outputs):
-        twice = next(name for name in outputs if outputs.count(name) > 1)
-        raise InputError(path, f"output {twice!r} is listed twice")
-    domains = {o.domain if o.domain != "ai.onnx" else "" for o in proto.opset_import}
-    free, is_sorted = _scan(path, proto.graph, domains)
-    for name, reader in free.items():
-        raise InputError(path, f"{reader} reads {name!r}, which nothing produces")
-    for function in proto.functions:
-        inside = {o.domain if o.domain != "ai.onnx" else "" for o in function.opset_import}
-        body = onnx.GraphProto(name=function.name, node=function.node)
-        body.input.extend(onnx.ValueInfoProto(name=name) for name in function.input)
-        body.output.extend(onnx.ValueInfoProto(name=name) for name in function.output)
-        free, _ = _scan(path, body, inside | domains)
-        for name, reader in free.items():
-            where = f"in function {function.name!r}"
-            raise InputError(path, f"{where}: {reader} reads {name!r}, which nothing produces")
-    return is_sorted
-
-
-def _scan(path: Path, graph: onnx.GraphProto, domains: set[str]) -> tuple[dict[str, str], bool]:
-    """Return the names that a graph reads from outside, each with a reader, and whether it is sorted."""
-    if graph.sparse_initializer:
-        raise InputError(path, "sparse initializers are not supported; store them as dense tensors")
-    seen: set[str] = set()
-    defined = [v.name for v in graph.input]
-    if len(set(defined)) < len(defined):
-        raise InputError(path, f"graph {graph.name!r} has two inputs of the same name")
-    initializers = [t.name for t in graph.initializer]
-    if len(set(initializers)) < len(initializers):
-        raise InputError(path, f"graph {graph.name!r} has two initializers of the same name")
-    seen.update(defined, initializers)
-    free: dict[str, str] = {}
-    early: dict[str, str] = {}
-    is_sorted = True
-    for node in graph.node:
-        if (node.domain if node.domain != "ai.onnx" else "") not in domains:
-            raise InputError(path, f"{_describe(node)} uses domain {node.domain!r}, which is not imported")
-        reads = {name: _describe(node) for name in node.input if name}
-        for sub in _subgraphs(node):
-            inner, inner_sorted = _scan(path, sub, domains)
-            reads.update(inner)
-            is_sorted &= inner_sorted
-        early.update((name, reader) for name, reader in reads.items() if name not in seen)
-        for name in node.output:
-            if name and name in seen:
-                raise InputError(
-                    path, f"value {name!r} is defined twice, the second time by {_describe(node)}"
-                )
-            seen.add(name)
-    for name, reader in early.items():
-        if name in seen:
-            is_sorted = False
-        else:
-            free[name] = reader
-    for output in graph.output:
-        if output.name not in seen:
-            free.setdefault(output.name, f"the output list of graph {graph.name!r}")
-    return free, is_sorted
-
-
-def _node_on_cycle(graph: onnx.GraphProto) -> str:
-    """Describe a node that never becomes ready; called for cyclic graphs only."""
-    seen = {v.name for v in graph.input} | {t.name for t in graph.initializer}
-    produced = {name for node in graph.node for name in node.output}
-    waiting = list(graph.node)
-    while True:
-        stuck = [n for n in waiting if any(x in produced and x not in seen for x in _reads(n))]
-        if len(stuck) == len(waiting):
-            return _describe(_walk_back(stuck))
-        for node in waiting:
-            if not any(x in produced and x not in seen for x in _reads(node)):
-                seen.update(node.output)
-        waiting = stuck
-
-
-def _reads(node: onnx.NodeProto) -> set[str]:
-    """Names that a node or anything nested in it reads; a superset of what it captures."""
-    inner = {x for sub in _subgraphs(node) for n in sub.node for x in _reads(n)}
-    return {x for x in node.input if x} | inner
-
-
-def _walk_back(stuck: Sequence[onnx.NodeProto]) -> onnx.NodeProto:
-    """Follow producers among stuck nodes until one repeats: that one is on a cycle."""
-    producer = {x: node for node in stuck for x in node.output if x}
-    visited: list[onnx.NodeProto] = []
-    node = stuck[0]
-    while all(node is not other for other in visited):
-        visited.append(node)
-        node = next((producer[x] for x in sorted(_reads(node)) if x in producer), node)
-    return node
-
-
-def tensor_protos(message: Any) -> Iterator[onnx.TensorProto]:
-    """Yield every tensor in a model, graph, function or node, nested ones included."""
-    if isinstance(message, onnx.ModelProto):
-        yield from tensor_protos(message.graph)
-        for function in message.functions:
-            yield from tensor_protos(function)
-        return
-    if isinstance(message, onnx.GraphProto):
-        yield from message.initializer
-    nodes = [message] if isinstance(message, onnx.NodeProto) else message.node
-    for node in nodes:
-        for attribute in node.attribute:
-            if attribute.HasField("t"):
-                yield attribute.t
-            yield from attribute.tensors
-            if attribute.HasField("g"):
-                yield from tensor_protos(attribute.g)
-            for graph in attribute.graphs:
-                yield from tensor_protos(graph)
-
-
-def external_entries(tensor: onnx.TensorProto) -> dict[str, str]:
-    """Return the external data fields of a tensor, empty for one that holds its own data."""
-    if tensor.data_location != onnx.TensorProto.EXTERNAL:
-        return {}
-    return {entry.key: entry.value for entry in tensor.external_data}
-
-
-def _resolve_external_data(path: Path, proto: onnx.ModelProto) -> Path:
-    """Check every external tensor; rewrite its location relative to the returned real folder.
-
-    A link is followed when it ends in the model's folder, or in the folder where the model file itself
-    really lies: caches of model hubs link model and weights into one folder of blobs.
-    """
-    allowed = {path.parent.resolve(), path.resolve().parent}
-    real: dict[str, Path] = {}
-    tensors = [t for t in tensor_protos(proto) if t.data_location == onnx.TensorProto.EXTERNAL]
-    for tensor in tensors:
-        fields = external_entries(tensor)
-        location = fields.get("location", "")
-        if location not in real:
-            real[location] = _data_file(path, tensor.name, location, allowed)
-        _check_range(path, tensor, fields, real[location])
-    if not tensors:
-        return path.parent.resolve()
-    base = Path(os.path.commonpath([file.parent for file in real.values()]))
-    for tensor in tensors:
-        for entry in tensor.external_data:
-            if entry.key == "location":
-                entry.value = str(real[entry.value].relative_to(base))
-    return base
-
-
-def _data_file(path: Path, tensor: str, location: str, allowed: set[Path]) -> Path:
-    where = f"external data of tensor {tensor!r}"
-    if not location:
-        raise InputError(path, f"{where} has no location")
-    parts = Path(location.replace("\\", "/"))
-    if parts.is_absolute() or Path(location).is_absolute() or ".." in parts.parts or ":" in parts.parts[0]:
-        raise InputError(path, f"{where} is at {location!r}, outside the model's folder")
-    file = path.parent / location
-    try:
-        target = file.resolve(strict=True)
-    except (OSError, RuntimeError, ValueError):
-        raise InputError(path, f"{where} is missing: no file {location!r} in the model's folder") from None
-    if not any(target.is_relative_to(folder) for folder in allowed):
-        raise InputError(path, f"{where}: the link {location!r} leads outside the model's folder")
-    if not target.is_file():
-        raise InputError(path, f"{where}: {location!r} is not a regular file")
-    return target
-
-
-def _check_range(path: Path, tensor: onnx.TensorProto, fields: dict[str, str], file: Path) -> None:
-    where = f"external data of tensor {tensor.name!r}"
-    try:
-        offset = int(fields.get("offset", 0))
-        count = _num_bytes(tensor)
-        length = int(fields.get("length", count))
-    except (ValueError, KeyError):
-        raise InputError(path, f"{where} has a malformed offset, length, type or shape") from None
-    if offset < 0 or length != count:
-        raise InputError(path, f"{where} has {length} bytes at {offset}, its type and shape need {count}")
-    if offset + length > file.stat().st_size:
-        raise InputError(path, f"{where} ends at byte {offset + length}, beyond the end of {file.name!r}")
-
-
-def _num_bytes(tensor: onnx.TensorProto) -> int:
-    elements = 1
-    for dim in tensor.dims:
-        if dim < 0:
-            raise ValueError("negative dimension")
-        elements *= dim
-    return nbytes(ir.DataType(tensor.data_type), elements)
-
-
-def nbytes(dtype: ir.DataType, elements: int) -> int:
-    """Return the bytes of packed elements; strings and undefined types count 16 and 0 bytes an element."""
-    if dtype == ir.DataType.STRING:
-        return 16 * elements
-    if dtype == ir.DataType.UNDEFINED:
-        return 0
-    return -(-elements * int(dtype.bitwidth) // 8)
 
 
 def _external_tensors(model: ir.Model) -> Iterator[ir.ExternalTensor]:

@@ -15,6 +15,7 @@ import onnx_ir as ir
 from onnx_pipeline import model as models
 from onnx_pipeline.errors import InputError, PipelineError
 from onnx_pipeline.execute import run_session
+from onnx_pipeline.external import nbytes as tensor_bytes
 from onnx_pipeline.feeds import bound_dims, dims_of, evaluate, input_shape, make_feeds
 from onnx_pipeline.model import SourceModel
 from onnx_pipeline.stop import Deadline
@@ -49,7 +50,7 @@ class TensorInfo:
     @property
     def nbytes(self) -> int:
         """Bytes of the tensor; 0 when unknown."""
-        return 0 if self.shape is None else models.nbytes(self.dtype, int(np.prod(self.shape, dtype=object)))
+        return 0 if self.shape is None else tensor_bytes(self.dtype, int(np.prod(self.shape, dtype=object)))
 
     @property
     def can_cross(self) -> bool:

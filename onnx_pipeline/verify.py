@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,45 +14,13 @@ import numpy as np
 import numpy.typing as npt
 
 from onnx_pipeline import manifest
+from onnx_pipeline.compare import OutputCheck, compare_output, same_form, tolerance
 from onnx_pipeline.errors import InputError, PipelineError, VerificationError
 from onnx_pipeline.graph import NS, Target
 from onnx_pipeline.manifest import COSTS_NAME, Manifest, Port, Stage
 from onnx_pipeline.progress import Progress, silent
 
 Inputs = str | os.PathLike[str] | Mapping[str, npt.NDArray[Any]]
-
-#: Allowed |difference| / max |expected|. A cut changes which kernels the runtime fuses, hence the order of
-#: roundings; in a quantised model one rounding may move a value by a whole step.
-TOLERANCE = 1e-4
-TOLERANCE_HALF = 1e-2
-TOLERANCE_QUANTISED = 5e-2
-_QUANTISED = ("QuantizeLinear", "QLinear", "MatMulInteger", "ConvInteger", "MatMulNBits")
-
-
-@dataclass(frozen=True)
-class OutputCheck:
-    """How one model output compares.
-
-    Attributes
-    ----------
-    name : str
-    equal : bool
-        Bitwise, NaN equal to NaN.
-    max_abs : float
-        Largest absolute difference.
-    max_rel : float
-        The same over the largest absolute expected value.
-    tolerance : float
-        What ``max_rel`` may be.
-    ok : bool
-    """
-
-    name: str
-    equal: bool
-    max_abs: float
-    max_rel: float
-    tolerance: float
-    ok: bool
 
 
 @dataclass(frozen=True)
@@ -367,7 +335,7 @@ def _compare(
     names = [port.name for port in document.model.outputs]
     if lowering.random_nodes(source):
         found.notes.append("the model draws random numbers: only types and shapes of outputs are compared")
-        found.add("outputs", _same_form(names, actual, expected))
+        found.add("outputs", same_form(names, actual, expected))
         return
     limit = tolerance(source)
     found.outputs += [
@@ -393,7 +361,7 @@ def _explain_difference(folder: Path, source: Any, arrays: Mapping[str, npt.NDAr
     with runtime.PipelineSession(folder, session_options=_plain_options(source)) as session:
         actual = session.run(None, arrays)
     expected = _run_unsplit(source, arrays, _plain_options(source))
-    if all(_same(x, y) for a, e in zip(actual, expected, strict=True) for x, y in _leaves(a, e)):
+    if all(compare_output("", a, e, 0.0).equal for a, e in zip(actual, expected, strict=True)):
         return "without onnxruntime's graph optimisations the outputs are equal bit for bit"
     return "the outputs differ without onnxruntime's graph optimisations, too"
 
@@ -431,84 +399,3 @@ def _run_unsplit(source: Any, arrays: Mapping[str, npt.NDArray[Any]], options: A
     except Exception as error:
         raise shapes.explain_failure(source, dims_of(source, arrays), error) from error
     return [to_numpy(value) for value in results]
-
-
-def tolerance(source: Any) -> float:
-    """Return the relative difference that a split of this model may show."""
-    import onnx_ir as ir
-
-    operators = {node.op_type for node in source.ir.graph.all_nodes()}
-    operators |= {node.op_type for function in source.ir.functions.values() for node in function.all_nodes()}
-    if any(mark in name for name in operators for mark in _QUANTISED):
-        return TOLERANCE_QUANTISED
-    half = {ir.DataType.FLOAT16, ir.DataType.BFLOAT16}
-    values = [*source.ir.graph.inputs, *source.ir.graph.initializers.values(), *source.outputs]
-    return TOLERANCE_HALF if any(v.dtype in half for v in values) else TOLERANCE
-
-
-def compare_output(name: str, actual: Any, expected: Any, limit: float) -> OutputCheck:
-    """Compare one output: a tensor, or a sequence or map of tensors."""
-    pairs = list(_leaves(actual, expected))
-    if any(not _alike(a, e) for a, e in pairs):
-        return OutputCheck(name, False, math.inf, math.inf, limit, False)
-    equal = all(_same(a, e) for a, e in pairs)
-    if equal:
-        return OutputCheck(name, True, 0.0, 0.0, limit, True)
-    differences = [_difference(a, e) for a, e in pairs]
-    max_abs = max(absolute for absolute, _ in differences)
-    max_rel = max(relative for _, relative in differences)
-    return OutputCheck(name, False, max_abs, max_rel, limit, max_rel <= limit)
-
-
-def _leaves(actual: Any, expected: Any) -> Iterator[tuple[Any, Any]]:
-    if isinstance(expected, dict) and isinstance(actual, dict) and actual.keys() == expected.keys():
-        for key in expected:
-            yield from _leaves(actual[key], expected[key])
-    elif isinstance(expected, list) and isinstance(actual, list) and len(actual) == len(expected):
-        for a, e in zip(actual, expected, strict=True):
-            yield from _leaves(a, e)
-    else:
-        yield actual, expected
-
-
-def _alike(actual: Any, expected: Any) -> bool:
-    """Return whether two leaves have the same type and shape."""
-    if isinstance(expected, (list, dict)) or expected is None:
-        return expected is None and actual is None  # containers only get here when they differ
-    a, e = np.asarray(actual), np.asarray(expected)
-    return a.dtype == e.dtype and a.shape == e.shape
-
-
-def _same(actual: Any, expected: Any) -> bool:
-    if not _alike(actual, expected):
-        return False
-    if expected is None:
-        return True
-    a, e = np.asarray(actual), np.asarray(expected)
-    if a.dtype.kind in "OUSTbiu":
-        return bool(np.array_equal(a, e))
-    return bool(np.all((a == e) | (np.isnan(a) & np.isnan(e))))
-
-
-def _difference(actual: Any, expected: Any) -> tuple[float, float]:
-    """Return the largest absolute difference, and the same over the largest expected value."""
-    if _same(actual, expected):
-        return 0.0, 0.0
-    a, e = np.asarray(actual), np.asarray(expected)
-    if a.dtype.kind in "OUSTbiu":
-        return math.inf, math.inf  # indices, labels and flags have no tolerance
-    wide = np.complex128 if a.dtype.kind == "c" else np.float64
-    a, e = a.astype(wide), e.astype(wide)
-    agree = (a == e) | (np.isnan(a) & np.isnan(e))
-    if not np.all(np.isfinite(a[~agree]) & np.isfinite(e[~agree])):
-        return math.inf, math.inf
-    absolute = float(np.max(np.abs(a[~agree] - e[~agree])))
-    finite = np.abs(e[np.isfinite(e)])
-    largest = float(finite.max()) if finite.size else 0.0
-    return absolute, absolute / largest if largest else math.inf
-
-
-def _same_form(names: Sequence[str], actual: Sequence[Any], expected: Sequence[Any]) -> Iterator[str]:
-    for name, a, e in zip(names, actual, expected, strict=True):
-        if not all(_alike(x, y) for x, y in _leaves(a, e)):
-            yield f"output {name!r} has another type or shape"

@@ -11,7 +11,8 @@ import onnx
 import onnx_ir as ir
 
 from onnx_pipeline.errors import InputError
-from onnx_pipeline.model import SourceModel, external_entries
+from onnx_pipeline.external import external_entries
+from onnx_pipeline.model import SourceModel
 
 #: Weights of a stage up to this many bytes in total stay inside its model file.
 INLINE_BYTES = 1 << 20

@@ -49,20 +49,14 @@ def save(model: onnx.ModelProto) -> Callable[[Path], None]:
     return lambda path: path.write_bytes(model.SerializeToString()) and None
 
 
+CYCLE = [helper.make_node("Add", list(ends), [out]) for ends, out in (("xb", "a"), ("xa", "b"), ("ab", "y"))]
 UNUSABLE: dict[str, tuple[Callable[[Path], object], str]] = {
     "missing": (lambda path: None, "no such file"),
     "directory": (lambda path: path.mkdir(), "directory"),
     "empty": (lambda path: path.touch(), "empty"),
-    "random bytes": (lambda path: path.write_bytes(np.random.default_rng(0).bytes(5000)), "not an ONNX model"),
-    "truncated": (
-        lambda path: path.write_bytes(builders.mlp().SerializeToString()[:-700]),
-        "",
-    ),
-    "cyclic": (
-        save(graph_of(helper.make_node("Add", ["x", "b"], ["a"]), helper.make_node("Add", ["x", "a"], ["b"]),
-                      helper.make_node("Add", ["a", "b"], ["y"]))),
-        "cycle",
-    ),
+    "random bytes": (lambda path: path.write_bytes(np.random.default_rng(0).bytes(5000)), "not an ONNX"),
+    "truncated": (lambda path: path.write_bytes(builders.mlp().SerializeToString()[:-700]), "not an ONNX"),
+    "cyclic": (save(graph_of(*CYCLE)), "cycle"),
     "undefined input": (save(graph_of(helper.make_node("Add", ["x", "ghost"], ["y"]))), "'ghost'"),
     "duplicate output": (
         save(graph_of(helper.make_node("Neg", ["x"], ["y"]), helper.make_node("Abs", ["x"], ["y"]))),

@@ -12,8 +12,9 @@ import onnx
 import pytest
 
 from models import builders
+from onnx_pipeline.compare import compare_output
 from onnx_pipeline.errors import InputError, VerificationError
-from onnx_pipeline.verify import compare_output, inspect, verify
+from onnx_pipeline.verify import inspect, verify
 from tests.splitting import save, split
 
 TEXT = """m (float[N, 4] x) => (float[N, 4] y) <float[4] w = {1,2,3,4}> {
