@@ -13,6 +13,8 @@ import numpy as np
 from onnx_pipeline.graph import IntArray
 from onnx_pipeline.partition import ideals
 from onnx_pipeline.partition.exact import IdealSearch
+from onnx_pipeline.partition.ideal_state import new_state
+from onnx_pipeline.partition.ideal_table import WordArray, new_table, rehash
 
 #: Decisions spent on one ideal before the beam moves on.
 EFFORT = 20_000
@@ -47,11 +49,11 @@ def beam(
         Stages of the instance's nodes.
     """
     h, static = search.hyper, search.static
-    state = ideals.new_state(h, static.words)
+    state = new_state(h, static.words)
     counters = np.zeros(3, dtype=np.int64)
-    table = ideals.new_table(static.words, width * keep + 2)
+    table = new_table(static.words, width * keep + 2)
     count = 1
-    trail: list[tuple[ideals.WordArray, IntArray]] = [(table.ideals[:1].copy(), np.zeros(1, dtype=np.int64))]
+    trail: list[tuple[WordArray, IntArray]] = [(table.ideals[:1].copy(), np.zeros(1, dtype=np.int64))]
     for level in range(search.k):
         parents = count
         status = ideals.DONE
@@ -75,13 +77,13 @@ def beam(
             return None
         best = parents + np.argsort(-table.score[parents:count], kind="stable")[:width]
         trail.append((table.ideals[best].copy(), table.parent[best].copy()))
-        fresh = ideals.new_table(static.words, width * keep + 2)
+        fresh = new_table(static.words, width * keep + 2)
         for i, ideal in enumerate(best):
             fresh.ideals[i] = table.ideals[ideal]
             fresh.keys[i] = table.keys[ideal]
         count = len(best)
         fresh.slots[:] = -1
-        ideals.rehash(fresh, count)
+        rehash(fresh, count)
         table = fresh
     return None
 

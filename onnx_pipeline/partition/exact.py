@@ -14,6 +14,8 @@ import numpy as np
 from onnx_pipeline.graph import IntArray
 from onnx_pipeline.partition import ideals
 from onnx_pipeline.partition.hypergraph import Hypergraph, hypergraph, place_free_sources
+from onnx_pipeline.partition.ideal_state import new_state
+from onnx_pipeline.partition.ideal_table import Table, WordArray, grow, new_table, prepare
 from onnx_pipeline.partition.instance import Instance
 
 #: Decisions per kernel call: about 50 ms, so that time limit and Ctrl-C are honoured.
@@ -52,7 +54,7 @@ class IdealSearch:
         self.reverse = reverse
         self.hyper: Hypergraph
         self.hyper, self.index = hypergraph(inst, reverse=reverse)
-        self.static = ideals.prepare(self.hyper)
+        self.static = prepare(self.hyper)
         self.capacity_limit = memory_budget // (8 * self.static.words + 40)
 
     def ask(self, limit: int, decisions: int, stop: Callable[[], bool]) -> Answer:
@@ -68,8 +70,8 @@ class IdealSearch:
         """
         if limit < self.hyper.alpha:
             return Answer(proved_none=True)
-        table = ideals.new_table(self.static.words, 1024)
-        state = ideals.new_state(self.hyper, self.static.words)
+        table = new_table(self.static.words, 1024)
+        state = new_state(self.hyper, self.static.words)
         counters = np.zeros(3, dtype=np.int64)
         first, count, left, chunk = 0, 1, decisions, CHUNK
         for level in range(self.k):
@@ -91,12 +93,12 @@ class IdealSearch:
                 if status == ideals.GROW:
                     if 2 * len(table.keys) > self.capacity_limit:
                         return Answer(decisions=decisions - left)
-                    table = ideals.grow(table, count)
+                    table = grow(table, count)
             if first == count:
                 break
         return Answer(proved_none=True, decisions=decisions - left)
 
-    def _stages(self, table: ideals.Table, at: int) -> IntArray:
+    def _stages(self, table: Table, at: int) -> IntArray:
         """Follow the parents from V back to the empty ideal."""
         chain = []
         while at > 0:
@@ -104,7 +106,7 @@ class IdealSearch:
             at = int(table.parent[at])
         return self.stages_of_chain(chain[::-1])
 
-    def stages_of_chain(self, chain: Sequence[ideals.WordArray]) -> IntArray:
+    def stages_of_chain(self, chain: Sequence[WordArray]) -> IntArray:
         """Stages of the instance's nodes from the ideals after each stage, V last."""
         n = len(self.hyper.work)
         stage = np.zeros(n, dtype=np.int64)

@@ -33,7 +33,7 @@ class Walk(NamedTuple):
     cost: IntArray  # [k] cost of each stage, overflow included
     held: IntArray  # [k] parameter bytes of each stage
     filled: IntArray  # [k] number of nodes
-    count: npt.NDArray[np.int32]  # [m, k] members of each net in each stage
+    inside: npt.NDArray[np.int32]  # [m, k] members of each net in each stage
     users: npt.NDArray[np.int32]  # [g, k] users of each parameter group in each stage
     rng: npt.NDArray[np.uint64]  # [1] xorshift state
 
@@ -66,7 +66,7 @@ def reset(h, w):  # type: ignore[no-untyped-def]
     for s in range(k):
         w.cost[s] = w.held[s] = w.filled[s] = 0
         for t in range(h.cost.shape[0]):
-            w.count[t, s] = 0
+            w.inside[t, s] = 0
         for g in range(h.group_bytes.shape[0]):
             w.users[g, s] = 0
     for v in range(h.work.shape[0]):
@@ -74,12 +74,12 @@ def reset(h, w):  # type: ignore[no-untyped-def]
         w.cost[s] += h.work[v]
         w.filled[s] += 1
         for a in range(h.node_ptr[v], h.node_ptr[v + 1]):
-            w.count[h.node_net[a], s] += 1
+            w.inside[h.node_net[a], s] += 1
         for a in range(h.use_ptr[v], h.use_ptr[v + 1]):
             w.users[h.use_group[a], s] += 1
     for s in range(k):
         for t in range(h.cost.shape[0]):
-            inside = w.count[t, s]
+            inside = w.inside[t, s]
             if inside > 0 and (h.always[t] or inside < h.net_ptr[t + 1] - h.net_ptr[t]):
                 w.cost[s] += h.cost[t]
         for g in range(h.group_bytes.shape[0]):
@@ -112,7 +112,7 @@ def _deltas(h, w, v, a, b):  # type: ignore[no-untyped-def]
     for e in range(h.node_ptr[v], h.node_ptr[v + 1]):
         t = h.node_net[e]
         c = h.cost[t]
-        in_a, in_b = w.count[t, a], w.count[t, b]
+        in_a, in_b = w.inside[t, a], w.inside[t, b]
         size = h.net_ptr[t + 1] - h.net_ptr[t]
         if h.always[t]:
             if in_a == 1:
@@ -217,7 +217,9 @@ def anneal(h, w, aim, limit, hot, cold, moves):  # type: ignore[no-untyped-def]
             chance = np.float64(_random(w.rng) >> np.uint64(11)) / 9007199254740992.0
             if chance >= np.exp(-change / temperature):
                 continue
-        above += (w.cost[a] + da > limit) - (w.cost[a] > limit) + (w.cost[b] + db > limit) - (w.cost[b] > limit)
+        above += (
+            (w.cost[a] + da > limit) - (w.cost[a] > limit) + (w.cost[b] + db > limit) - (w.cost[b] > limit)
+        )
         w.cost[a] += da
         w.cost[b] += db
         w.held[a] += ha
@@ -226,8 +228,8 @@ def anneal(h, w, aim, limit, hot, cold, moves):  # type: ignore[no-untyped-def]
         w.filled[b] += 1
         w.stage[v] = b
         for e in range(h.node_ptr[v], h.node_ptr[v + 1]):
-            w.count[h.node_net[e], a] -= 1
-            w.count[h.node_net[e], b] += 1
+            w.inside[h.node_net[e], a] -= 1
+            w.inside[h.node_net[e], b] += 1
         for e in range(h.use_ptr[v], h.use_ptr[v + 1]):
             w.users[h.use_group[e], a] -= 1
             w.users[h.use_group[e], b] += 1

@@ -19,7 +19,7 @@ class Bound:
     nanoseconds : int
         The bound, already rounded to the safe side.
     exact : bool
-        True for exact integer reasoning, False for a solver's numerical claim (rounded down by its tolerance).
+        True for exact integer reasoning, False for a solver's claim, rounded down by its tolerance.
     solver : str or None
         Who computed it, when it was not this package.
     wall_seconds : float
