@@ -17,11 +17,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from onnx_pipeline.errors import UsageError
 from onnx_pipeline.graph import IntArray
 from onnx_pipeline.partition import slicing
+from onnx_pipeline.partition.jit import kernel
 from onnx_pipeline.partition.orders import in_degrees, kahn, keys_of
 from onnx_pipeline.partition.slicing import Arrays
 
@@ -63,7 +63,7 @@ class BrkgaParams:
                 raise UsageError(f"BRKGA {name}={getattr(self, name)!r} is out of range")
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _evaluate_keys(g, degrees, keys, first, last, k, low, high, cap, fitness, best_order):  # type: ignore[no-untyped-def]
     """Decode and evaluate chromosomes [first, last); keep the order of the best at ``best_order``."""
     ends = np.empty(k, np.int64)

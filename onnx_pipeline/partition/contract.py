@@ -35,9 +35,9 @@ mentions only its own pair and nets, and merging other nodes leaves those as the
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from onnx_pipeline.partition.instance import Instance, quotient
+from onnx_pipeline.partition.jit import inner, kernel
 
 
 def contract(inst: Instance, max_rounds: int = 200) -> Instance:
@@ -72,7 +72,7 @@ def contract(inst: Instance, max_rounds: int = 200) -> Instance:
     return inst
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _new_parameters(u, v, use_ptr, use_group, group_bytes, ns_per_byte):  # type: ignore[no-untyped-def]
     """Upper bound on the overflow that v's stage gains when u joins it."""
     extra = 0
@@ -86,7 +86,7 @@ def _new_parameters(u, v, use_ptr, use_group, group_bytes, ns_per_byte):  # type
     return np.int64(np.ceil(extra * ns_per_byte)) if extra else np.int64(0)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _find_merges(  # type: ignore[no-untyped-def]
     work, cost, prod, pin, ptr, cons, in_ptr, in_net, out_ptr, out_net, use_ptr, use_group, group_bytes, r
 ):

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
 from onnx_pipeline.graph import BoolArray, IntArray
 from onnx_pipeline.partition.hypergraph import Hypergraph
 from onnx_pipeline.partition.ideal_table import WordArray, lowest_bit
+from onnx_pipeline.partition.jit import inner
 
 
 class State(NamedTuple):
@@ -53,7 +53,7 @@ def new_state(h: Hypergraph, words: int) -> State:
 WORK, INSIDE_WORK, INSIDE, FIXED, PENDING, LIVE, HELD, NEEDED, DOOMED, CROSSING, TOUCHED, FLAGS = range(12)
 
 
-@njit(cache=True, nogil=True)
+@inner
 def load(h, s, ideal):  # type: ignore[no-untyped-def]
     """Set the state to J = I, S empty."""
     # Loops, here and below: numba compiles slice assignments ten times as slowly.
@@ -87,7 +87,7 @@ def load(h, s, ideal):  # type: ignore[no-untyped-def]
             s.x[NEEDED] += h.group_bytes[g]
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _meets(h, t, dropped):  # type: ignore[no-untyped-def]
     """Whether net t has a member in D."""
     for a in range(h.net_ptr[t], h.net_ptr[t + 1]):
@@ -97,7 +97,7 @@ def _meets(h, t, dropped):  # type: ignore[no-untyped-def]
     return False
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _flag(h, s, t):  # type: ignore[no-untyped-def]
     """Net t reaches from J into D: some later stage pays it, and S too if no earlier stage touches it."""
     s.flagged[t] = True
@@ -108,7 +108,7 @@ def _flag(h, s, t):  # type: ignore[no-untyped-def]
         s.x[DOOMED] += h.cost[t]
 
 
-@njit(cache=True, nogil=True)
+@inner
 def unflag(h, s, mark):  # type: ignore[no-untyped-def]
     """Take back all flags above ``mark``; to be called before memberships change."""
     while s.x[FLAGS] > mark:
@@ -120,7 +120,7 @@ def unflag(h, s, mark):  # type: ignore[no-untyped-def]
             s.x[DOOMED] -= h.cost[t]
 
 
-@njit(cache=True, nogil=True)
+@inner
 def include(h, s, v, dropped, avail, size):  # type: ignore[no-untyped-def]
     """Move v into S; newly available nodes are appended to ``avail``. Returns its new size."""
     s.x[WORK] += h.work[v]
@@ -164,7 +164,7 @@ def include(h, s, v, dropped, avail, size):  # type: ignore[no-untyped-def]
     return size
 
 
-@njit(cache=True, nogil=True)
+@inner
 def remove(h, s, v):  # type: ignore[no-untyped-def]
     """Undo :func:`include`; flags it set must be gone."""
     s.x[WORK] -= h.work[v]
@@ -200,7 +200,7 @@ def remove(h, s, v):  # type: ignore[no-untyped-def]
         s.waiting[h.succ[a]] += 1
 
 
-@njit(cache=True, nogil=True)
+@inner
 def drop(h, static, s, v, before, after, border, borders):  # type: ignore[no-untyped-def]
     """Exclude v: D grows by its descendants. Returns the work added; flags nets that now reach into D.
 
@@ -234,7 +234,7 @@ def drop(h, static, s, v, before, after, border, borders):  # type: ignore[no-un
     return added
 
 
-@njit(cache=True, nogil=True)
+@inner
 def overflow(h, held):  # type: ignore[no-untyped-def]
     """Nanoseconds to stream what does not fit of ``held`` bytes of parameters."""
     return np.int64((held - h.memory) * h.ns_per_byte) if held > h.memory else np.int64(0)

@@ -6,10 +6,10 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from onnx_pipeline.graph import IntArray
 from onnx_pipeline.partition.hypergraph import Hypergraph
+from onnx_pipeline.partition.jit import inner, kernel
 
 WordArray = npt.NDArray[np.uint64]
 
@@ -35,7 +35,7 @@ class Table(NamedTuple):
     score: IntArray  # [capacity] work inside minus live, for the beam
 
 
-@njit(cache=True, nogil=True, inline="always")
+@inner
 def lowest_bit(low):  # type: ignore[no-untyped-def]
     """Index of the only bit of a word."""
     i = 0
@@ -54,7 +54,7 @@ def lowest_bit(low):  # type: ignore[no-untyped-def]
     return i
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _descendants(h, order, words):  # type: ignore[no-untyped-def]
     n = h.work.shape[0]
     desc = np.zeros((n, words), np.uint64)
@@ -74,7 +74,7 @@ def _descendants(h, order, words):  # type: ignore[no-untyped-def]
     return desc, word_work
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _topological(h):  # type: ignore[no-untyped-def]
     n = h.work.shape[0]
     waiting, order = np.empty(n, np.int64), np.empty(n, np.int64)
@@ -134,7 +134,7 @@ def grow(table: Table, count: int) -> Table:
     return bigger
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def rehash(table, count):  # type: ignore[no-untyped-def]
     """Enter the first ``count`` ideals into empty slots."""
     mask = np.uint64(table.slots.shape[0] - 1)
@@ -145,7 +145,7 @@ def rehash(table, count):  # type: ignore[no-untyped-def]
         table.slots[s] = i
 
 
-@njit(cache=True, nogil=True)
+@inner
 def insert(table, count, current, key, parent, score):  # type: ignore[no-untyped-def]
     """Add an ideal unless it is there; return whether it was new."""
     mask = np.int64(table.slots.shape[0] - 1)

@@ -29,7 +29,6 @@ The enumeration is this project's own; ideals as states are classical in exact p
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from onnx_pipeline.partition.ideal_state import (
     CROSSING,
@@ -51,11 +50,12 @@ from onnx_pipeline.partition.ideal_state import (
     unflag,
 )
 from onnx_pipeline.partition.ideal_table import insert
+from onnx_pipeline.partition.jit import inner, kernel
 
 DONE, FOUND, BUDGET, GROW = range(4)
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _rest(h, s, total_work, left):  # type: ignore[no-untyped-def]
     """P2: what the stages after S pay together at least."""
     rest = total_work - s.x[INSIDE_WORK] + s.x[LIVE]
@@ -65,7 +65,7 @@ def _rest(h, s, total_work, left):  # type: ignore[no-untyped-def]
     return rest
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _dominated(h, s, avail, choice, depth, size, room):  # type: ignore[no-untyped-def]
     """Saturation: whether some available node outside J can join S at no later loss."""
     base = s.x[WORK] + s.x[FIXED] + s.x[PENDING]
@@ -99,7 +99,7 @@ def _dominated(h, s, avail, choice, depth, size, room):  # type: ignore[no-untyp
     return False
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def expand(h, static, table, s, first, last, count, level, k, limit, budget, keep, beta, counters):  # type: ignore[no-untyped-def]
     """Enumerate all successors of the ideals [first, last), which use ``level`` stages.
 

@@ -6,16 +6,16 @@ from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from onnx_pipeline.graph import IntArray
+from onnx_pipeline.partition.jit import inner, kernel
 from onnx_pipeline.partition.slicing import Arrays
 
 #: Above this many nodes the greedy orders, which scan all available nodes, are left out.
 GREEDY_LIMIT = 20_000
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def in_degrees(g):  # type: ignore[no-untyped-def]
     """Number of (tensor, producer inside the graph) pairs that each node waits for."""
     n = g.work.shape[0]
@@ -27,7 +27,7 @@ def in_degrees(g):  # type: ignore[no-untyped-def]
     return waiting
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _push(heap, size, keys, v):  # type: ignore[no-untyped-def]
     """Insert v into a binary heap ordered by (key, index)."""
     child = size
@@ -42,7 +42,7 @@ def _push(heap, size, keys, v):  # type: ignore[no-untyped-def]
     return size + 1
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _pop(heap, size, keys):  # type: ignore[no-untyped-def]
     """Remove and return the smallest element."""
     top = heap[0]
@@ -67,7 +67,7 @@ def _pop(heap, size, keys):  # type: ignore[no-untyped-def]
     return top, size
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def kahn(g, degrees, keys):  # type: ignore[no-untyped-def]
     """Topological order that always takes the available node with the smallest (key, index).
 
@@ -106,7 +106,7 @@ def kahn(g, degrees, keys):  # type: ignore[no-untyped-def]
     return order
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def levels(g, order):  # type: ignore[no-untyped-def]
     """Longest path from a source to each node, in edges; ``order`` is any topological order."""
     level = np.zeros(order.shape[0], np.int64)
@@ -119,7 +119,7 @@ def levels(g, order):  # type: ignore[no-untyped-def]
     return level
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def latest(g, order):  # type: ignore[no-untyped-def]
     """ALAP level: minus the longest path to a sink, in edges."""
     level = np.zeros(order.shape[0], np.int64)
@@ -132,7 +132,7 @@ def latest(g, order):  # type: ignore[no-untyped-def]
     return level
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def greedy(g, degrees, live_weight, recency_weight, work_weight):  # type: ignore[no-untyped-def]
     """List scheduling on what a cut right after the node would cost.
 

@@ -20,10 +20,10 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from onnx_pipeline.graph import IntArray
 from onnx_pipeline.partition.hypergraph import Hypergraph
+from onnx_pipeline.partition.jit import inner, kernel
 
 
 class Walk(NamedTuple):
@@ -54,12 +54,12 @@ def new_walk(h: Hypergraph, k: int, stage: IntArray, seed: int) -> Walk:
     return walk
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _overflow(h, held):  # type: ignore[no-untyped-def]
     return np.int64((held - h.memory) * h.ns_per_byte) if held > h.memory else np.int64(0)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def reset(h, w):  # type: ignore[no-untyped-def]
     """Recompute everything from ``w.stage``."""
     k = w.cost.shape[0]
@@ -88,7 +88,7 @@ def reset(h, w):  # type: ignore[no-untyped-def]
         w.cost[s] += _overflow(h, w.held[s]) + (h.alpha if w.filled[s] else 0)
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _random(rng):  # type: ignore[no-untyped-def]
     """Next 64 random bits (xorshift64*)."""
     x = rng[0]
@@ -99,13 +99,13 @@ def _random(rng):  # type: ignore[no-untyped-def]
     return x * np.uint64(2685821657736338717)
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _below(rng, n):  # type: ignore[no-untyped-def]
     """Random integer in range(n)."""
     return np.int64((_random(rng) >> np.uint64(33)) % np.uint64(n))
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _deltas(h, w, v, a, b):  # type: ignore[no-untyped-def]
     """Change of cost of stages a and b, and of their parameter bytes, when v moves from a to b."""
     da, db = -h.work[v], h.work[v]
@@ -144,12 +144,12 @@ def _deltas(h, w, v, a, b):  # type: ignore[no-untyped-def]
     return da, db, ha, hb
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _excess(cost, aim):  # type: ignore[no-untyped-def]
     return float(cost - aim) if cost > aim else 0.0
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def anneal(h, w, aim, limit, hot, cold, moves):  # type: ignore[no-untyped-def]
     """Walk until every stage costs at most ``limit`` or the moves are used up.
 

@@ -19,10 +19,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
 from onnx_pipeline.graph import BoolArray, IntArray
 from onnx_pipeline.partition.instance import Instance
+from onnx_pipeline.partition.jit import inner, kernel
 
 
 class Tape(NamedTuple):
@@ -85,7 +85,7 @@ def arrays(inst: Instance) -> Arrays:
     )
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def make_tape(g, order):  # type: ignore[no-untyped-def]
     """Lay an instance out along a topological order: one O(n + m) sweep."""
     n = g.work.shape[0]
@@ -152,7 +152,7 @@ def make_tape(g, order):  # type: ignore[no-untyped-def]
     )
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _extend(tape, i, j, inner, out, held):  # type: ignore[no-untyped-def]
     """Add position j to the segment that starts at i: (work + input, output, parameter bytes)."""
     inner += tape.work[j]
@@ -168,13 +168,13 @@ def _extend(tape, i, j, inner, out, held):  # type: ignore[no-untyped-def]
     return inner, out, held
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _overflow(tape, held):  # type: ignore[no-untyped-def]
     """Nanoseconds to stream ``held`` bytes of parameters beyond the fast memory."""
     return np.int64((held - tape.memory) * tape.ns_per_byte) if held > tape.memory else np.int64(0)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def feasible(tape, k, limit, ends):  # type: ignore[no-untyped-def]
     """Cut the order into at most k segments of cost <= limit; fewest segments first.
 
@@ -227,7 +227,7 @@ def feasible(tape, k, limit, ends):  # type: ignore[no-untyped-def]
     return count[n], worst
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _segments(tape, limit):  # type: ignore[no-untyped-def]
     """Costs of all segments whose monotone part is at most ``limit``: CSR by start position."""
     n = tape.work.shape[0]
@@ -253,7 +253,7 @@ def _segments(tape, limit):  # type: ignore[no-untyped-def]
     return start, buffer
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _feasible_buffered(start, buffer, k, limit, count, parent, value):  # type: ignore[no-untyped-def]
     """Like :func:`feasible` on stored segment costs; also the smallest cost above ``limit`` that was met."""
     n = start.shape[0] - 1
@@ -283,7 +283,7 @@ def _feasible_buffered(start, buffer, k, limit, count, parent, value):  # type: 
     return worst, above
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def slice_order(tape, k, low, high, ends):  # type: ignore[no-untyped-def]
     """Best cut of the order, if it is at most ``high``.
 
@@ -326,7 +326,7 @@ def slice_order(tape, k, low, high, ends):  # type: ignore[no-untyped-def]
     return found, best
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def evaluate(g, order, k, low, high, cap, ends):  # type: ignore[no-untyped-def]
     """Bottleneck of an order: exact when it is at most ``cap``, else an upper bound within a few percent.
 
@@ -349,7 +349,7 @@ def evaluate(g, order, k, low, high, cap, ends):  # type: ignore[no-untyped-def]
     return found, best
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def stages_of(order, ends, found):  # type: ignore[no-untyped-def]
     """Stage of every node from an order and its segment ends."""
     stage = np.empty(order.shape[0], np.int64)
