@@ -16,13 +16,14 @@ import onnx_pipeline as op
 from onnx_pipeline.errors import UsageError
 from onnx_pipeline.graph import CostGraph, GraphBuilder, Target, bottleneck, check_partition
 from onnx_pipeline.graphio import read_graph
-from onnx_pipeline.partition import slicing
+from onnx_pipeline.partition import exact, refine, slicing
 from onnx_pipeline.partition.bounds.bottleneck import bottleneck as bottleneck_mip
 from onnx_pipeline.partition.bounds.mincut import mincut
 from onnx_pipeline.partition.bounds.simple import simple
 from onnx_pipeline.partition.brkga import BrkgaParams, brkga
 from onnx_pipeline.partition.certificate import check
 from onnx_pipeline.partition.contract import contract
+from onnx_pipeline.partition.hypergraph import hypergraph, place_free_sources
 from onnx_pipeline.partition.instance import Instance, build, quotient
 from onnx_pipeline.partition.orders import in_degrees, kahn, keys_of, starting_orders
 from onnx_pipeline.partition.portfolio import partition
@@ -99,6 +100,45 @@ def _optimum(inst: Instance, graph: CostGraph, target: Target, k: int) -> int:
     """Brute force over partitions that respect an instance's merged nodes."""
     merged = dataclasses.replace(graph, colocation=inst.node_of)
     return brute_force(merged, target, k)
+
+
+@pytest.mark.parametrize("chunk", range(4))
+def test_ideal_search_is_exact(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From either end, with and without contraction: a partition at the optimum, none below it."""
+    # Tiny chunks pause and resume the enumeration all the time.
+    monkeypatch.setattr(exact, "CHUNK", 7)
+    for i, (graph, target, k) in enumerate(cases(500, 300 + chunk, 8)):
+        optimum = brute_force(graph, target, k)
+        inst = build(graph, target)
+        if i % 2:
+            inst = contract(inst)
+        search = exact.IdealSearch(inst, k, reverse=i % 4 < 2)
+        answer = search.ask(optimum, 10**6, lambda: False)
+        assert answer.stage_of is not None
+        stage = inst.expand(answer.stage_of)
+        assert not check_partition(graph, stage, k)
+        assert bottleneck(graph, target, stage, k) == optimum
+        assert search.ask(optimum - 1, 10**6, lambda: False).proved_none
+
+
+def test_annealing_keeps_its_books() -> None:
+    """After thousands of moves every cost is what the objective says, and limits are kept."""
+    improved = 0
+    for i, (graph, target, k) in enumerate(cases(150, 77, 8)):
+        inst = build(graph, target)
+        h, index = hypergraph(inst)
+        start = np.zeros(len(h.work), dtype=np.int64)
+        walk = refine.new_walk(h, k, start, i)
+        optimum = brute_force(graph, target, k)
+        first = int(walk.cost.max())
+        found = refine.anneal(h, walk, optimum * 9 // 10, optimum, 0.1, 0.01, 3000)
+        stage = inst.expand(place_free_sources(inst, index, walk.stage))
+        assert not check_partition(graph, stage, k)
+        costs = [cost.total for cost in op.stage_costs(graph, target, stage, k)]
+        assert costs == walk.cost.tolist()
+        assert found == (max(costs) <= optimum)
+        improved += found and optimum < first
+    assert improved > 50
 
 
 def test_partition_end_to_end() -> None:

@@ -63,6 +63,7 @@ def beam(
                 counters,
             )  # fmt: skip
             count = int(counters[1])
+            state.paused[0] = 0  # enough of this ideal
             if status == ideals.FOUND or stop():
                 break
         if status == ideals.FOUND:

@@ -18,8 +18,8 @@ from onnx_pipeline.partition.ideal_state import new_state
 from onnx_pipeline.partition.ideal_table import Table, WordArray, grow, new_table, prepare
 from onnx_pipeline.partition.instance import Instance
 
-#: Decisions per kernel call: about 50 ms, so that time limit and Ctrl-C are honoured.
-CHUNK = 200_000
+#: Decisions per kernel call: 5 to 50 ms, so that time limit and Ctrl-C are honoured.
+CHUNK = 20_000
 EVERYTHING = 1 << 60
 
 
@@ -73,20 +73,18 @@ class IdealSearch:
         table = new_table(self.static.words, 1024)
         state = new_state(self.hyper, self.static.words)
         counters = np.zeros(3, dtype=np.int64)
-        first, count, left, chunk = 0, 1, decisions, CHUNK
+        first, count, left = 0, 1, decisions
         for level in range(self.k):
             last = count
             while first < last:
                 if left <= 0 or stop():
                     return Answer(decisions=decisions - left)
-                allowed = min(chunk, left)
+                allowed = min(CHUNK, left)
                 status = ideals.expand(
                     self.hyper, self.static, table, state, first, last, count, level, self.k, limit, allowed,
                     EVERYTHING, 0.0, counters,
                 )  # fmt: skip
                 left -= allowed - int(counters[2])
-                # A single ideal may need more than one chunk.
-                chunk = 2 * chunk if int(counters[0]) == first and status == ideals.BUDGET else CHUNK
                 first, count = int(counters[0]), int(counters[1])
                 if status == ideals.FOUND:
                     return Answer(self._stages(table, count - 1), decisions=decisions - left)

@@ -33,6 +33,7 @@ class State(NamedTuple):
     dropped: WordArray  # [n + 1, words] D after each exclusion on the path
     dropped_work: IntArray  # [n + 1]
     must_by: IntArray  # [n] P4: latest stage of each node
+    paused: IntArray  # [7] where a paused enumeration stands; first entry 0 if it is not paused
 
 
 def new_state(h: Hypergraph, words: int) -> State:
@@ -45,7 +46,7 @@ def new_state(h: Hypergraph, words: int) -> State:
     return State(
         ints(12), ints(m), ints(m), ints(groups), ints(groups), ints(n), np.zeros(words, dtype=np.uint64),
         ints(m), np.zeros(m, dtype=np.bool_), ints(m), ints(m), ints(n), ints(n + 1), ints(n + 1),
-        ints(n + 1), np.zeros((n + 1, words), dtype=np.uint64), ints(n + 1), ints(n),
+        ints(n + 1), np.zeros((n + 1, words), dtype=np.uint64), ints(n + 1), ints(n), ints(7),
     )  # fmt: skip
 
 

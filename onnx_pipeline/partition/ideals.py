@@ -99,6 +99,26 @@ def _dominated(h, s, avail, choice, depth, size, room):  # type: ignore[no-untyp
     return False
 
 
+@inner
+def _frontier(h, s, rank):  # type: ignore[no-untyped-def]
+    """List the nets that are live at I and the nodes available after I; return both counts."""
+    borders = np.int64(0)
+    for t in range(h.cost.shape[0]):
+        if 0 < s.in_j[t] < h.net_ptr[t + 1] - h.net_ptr[t]:
+            s.border[borders] = t
+            borders += 1
+    size = np.int64(0)
+    for v in range(h.work.shape[0]):
+        if s.waiting[v] == 0 and not (s.current[v >> 6] >> np.uint64(v & 63) & np.uint64(1)):
+            at = size  # insertion by rank: few nodes are available at once
+            while at > 0 and rank[s.avail[at - 1]] > rank[v]:
+                s.avail[at] = s.avail[at - 1]
+                at -= 1
+            s.avail[at] = v
+            size += 1
+    return borders, size
+
+
 @kernel
 def expand(h, static, table, s, first, last, count, level, k, limit, budget, keep, beta, counters):  # type: ignore[no-untyped-def]
     """Enumerate all successors of the ideals [first, last), which use ``level`` stages.
@@ -126,10 +146,10 @@ def expand(h, static, table, s, first, last, count, level, k, limit, budget, kee
     Returns
     -------
     int
-        DONE; FOUND (the last ideal of the table is V); BUDGET; GROW (enlarge the table). After the last two,
-        call again from ``counters[0]``: ideals found twice are recognised.
+        DONE; FOUND (the last ideal of the table is V); BUDGET; GROW (enlarge the table). After the last two
+        the state is paused: call again from ``counters[0]`` with the same state to go on.
     """
-    n, m = h.work.shape[0], h.cost.shape[0]
+    n = h.work.shape[0]
     left = k - level - 1
     room = limit - h.alpha
     total_work = np.int64(0)
@@ -141,29 +161,27 @@ def expand(h, static, table, s, first, last, count, level, k, limit, budget, kee
     for v in range(n):
         must_by[v] = k + (-static.desc_work[v] // max(room, 1))
     for start in range(first, last):
-        load(h, s, table.ideals[start])
-        borders = np.int64(0)
-        for t in range(m):
-            if 0 < s.in_j[t] < h.net_ptr[t + 1] - h.net_ptr[t]:
-                border[borders] = t
-                borders += 1
-        size = np.int64(0)
-        for v in range(n):
-            if s.waiting[v] == 0 and not (s.current[v >> 6] >> np.uint64(v & 63) & np.uint64(1)):
-                at = size  # insertion by rank: few nodes are available at once
-                while at > 0 and static.rank[avail[at - 1]] > static.rank[v]:
-                    avail[at] = avail[at - 1]
-                    at -= 1
-                avail[at] = v
-                size += 1
-        key = table.keys[start]
-        base_count = count
-        depth = drops = np.int64(0)
-        forward = True
+        if s.paused[0]:
+            s.paused[0] = 0
+            borders, size, base_count = s.paused[1], s.paused[2], s.paused[3]
+            depth, drops, forward = s.paused[4], s.paused[5], s.paused[6] == 1
+            key = table.keys[start]
+            for d in range(depth):
+                if choice[d] == 1:
+                    key ^= static.zobrist[avail[d]]
+        else:
+            load(h, s, table.ideals[start])
+            borders, size = _frontier(h, s, static.rank)
+            key = table.keys[start]
+            base_count = count
+            depth = drops = np.int64(0)
+            forward = True
         while True:
-            if budget <= 0:
-                counters[0], counters[1], counters[2] = start, count, 0
-                return BUDGET
+            if budget <= 0 or count == table.keys.shape[0]:
+                s.paused[0], s.paused[1], s.paused[2], s.paused[3] = 1, borders, size, base_count
+                s.paused[4], s.paused[5], s.paused[6] = depth, drops, 1 if forward else 0
+                counters[0], counters[1], counters[2] = start, count, max(budget, 0)
+                return BUDGET if budget <= 0 else GROW
             if forward and depth < size:
                 v = avail[depth]
                 budget -= 1
@@ -183,9 +201,6 @@ def expand(h, static, table, s, first, last, count, level, k, limit, budget, kee
                     or _dominated(h, s, avail, choice, depth, size, room)
                 ):
                     continue
-                if count == table.keys.shape[0]:
-                    counters[0], counters[1], counters[2] = start, count, budget
-                    return GROW
                 score = s.x[INSIDE_WORK] - np.int64(beta * s.x[LIVE])
                 if insert(table, count, s.current, key, start, score):
                     count += 1

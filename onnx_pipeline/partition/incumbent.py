@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from dataclasses import dataclass, field
 
@@ -32,6 +33,7 @@ class Incumbent:
     evaluations: int = 0
     decisions: int = 0
     _start: float = field(default_factory=time.perf_counter)
+    _lock: threading.RLock = field(default_factory=threading.RLock)
 
     @property
     def lower(self) -> int:
@@ -60,30 +62,31 @@ class Incumbent:
         _, stage_of = np.unique(stage_of, return_inverse=True)
         stage_of = stage_of.astype(np.int64)
         value = bottleneck(self.graph, self.target, stage_of, self.stages)
-        if 0 <= self.upper <= value:
-            return False
-        wrong = check_partition(self.graph, stage_of, self.stages)
-        if wrong:
-            raise AssertionError(f"{method} made an invalid partition: {wrong[0]}")
-        self.upper, self.stage_of = value, stage_of
-        if method not in self.methods:
-            self.methods.append(method)
-        self._record(method)
-        return True
+        with self._lock:
+            if 0 <= self.upper <= value:
+                return False
+            wrong = check_partition(self.graph, stage_of, self.stages)
+            if wrong:
+                raise AssertionError(f"{method} made an invalid partition: {wrong[0]}")
+            self.upper, self.stage_of = value, stage_of
+            if method not in self.methods:
+                self.methods.append(method)
+            self._record(method)
+            return True
 
     def bound(self, bound: Bound) -> None:
         """Add a lower bound, in place of an earlier one of the same method if it is better."""
-        before = self.lower
-        same = [b for b in self.bounds if b.method == bound.method]
-        if same:
-            # One line per method: its best value and all the time it took.
-            best = max([*same, bound], key=lambda b: b.nanoseconds)
-            wall = bound.wall_seconds + sum(b.wall_seconds for b in same)
-            bound = Bound(best.method, best.nanoseconds, best.exact, best.solver, wall)
-            self.bounds = [b for b in self.bounds if b.method != bound.method]
-        self.bounds.append(bound)
-        if self.lower > before:
-            self._record(bound.method)
+        with self._lock:
+            before = self.lower
+            same = [b for b in self.bounds if b.method == bound.method]
+            if same:
+                # One line per method: its best value and all the time it took.
+                best = max([*same, bound], key=lambda b: b.nanoseconds)
+                wall = bound.wall_seconds + sum(b.wall_seconds for b in same)
+                bound = Bound(best.method, best.nanoseconds, best.exact, best.solver, wall)
+            self.bounds = [b for b in self.bounds if b.method != bound.method] + [bound]
+            if self.lower > before:
+                self._record(bound.method)
 
     def _record(self, method: str) -> None:
         if 0 <= self.upper < self.lower:

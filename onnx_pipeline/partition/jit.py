@@ -6,7 +6,12 @@ cache, which halves what the first run after installation has to compile.
 
 from __future__ import annotations
 
+from typing import Any
+
 from numba import njit
 
+# The stubs leave this option out.
+_NO_WRAPPER: dict[str, Any] = {"no_cpython_wrapper": True}
+
 kernel = njit(cache=True, nogil=True)
-inner = njit(nogil=True, no_cpython_wrapper=True)
+inner = njit(nogil=True, **_NO_WRAPPER)

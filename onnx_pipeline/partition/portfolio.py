@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 
 import numpy as np
 
@@ -19,12 +22,15 @@ from onnx_pipeline.partition.instance import Instance, build
 from onnx_pipeline.partition.kernels import ensure_compiled
 from onnx_pipeline.partition.ladder import Ladder
 from onnx_pipeline.partition.orders import starting_orders
+from onnx_pipeline.partition.refine import Annealer
 from onnx_pipeline.partition.result import Bound, PartitionResult
 from onnx_pipeline.progress import Progress, silent
 from onnx_pipeline.stop import AnyOf, Deadline, GapReached
 
-#: Generations of BRKGA without time limit, and the shares of the time left for each solver.
-MIP_SHARE = 0.25
+#: Share of the time left for the bottleneck MIP, and the sizes up to which it and BRKGA are worth it.
+MIP_SHARE = 0.1
+MIP_LIMIT = 2_000
+EVOLVE_LIMIT = 3_000
 
 
 def partition(
@@ -90,16 +96,17 @@ def partition(
 
 
 class _Search:
-    """One run: the phases in order, each ending early when the stopping criterion says so."""
+    """One run: cheap phases in order, then searching and proving, in turns or in two threads."""
 
     def __init__(
         self, known: Incumbent, seed: int, threads: int | None, deadline: Deadline, gap: float
     ) -> None:
         self.known = known
         self.seed = seed
-        self.threads = threads
+        self.threads = threads or os.cpu_count() or 1
         self.deadline = deadline
         self.criterion = AnyOf(GapReached(gap), deadline)
+        self.cancelled = False
         self.rng = np.random.default_rng(seed)
         self.k = known.stages
         full = build(known.graph, known.target)
@@ -109,15 +116,72 @@ class _Search:
         self.orders: list[IntArray] = []
 
     def stop(self) -> bool:
-        """Whether gap or time say stop."""
-        return self.criterion(self.known.upper, self.known.lower)
+        """Whether gap, time or the user say stop."""
+        return self.cancelled or self.criterion(self.known.upper, self.known.lower)
 
     def run(self) -> None:
         """Run all phases."""
-        for phase in (self._start, self._mincut, self._prove, self._bottleneck, self._improve):
+        for phase in (self._start, self._mincut, self._prove_cheaply):
             if self.stop() or not self.inst.n:
                 return
             phase()
+        if self.stop():
+            return
+        if self.threads > 1:
+            self._in_parallel()
+        else:
+            self._in_turns()
+
+    def _in_turns(self) -> None:
+        """Search and prove alternately, each turn longer than the one before."""
+        searching, proving = self._searching(), self._proving()
+        for turn in itertools.count():
+            if self.stop():
+                return
+            next(searching)
+            if turn % 2 and not self.stop():
+                next(proving)
+
+    def _in_parallel(self) -> None:
+        """Search in one thread and prove in another; kernels and solvers release the interpreter lock."""
+
+        def drain(steps: Iterator[None]) -> None:
+            while not self.stop():
+                next(steps)
+
+        with ThreadPoolExecutor(2) as pool:
+            futures = [pool.submit(drain, steps) for steps in (self._searching(), self._proving())]
+            try:
+                for future in futures:
+                    while not future.done():
+                        wait([future], timeout=0.1)
+                    future.result()
+            finally:
+                # Whatever ends this block, Ctrl-C included, ends both threads within a kernel call.
+                self.cancelled = True
+
+    def _searching(self) -> Iterator[None]:
+        """Improve the partition: annealing and evolution, time going to the one that has earned it."""
+        annealer = Annealer(self.inst, self.k, self.seed)
+        length = 0.2
+        while True:
+            self._anneal(annealer, self._pause(2 * length))
+            yield
+            if self.inst.n <= EVOLVE_LIMIT:
+                self._evolve(self._pause(length))
+                yield
+            length *= 1.5
+
+    def _proving(self) -> Iterator[None]:
+        """Raise the bound: one solver model for the record, then exact questions of growing effort."""
+        yield from self._bottleneck()
+        while True:
+            self.ladder.round()
+            yield
+
+    def _pause(self, seconds: float) -> Callable[[], bool]:
+        turn = Deadline(seconds)
+        return lambda: self.stop() or turn(0, 0)
 
     def _offer(self, order: IntArray, method: str) -> None:
         """Slice an order exactly if that can beat the incumbent."""
@@ -150,30 +214,33 @@ class _Search:
             solver="ortools max-flow",
         )
 
-    def _bottleneck(self) -> None:
-        from onnx_pipeline.partition.bounds.bottleneck import bottleneck
-
-        limit = MIP_SHARE * self.deadline.remaining
-        self._timed(
-            "bottleneck",
-            lambda: bottleneck(self.inst, self.k, limit, self.known.upper, self.threads or 0, self.seed),
-            solver="ortools CP-SAT",
-        )
-
-    def _prove(self) -> None:
+    def _prove_cheaply(self) -> None:
         self.ladder = Ladder(self.inst, self.known, self.stop)
         for _ in range(2):
             self.ladder.round()
 
-    def _improve(self) -> None:
-        """Evolution and exact questions in turns of growing length, until the stop."""
-        turn = 0.3
-        while not self.stop():
-            pause = AnyOf(self.criterion, Deadline(turn))
-            self._evolve(lambda pause=pause: pause(self.known.upper, self.known.lower))  # type: ignore[misc]
-            if not self.stop():
-                self.ladder.round()
-            turn *= 2
+    def _bottleneck(self) -> Iterator[None]:
+        """The paper's bottleneck MIP; on large instances it has nothing to say within its share."""
+        from onnx_pipeline.partition.bounds.bottleneck import bottleneck
+
+        if self.inst.n <= MIP_LIMIT:
+            limit = MIP_SHARE * self.deadline.remaining
+            self._timed(
+                "bottleneck",
+                lambda: bottleneck(self.inst, self.k, limit, self.known.upper, 1, self.seed),
+                solver="ortools CP-SAT",
+            )
+            yield
+
+    def _anneal(self, annealer: Annealer, stop: Callable[[], bool]) -> None:
+        first = np.unique(self.inst.node_of, return_index=True)[1]
+        annealer.turn(
+            self.known.stage_of[first],
+            self.known.lower,
+            self.known.upper,
+            lambda stage: self.known.offer(self.inst.expand(stage), "anneal"),
+            stop,
+        )
 
     def _evolve(self, stop: Callable[[], bool]) -> None:
         def improved(value: int, order: IntArray) -> None:

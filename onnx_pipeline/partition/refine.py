@@ -10,20 +10,30 @@ zero when every stage is at most ``aim``. As soon as every stage is at most ``li
 the walk reports the partition. Moves that lower E are taken, others with probability exp(-dE / temperature);
 the temperature falls geometrically within a run.
 
-Half of the moves start from the costliest stage, in the manner of Fiduccia and Mattheyses, *A linear-time
+Half of the moves start from the costliest stages, in the manner of Fiduccia and Mattheyses, *A linear-time
 heuristic for improving network partitions*, DAC 1982, where cells leave the heavier side.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from onnx_pipeline.graph import IntArray
-from onnx_pipeline.partition.hypergraph import Hypergraph
+from onnx_pipeline.partition.hypergraph import Hypergraph, hypergraph, place_free_sources
+from onnx_pipeline.partition.instance import Instance
 from onnx_pipeline.partition.jit import inner, kernel
+
+#: Moves of the first runs, of the longest, and between two looks at the clock (about 50 ms).
+MOVES, MAX_MOVES, CHUNK = 300_000, 20_000_000, 300_000
+#: (first temperature, aim as a share of the limit), taken in turn: tight aims suit load balance, loose ones
+#: tensor-heavy graphs.
+SCHEDULES = ((0.03, 0.98), (0.1, 0.9), (0.03, 0.95), (0.1, 0.98))
+COLD = 0.002
 
 
 class Walk(NamedTuple):
@@ -35,7 +45,89 @@ class Walk(NamedTuple):
     filled: IntArray  # [k] number of nodes
     inside: npt.NDArray[np.int32]  # [m, k] members of each net in each stage
     users: npt.NDArray[np.int32]  # [g, k] users of each parameter group in each stage
+    nodes: npt.NDArray[np.int32]  # [k, n] nodes of each stage, the first ``filled[s]`` entries
+    slot: IntArray  # [n] place of each node in its row of ``nodes``
     rng: npt.NDArray[np.uint64]  # [1] xorshift state
+
+
+@dataclass
+class Annealer:
+    """Anneals from the best partition known, at falling targets.
+
+    Attributes
+    ----------
+    inst : Instance
+    k, seed : int
+    step : float
+        Relative distance of the next limit below the incumbent; adapts to success.
+    """
+
+    inst: Instance
+    k: int
+    seed: int = 0
+    step: float = 0.02
+
+    def __post_init__(self) -> None:
+        """Build the hypergraph once."""
+        self._h, self._index = hypergraph(self.inst)
+        self._walk: Walk | None = None
+        self._moves = MOVES
+        self._runs = 0
+
+    def turn(
+        self,
+        stage_of: IntArray,
+        lower: int,
+        upper: int,
+        offer: Callable[[IntArray], object],
+        stop: Callable[[], bool],
+    ) -> int:
+        """Anneal until ``stop()`` or until the incumbent meets the bound.
+
+        Parameters
+        ----------
+        stage_of : int64[n of inst]
+            The incumbent, with bottleneck ``upper``.
+        lower, upper : int
+            In nanoseconds.
+        offer : callable
+            Takes the stages of the instance's nodes whenever they improve.
+        stop : callable
+            Asked about twenty times a second.
+
+        Returns
+        -------
+        int
+            The incumbent's bottleneck afterwards.
+        """
+        best = stage_of[self._index >= 0]
+        if self._walk is None:
+            self._walk = new_walk(self._h, self.k, best, self.seed)
+        walk = self._walk
+        while lower < upper and not stop():
+            hot, aim_share = SCHEDULES[self._runs % len(SCHEDULES)]
+            self._runs += 1
+            limit = max(lower, min(upper - 1, int(upper * (1 - self.step))))
+            aim = int(limit * aim_share)
+            walk.stage[:] = best
+            reset(self._h, walk)
+            found, done = False, 0
+            while done < self._moves and not found and not stop():
+                # The temperature depends on the share done, so that a run can be paused for stop().
+                chunk = min(CHUNK, self._moves - done)
+                first, last = (hot * (COLD / hot) ** (x / self._moves) for x in (done, done + chunk))
+                found = bool(anneal(self._h, walk, aim, limit, first, last, chunk))
+                done += chunk
+            if found:
+                best, upper = walk.stage.copy(), int(walk.cost.max())
+                offer(place_free_sources(self.inst, self._index, best))
+                self.step = min(0.05, 2 * self.step)
+            else:
+                self.step = max(1e-4, self.step / 2)
+                if self.step < 1e-3:
+                    # Small steps fail: longer runs from a new distance.
+                    self._moves, self.step = min(2 * self._moves, MAX_MOVES), 0.005
+        return upper
 
 
 def new_walk(h: Hypergraph, k: int, stage: IntArray, seed: int) -> Walk:
@@ -48,6 +140,8 @@ def new_walk(h: Hypergraph, k: int, stage: IntArray, seed: int) -> Walk:
         np.zeros(k, dtype=np.int64),
         np.zeros((m, k), dtype=np.int32),
         np.zeros((groups, k), dtype=np.int32),
+        np.zeros((k, len(h.work)), dtype=np.int32),
+        np.zeros(len(h.work), dtype=np.int64),
         np.array([seed * 2 + 0x9E3779B97F4A7C15 & (2**64 - 1)], dtype=np.uint64),
     )
     reset(h, walk)
@@ -72,6 +166,8 @@ def reset(h, w):  # type: ignore[no-untyped-def]
     for v in range(h.work.shape[0]):
         s = w.stage[v]
         w.cost[s] += h.work[v]
+        w.slot[v] = w.filled[s]
+        w.nodes[s, w.filled[s]] = v
         w.filled[s] += 1
         for a in range(h.node_ptr[v], h.node_ptr[v + 1]):
             w.inside[h.node_net[a], s] += 1
@@ -145,6 +241,25 @@ def _deltas(h, w, v, a, b):  # type: ignore[no-untyped-def]
 
 
 @inner
+def _shift(h, w, v, a, b):  # type: ignore[no-untyped-def]
+    """Move v from stage a to stage b; costs are the caller's."""
+    w.filled[a] -= 1
+    last = w.nodes[a, w.filled[a]]
+    w.nodes[a, w.slot[v]] = last
+    w.slot[last] = w.slot[v]
+    w.slot[v] = w.filled[b]
+    w.nodes[b, w.filled[b]] = v
+    w.filled[b] += 1
+    w.stage[v] = b
+    for e in range(h.node_ptr[v], h.node_ptr[v + 1]):
+        w.inside[h.node_net[e], a] -= 1
+        w.inside[h.node_net[e], b] += 1
+    for e in range(h.use_ptr[v], h.use_ptr[v + 1]):
+        w.users[h.use_group[e], a] -= 1
+        w.users[h.use_group[e], b] += 1
+
+
+@inner
 def _excess(cost, aim):  # type: ignore[no-untyped-def]
     return float(cost - aim) if cost > aim else 0.0
 
@@ -187,15 +302,21 @@ def anneal(h, w, aim, limit, hot, cold, moves):  # type: ignore[no-untyped-def]
             for s in range(k):
                 if w.cost[s] > w.cost[worst]:
                     worst = s
-        v = _below(w.rng, n)
-        a = w.stage[v]
-        # Every second move looks for a node of the costliest stage, or of a neighbour that could give way.
+        # Every second move takes a node of the costliest stage, every fourth of another stage above the aim.
         if step & 1:
-            for _ in range(8):
-                if a == worst:
-                    break
-                v = _below(w.rng, n)
-                a = w.stage[v]
+            a = worst
+            if step & 2:
+                for _ in range(4):
+                    other = _below(w.rng, k)
+                    if w.cost[other] > aim:
+                        a = other
+                        break
+            if w.filled[a] == 0:
+                continue
+            v = np.int64(w.nodes[a, _below(w.rng, w.filled[a])])
+        else:
+            v = _below(w.rng, n)
+            a = w.stage[v]
         low, high = np.int64(0), np.int64(k - 1)
         for e in range(h.pred_ptr[v], h.pred_ptr[v + 1]):
             low = max(low, w.stage[h.pred[e]])
@@ -224,15 +345,7 @@ def anneal(h, w, aim, limit, hot, cold, moves):  # type: ignore[no-untyped-def]
         w.cost[b] += db
         w.held[a] += ha
         w.held[b] += hb
-        w.filled[a] -= 1
-        w.filled[b] += 1
-        w.stage[v] = b
-        for e in range(h.node_ptr[v], h.node_ptr[v + 1]):
-            w.inside[h.node_net[e], a] -= 1
-            w.inside[h.node_net[e], b] += 1
-        for e in range(h.use_ptr[v], h.use_ptr[v + 1]):
-            w.users[h.use_group[e], a] -= 1
-            w.users[h.use_group[e], b] += 1
+        _shift(h, w, v, a, b)
         if w.cost[b] > w.cost[worst]:
             worst = b
     return above == 0
