@@ -32,6 +32,8 @@ BoolArray = npt.NDArray[np.bool_]
 #: Producer of a net that enters from outside (a model input).
 HOST = -1
 NS = 1_000_000_000
+#: Cost in nanoseconds of a stage that breaks a hard limit: 36 years.
+INFEASIBLE = 1 << 60
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,8 @@ class Target:
         Fixed seconds per non-empty stage and inference (alpha).
     host_io : bool
         Whether model inputs and outputs are paid for as transfers.
+    memory_mode : {"overflow", "hard"}
+        What happens to parameters beyond ``memory``: streamed over the link in every inference, or forbidden.
     name : str
         Shown in reports.
 
@@ -65,6 +69,7 @@ class Target:
     stage_overhead: float = 0.0
     host_io: bool = True
     name: str = "custom"
+    memory_mode: str = "overflow"
 
     def __post_init__(self) -> None:
         """Check every range once."""
@@ -77,6 +82,8 @@ class Target:
         ):
             if not 0 <= value < math.inf:
                 raise UsageError(f"{label} must be a finite number of seconds >= 0, got {value!r}")
+        if self.memory_mode not in ("overflow", "hard"):
+            raise UsageError(f"memory_mode must be 'overflow' or 'hard', got {self.memory_mode!r}")
 
     @property
     def ns_per_byte(self) -> float:
@@ -91,6 +98,8 @@ class Target:
         """Nanoseconds to stream the bytes that do not fit into fast memory, rounded down."""
         if nbytes <= self.memory:
             return 0
+        if self.memory_mode == "hard":
+            return INFEASIBLE
         return int((nbytes - self.memory) * self.ns_per_byte)
 
     @property
@@ -129,6 +138,8 @@ class CostGraph:
         CSR list of the nodes that read each group.
     colocation : int64[n]
         Nodes with the same non-negative number share a stage; -1 means free.
+    pinned : int64[n]
+        Stage that a node must be in; -1 means free.
     onnx_nodes : tuple of tuple of str, length n
         Names of the ONNX nodes that each node stands for.
     meta : mapping
@@ -150,6 +161,7 @@ class CostGraph:
     group_ptr: IntArray
     group_nodes: IntArray
     colocation: IntArray
+    pinned: IntArray
     onnx_nodes: tuple[tuple[str, ...], ...]
     meta: Mapping[str, Any] = field(default_factory=dict)
 
@@ -217,15 +229,22 @@ class GraphBuilder:
     name: str
     source: str | None = None
     meta: dict[str, Any] = field(default_factory=dict)
-    _nodes: list[tuple[str, int, int, tuple[str, ...]]] = field(default_factory=list)
+    _nodes: list[tuple[str, int, int, int, tuple[str, ...]]] = field(default_factory=list)
     _nets: list[tuple[str, int, int, bool, list[int], int | None]] = field(default_factory=list)
     _groups: list[tuple[str, int, list[int]]] = field(default_factory=list)
 
     def add_node(
-        self, name: str, work: int, *, colocation: int = -1, onnx_nodes: Sequence[str] | None = None
+        self,
+        name: str,
+        work: int,
+        *,
+        colocation: int = -1,
+        pinned: int = -1,
+        onnx_nodes: Sequence[str] | None = None,
     ) -> int:
         """Add a node with ``work`` nanoseconds; return its index."""
-        self._nodes.append((name, work, colocation, tuple(onnx_nodes if onnx_nodes is not None else (name,))))
+        members = tuple(onnx_nodes if onnx_nodes is not None else (name,))
+        self._nodes.append((name, work, colocation, pinned, members))
         return len(self._nodes) - 1
 
     def __len__(self) -> int:
@@ -265,7 +284,7 @@ class GraphBuilder:
         """
         n = len(self._nodes)
         seen: set[str] = set()
-        for name, work, _, _ in self._nodes:
+        for name, work, *_ in self._nodes:
             if name in seen:
                 raise InputError(self.source, f"two nodes are called {name!r}")
             seen.add(name)
@@ -306,7 +325,8 @@ class GraphBuilder:
             group_ptr=_offsets([x[2] for x in self._groups]),
             group_nodes=_ints([v for x in self._groups for v in x[2]]),
             colocation=_ints([x[2] for x in self._nodes]),
-            onnx_nodes=tuple(x[3] for x in self._nodes),
+            pinned=_ints([x[3] for x in self._nodes]),
+            onnx_nodes=tuple(x[4] for x in self._nodes),
             meta=dict(self.meta),
         )
         topological_order(graph, source=self.source)
@@ -452,4 +472,6 @@ def check_partition(graph: CostGraph, stage_of: Sequence[int] | IntArray, stages
         colour = int(graph.colocation[v])
         if colour >= 0 and home.setdefault(colour, int(stage_of[v])) != stage_of[v]:
             wrong.append(f"node {graph.node_names[v]!r} is not with its colocation group {colour}")
+        if graph.pinned[v] >= 0 and graph.pinned[v] != stage_of[v]:
+            wrong.append(f"node {graph.node_names[v]!r} is pinned to stage {graph.pinned[v]}, not there")
     return wrong

@@ -83,6 +83,8 @@ def graph_to_json(graph: CostGraph) -> dict[str, Any]:
             entry["onnx_nodes"] = list(graph.onnx_nodes[v])
         if graph.colocation[v] >= 0:
             entry["colocation"] = int(graph.colocation[v])
+        if graph.pinned[v] >= 0:
+            entry["stage"] = int(graph.pinned[v])
         nodes.append(entry)
     tensors: list[dict[str, Any]] = []
     for t, tensor in enumerate(graph.net_names):
@@ -180,7 +182,11 @@ def graph_from_json(
         if onnx_nodes is not None and not _strings(onnx_nodes):
             raise fields.fail(where, "'onnx_nodes' must be a list of strings")
         index[name] = builder.add_node(
-            name, fields.count(entry, "work_ns", where), colocation=colocation, onnx_nodes=onnx_nodes
+            name,
+            fields.count(entry, "work_ns", where),
+            colocation=colocation,
+            pinned=fields.count(entry, "stage", where) if "stage" in entry else -1,
+            onnx_nodes=onnx_nodes,
         )
 
     def node(name: object, where: str) -> int:

@@ -6,18 +6,25 @@ import math
 
 import numpy as np
 
-from onnx_pipeline.graph import HOST, CostGraph, GraphBuilder, Target, stage_costs
+from onnx_pipeline.graph import HOST, INFEASIBLE, CostGraph, GraphBuilder, Target, stage_costs
 
 
-def random_graph(rng: np.random.Generator, max_nodes: int = 8, *, colocation: bool = True) -> CostGraph:
-    """Make a graph with multi-output nodes, host tensors, shared parameters and zero costs."""
+def random_graph(
+    rng: np.random.Generator, max_nodes: int = 8, *, colocation: bool = True, pins: int = 0
+) -> CostGraph:
+    """Make a graph with multi-output nodes, host tensors, shared parameters and zero costs.
+
+    With ``pins`` = k, some nodes are pinned to a stage in range(k), consistently with the node order.
+    """
     n = int(rng.integers(1, max_nodes + 1))
     builder = GraphBuilder("random")
     heavy = rng.random() < 0.5
+    where = sorted(int(x) for x in rng.integers(0, max(pins, 1), n))
     for v in range(n):
         work = 0 if rng.random() < 0.2 else int(rng.integers(1, 100))
         colour = int(rng.integers(0, 3)) if colocation and rng.random() < 0.15 else -1
-        builder.add_node(f"v{v}", work, colocation=colour)
+        pinned = where[v] if pins and rng.random() < 0.25 else -1
+        builder.add_node(f"v{v}", work, colocation=colour, pinned=pinned)
     density = rng.uniform(0.1, 0.8)
     for u in range(n):
         for o in range(int(rng.integers(0, 4))):
@@ -46,14 +53,15 @@ def random_target(rng: np.random.Generator) -> Target:
         transfer_latency=float(rng.choice([0, 3e-9])),
         stage_overhead=float(rng.choice([0, 7e-9])),
         host_io=bool(rng.random() < 0.7),
+        memory_mode="hard" if rng.random() < 0.3 else "overflow",
     )
 
 
-def brute_force(graph: CostGraph, target: Target, stages: int) -> int:
-    """Return the optimal bottleneck over all partitions, by dynamic programming over all downsets.
+def brute_force(graph: CostGraph, target: Target, stages: int) -> int | None:
+    """Return the optimal bottleneck over all partitions, or None if constraints admit none.
 
-    cost(S) does not depend on how the rest is divided, so it is taken from the objective with S as one
-    stage and everything else as another.
+    Dynamic programming over all downsets: cost(S) does not depend on how the rest is divided, so it is taken
+    from the objective with S as one stage and everything else as another.
     """
     n = graph.num_nodes
     before = [0] * n
@@ -79,15 +87,19 @@ def brute_force(graph: CostGraph, target: Target, stages: int) -> int:
             cost[s] = stage_costs(graph, target, inside, 2)[1].total
         return cost[s]
 
+    def allowed(s: int, stage: int) -> bool:
+        return all(graph.pinned[v] in (-1, stage) for v in range(n) if s >> v & 1)
+
     best = {0: 0}
-    for _ in range(stages):
+    for stage in range(stages):
         # One more stage, possibly empty.
         step: dict[int, int] = {}
         for i, value in best.items():
             for j in downsets:
-                if i & ~j == 0:
+                if i & ~j == 0 and allowed(j & ~i, stage):
                     worst = max(value, price(j & ~i))
                     if worst < step.get(j, worst + 1):
                         step[j] = worst
         best = step
-    return best[(1 << n) - 1]
+    optimum = best.get((1 << n) - 1, INFEASIBLE)
+    return optimum if optimum < INFEASIBLE else None

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import onnx_pipeline as op
 from onnx_pipeline.errors import UsageError
-from onnx_pipeline.graph import CostGraph, GraphBuilder, Target, bottleneck, check_partition
+from onnx_pipeline.graph import INFEASIBLE, CostGraph, GraphBuilder, Target, bottleneck, check_partition
 from onnx_pipeline.graphio import read_graph
 from onnx_pipeline.partition import exact, refine, slicing
 from onnx_pipeline.partition.bounds.bottleneck import bottleneck as bottleneck_mip
@@ -32,27 +32,34 @@ from tests.random_graphs import brute_force, random_graph, random_target
 
 
 def cases(count: int, seed: int, max_nodes: int = 7) -> Iterator[tuple[CostGraph, Target, int]]:
-    """Yield random (graph, target, k) with every feature."""
+    """Yield random (graph, target, k) with every feature, where constraints can be met."""
     rng = np.random.default_rng(seed)
-    for _ in range(count):
-        yield random_graph(rng, max_nodes), random_target(rng), int(rng.integers(1, 5))
+    while count:
+        k = int(rng.integers(1, 5))
+        graph = random_graph(rng, max_nodes, pins=k if rng.random() < 0.3 else 0)
+        target = random_target(rng)
+        if brute_force(graph, target, k) is not None:
+            count -= 1
+            yield graph, target, k
 
 
-def best_cut(inst: Instance, graph: CostGraph, target: Target, order: np.ndarray, k: int) -> int:
+def best_cut(inst: Instance, graph: CostGraph, target: Target, order: np.ndarray, k: int) -> int | None:
     """Best bottleneck of one order by trying all cut positions with the one objective."""
     n = inst.n
     best = {0: 0}
-    for _ in range(k):
+    for b in range(k):
         step = dict(best)
         for i, value in best.items():
             for j in range(i + 1, n + 1):
+                if any(inst.pin[v] not in (-1, b) for v in order[i:j]):
+                    continue
                 inside = np.zeros(n, dtype=np.int64)
                 inside[order[i:j]] = 1
                 stage = inst.expand(inside)
                 cost = op.stage_costs(graph, target, stage, 2)[1].total
                 step[j] = min(step.get(j, max(value, cost)), max(value, cost))
         best = step
-    return best[n]
+    return best[n] if best[n] < INFEASIBLE else None
 
 
 def test_slicing_is_optimal_for_its_order() -> None:
@@ -63,6 +70,8 @@ def test_slicing_is_optimal_for_its_order() -> None:
         g = slicing.arrays(inst)
         order = kahn(g, in_degrees(g), rng.random(inst.n))
         expected = best_cut(inst, graph, target, order, k)
+        if expected is None:
+            continue
         ends = np.zeros(k, dtype=np.int64)
         found, value = slicing.evaluate(g, order, k, 0, max(1, expected // 3), 1 << 60, ends)
         stage = inst.expand(slicing.stages_of(order, ends, found))
@@ -127,7 +136,11 @@ def test_annealing_keeps_its_books() -> None:
     for i, (graph, target, k) in enumerate(cases(150, 77, 8)):
         inst = build(graph, target)
         h, index = hypergraph(inst)
-        start = np.zeros(len(h.work), dtype=np.int64)
+        g = slicing.arrays(inst)
+        ends = np.zeros(k, dtype=np.int64)
+        order = kahn(g, in_degrees(g), np.arange(inst.n, dtype=np.float64))
+        used, _ = slicing.evaluate(g, order, k, 0, 1, 1 << 61, ends)
+        start = slicing.stages_of(order, ends, used)[index >= 0]
         walk = refine.new_walk(h, k, start, i)
         optimum = brute_force(graph, target, k)
         first = int(walk.cost.max())
@@ -138,7 +151,7 @@ def test_annealing_keeps_its_books() -> None:
         assert costs == walk.cost.tolist()
         assert found == (max(costs) <= optimum)
         improved += found and optimum < first
-    assert improved > 50
+    assert improved > 10
 
 
 def test_partition_end_to_end() -> None:
@@ -148,7 +161,8 @@ def test_partition_end_to_end() -> None:
         optimum = brute_force(graph, target, k)
         assert check(result) == []
         assert result.lower_ns <= optimum <= result.upper_ns
-        assert sorted(set(result.stage_of.tolist())) == list(range(result.used))
+        if (graph.pinned < 0).all():
+            assert sorted(set(result.stage_of.tolist())) == list(range(result.used))
         assert result.history[-1].upper == result.upper_ns
         if result.status == "optimal":
             assert result.upper_ns == optimum

@@ -33,7 +33,7 @@ def beam(
     Parameters
     ----------
     search : IdealSearch
-        The instance and its direction.
+        The instance and its direction; without pins.
     limit : int
         In nanoseconds.
     beta : float
@@ -53,7 +53,7 @@ def beam(
     counters = np.zeros(3, dtype=np.int64)
     table = new_table(static.words, width * keep + 2)
     count = 1
-    trail: list[tuple[WordArray, IntArray]] = [(table.ideals[:1].copy(), np.zeros(1, dtype=np.int64))]
+    trail: list[tuple[WordArray, IntArray]] = []
     for level in range(search.k):
         parents = count
         status = ideals.DONE
@@ -68,10 +68,11 @@ def beam(
                 break
         if status == ideals.FOUND:
             final = count - 1
-            chain = [table.ideals[final].copy()]
+            chain = [(table.ideals[final].copy(), level)]
             at = int(table.parent[final])
-            for members, parent in reversed(trail[1:]):
-                chain.append(members[at])
+            for before in range(level - 1, -1, -1):
+                members, parent = trail[before]
+                chain.append((members[at], before))
                 at = int(parent[at])
             return search.stages_of_chain(chain[::-1])
         if count == parents or stop():

@@ -27,15 +27,17 @@ R2 with w(v) = 0 and no outputs is the rule that a free sink follows its produce
 inputs the rule that a free source follows its consumer. Neither merge closes a cycle: a path from u to v
 that avoids the edge would need another consumer of u (R1) or another producer for v (R2).
 
-Parameters: moving a node adds the groups its new stage lacks, at most r = 1 / B per byte (rounded up), in
-the overflow form of the objective. Several disjoint merges in one round are safe, because each condition
-mentions only its own pair and nets, and merging other nodes leaves those as they are.
+Neither rule moves a pinned node. Parameters: moving a node adds the groups its new stage lacks, at most
+r = 1 / B per byte (rounded up) in the overflow form of the objective; with a hard limit it must add none.
+Several disjoint merges in one round are safe, because each condition mentions only its own pair and nets, and
+merging other nodes leaves those as they are.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
+from onnx_pipeline.graph import INFEASIBLE
 from onnx_pipeline.partition.instance import Instance, quotient
 from onnx_pipeline.partition.jit import inner, kernel
 
@@ -64,6 +66,7 @@ def contract(inst: Instance, max_rounds: int = 200) -> Instance:
             inst.use_ptr,
             inst.use_group,
             inst.group_bytes,
+            inst.pin,
             inst.ns_per_byte,
         )
         if (label == np.arange(inst.n)).all():
@@ -83,19 +86,36 @@ def _new_parameters(u, v, use_ptr, use_group, group_bytes, ns_per_byte):  # type
                 shared = True
         if not shared:
             extra += group_bytes[use_group[a]]
-    return np.int64(np.ceil(extra * ns_per_byte)) if extra else np.int64(0)
+    if extra == 0:
+        return np.int64(0)
+    return np.int64(np.ceil(extra * ns_per_byte)) if ns_per_byte >= 0 else np.int64(INFEASIBLE)
 
 
 @kernel
 def _find_merges(  # type: ignore[no-untyped-def]
-    work, cost, prod, pin, ptr, cons, in_ptr, in_net, out_ptr, out_net, use_ptr, use_group, group_bytes, r
+    work,
+    cost,
+    prod,
+    pin,
+    ptr,
+    cons,
+    in_ptr,
+    in_net,
+    out_ptr,
+    out_net,
+    use_ptr,
+    use_group,
+    group_bytes,
+    pinned,
+    r,
 ):
     """Label of each node after one round of disjoint merges."""
     n = work.shape[0]
     label = np.arange(n)
     touched = np.zeros(n, np.bool_)
     for x in range(n):
-        if touched[x]:
+        # Only x moves, so only x must be free to move.
+        if touched[x] or pinned[x] >= 0:
             continue
         # R1: x is the producer u.
         v = np.int64(-1)

@@ -54,6 +54,10 @@ class IdealSearch:
         self.reverse = reverse
         self.hyper: Hypergraph
         self.hyper, self.index = hypergraph(inst, reverse=reverse)
+        self.pinned = bool((self.hyper.pin >= 0).any())
+        if reverse and self.pinned:
+            pin = np.where(self.hyper.pin >= 0, k - 1 - self.hyper.pin, -1)
+            self.hyper = self.hyper._replace(pin=pin)
         self.static = prepare(self.hyper)
         self.capacity_limit = memory_budget // (8 * self.static.words + 40)
 
@@ -76,6 +80,8 @@ class IdealSearch:
         first, count, left = 0, 1, decisions
         for level in range(self.k):
             last = count
+            if self.pinned:
+                first = 0  # stages before a pinned one may stay empty
             while first < last:
                 if left <= 0 or stop():
                     return Answer(decisions=decisions - left)
@@ -92,7 +98,7 @@ class IdealSearch:
                     if 2 * len(table.keys) > self.capacity_limit:
                         return Answer(decisions=decisions - left)
                     table = grow(table, count)
-            if first == count:
+            if first == count and not self.pinned:
                 break
         return Answer(proved_none=True, decisions=decisions - left)
 
@@ -100,17 +106,17 @@ class IdealSearch:
         """Follow the parents from V back to the empty ideal."""
         chain = []
         while at > 0:
-            chain.append(table.ideals[at])
+            chain.append((table.ideals[at], int(table.level[at])))
             at = int(table.parent[at])
         return self.stages_of_chain(chain[::-1])
 
-    def stages_of_chain(self, chain: Sequence[WordArray]) -> IntArray:
-        """Stages of the instance's nodes from the ideals after each stage, V last."""
+    def stages_of_chain(self, chain: Sequence[tuple[WordArray, int]]) -> IntArray:
+        """Stages of the instance's nodes from ideals, V last, and the stage that led to each."""
         n = len(self.hyper.work)
-        stage = np.zeros(n, dtype=np.int64)
-        for level, ideal in enumerate(chain[:-1]):
+        stage = np.full(n, -1, dtype=np.int64)
+        for ideal, level in chain:
             inside = np.unpackbits(np.ascontiguousarray(ideal).view(np.uint8), bitorder="little")[:n]
-            stage[inside == 0] = level + 1
+            stage[(inside == 1) & (stage < 0)] = level
         if self.reverse:
-            stage = len(chain) - 1 - stage
+            stage = self.k - 1 - stage
         return place_free_sources(self.inst, self.index, stage)

@@ -3,10 +3,10 @@
 Forget who produces a tensor: with members = {producer} + consumers, a stage S pays c(t) exactly when S holds
 some but not all members, or, for a tensor that the host writes or reads ("always"), when S holds any member.
 
-**Free sources.** A node f without work, inputs and parameters that produces one unpinned tensor sits, in some
-optimal partition, in the stage of that tensor's first reader: moving it there from an earlier stage takes
-c(t) off its old stage and turns the incoming c(t) of its new stage into an outgoing one or into nothing. So
-f is dropped from the search and the members of its net are the readers alone.
+**Free sources.** A node f without work, inputs, parameters and pin that produces one tensor the host does not
+read sits, in some optimal partition, in the stage of that tensor's first reader: moving it there from an
+earlier stage takes c(t) off its old stage and turns the incoming c(t) of its new stage into an outgoing one
+or into nothing. So f is dropped from the search and the members of its net are the readers alone.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ class Hypergraph(NamedTuple):
     use_group: IntArray
     group_bytes: IntArray
     group_users: IntArray  # [g] number of users of each group
+    pin: IntArray  # [n] stage that a node must be in, or -1
     memory: float
     ns_per_byte: float
     alpha: int
@@ -104,6 +105,7 @@ def hypergraph(inst: Instance, *, reverse: bool = False) -> tuple[Hypergraph, In
             use_group=use_group,
             group_bytes=inst.group_bytes,
             group_users=np.bincount(inst.use_group, minlength=groups).astype(np.int64),
+            pin=inst.pin[~free],
             memory=inst.memory,
             ns_per_byte=inst.ns_per_byte,
             alpha=inst.alpha,
@@ -127,7 +129,8 @@ def _free_sources(inst: Instance) -> BoolArray:
         (inst.work == 0)
         & (np.diff(inst.in_ptr) == 0)
         & (np.diff(inst.out_ptr) == 1)
-        & (np.diff(inst.use_ptr) == 0),
+        & (np.diff(inst.use_ptr) == 0)
+        & (inst.pin < 0),
         dtype=np.bool_,
     )
     for v in np.flatnonzero(free):

@@ -233,9 +233,3 @@ def drop(h, static, s, v, before, after, border, borders):  # type: ignore[no-un
         ):
             _flag(h, s, t)
     return added
-
-
-@inner
-def overflow(h, held):  # type: ignore[no-untyped-def]
-    """Nanoseconds to stream what does not fit of ``held`` bytes of parameters."""
-    return np.int64((held - h.memory) * h.ns_per_byte) if held > h.memory else np.int64(0)

@@ -33,6 +33,7 @@ class Table(NamedTuple):
     parent: IntArray  # [capacity]
     slots: IntArray  # [2 * capacity, power of two] index or -1
     score: IntArray  # [capacity] work inside minus live, for the beam
+    level: IntArray  # [capacity] stage that led to the ideal
 
 
 @inner
@@ -118,6 +119,7 @@ def new_table(words: int, capacity: int) -> Table:
         np.full(capacity, -1, dtype=np.int64),
         np.full(slots, -1, dtype=np.int64),
         np.zeros(capacity, dtype=np.int64),
+        np.zeros(capacity, dtype=np.int64),
     )
     table.slots[0] = 0
     return table
@@ -129,6 +131,7 @@ def grow(table: Table, count: int) -> Table:
     for old, new in ((table.ideals, bigger.ideals), (table.keys, bigger.keys), (table.parent, bigger.parent)):
         new[:count] = old[:count]
     bigger.score[:count] = table.score[:count]
+    bigger.level[:count] = table.level[:count]
     bigger.slots[:] = -1
     rehash(bigger, count)
     return bigger
@@ -146,7 +149,7 @@ def rehash(table, count):  # type: ignore[no-untyped-def]
 
 
 @inner
-def insert(table, count, current, key, parent, score):  # type: ignore[no-untyped-def]
+def insert(table, count, current, key, parent, score, level):  # type: ignore[no-untyped-def]
     """Add an ideal unless it is there; return whether it was new."""
     mask = np.int64(table.slots.shape[0] - 1)
     s = np.int64(key & np.uint64(mask))
@@ -170,4 +173,5 @@ def insert(table, count, current, key, parent, score):  # type: ignore[no-untype
     table.keys[count] = key
     table.parent[count] = parent
     table.score[count] = score
+    table.level[count] = level
     return True

@@ -13,11 +13,12 @@ left after S, D the descendants of excluded nodes.
   live(J) sums c over tensors with a member outside J that also have one inside or belong to the host: some
   later stage pays each of them.
 * **P3** work(D) + c(tensors with a member in J and one in D) > R L: the excluded part cannot be finished.
-* **P4** v is in a stage <= k - ceil(work(descendants of v) / L), so it cannot be excluded later than that.
-* **Saturation** drop J if an available x outside J has cost(S + x) <= limit, and taking x out of any later
-  stage q cannot raise q: sum of c over nets of x without member in J, two members or more, not of the host
-  <= work(x) + sum of c over nets of x whose other members are all in J. Then every completion of J becomes
-  one of J + x, which is enumerated from the same I.
+* **P4** v is in a stage <= k - ceil(work(descendants of v) / L), so it cannot be excluded later than that. A
+  pinned node is included in its own stage only and excluded only before.
+* **Saturation** drop J if an available unpinned x outside J has cost(S + x) <= limit, and taking x out of any
+  later stage q cannot raise q: sum of c over nets of x without member in J, two members or more, not of the
+  host <= work(x) + sum of c over nets of x whose other members are all in J. Then every completion of J is
+  one of J + x too, which is enumerated from the same I.
 
 Visited ideals are found by Zobrist hash with full comparison; an ideal counts at the first level at which it
 appears. The search is exact: it ends with a partition, with "none", or by saying that its budget ran out.
@@ -30,6 +31,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from onnx_pipeline.graph import INFEASIBLE
 from onnx_pipeline.partition.ideal_state import (
     CROSSING,
     DOOMED,
@@ -45,12 +47,12 @@ from onnx_pipeline.partition.ideal_state import (
     drop,
     include,
     load,
-    overflow,
     remove,
     unflag,
 )
 from onnx_pipeline.partition.ideal_table import insert
 from onnx_pipeline.partition.jit import inner, kernel
+from onnx_pipeline.partition.slicing import overflow
 
 DONE, FOUND, BUDGET, GROW = range(4)
 
@@ -59,6 +61,8 @@ DONE, FOUND, BUDGET, GROW = range(4)
 def _rest(h, s, total_work, left):  # type: ignore[no-untyped-def]
     """P2: what the stages after S pay together at least."""
     rest = total_work - s.x[INSIDE_WORK] + s.x[LIVE]
+    if s.x[NEEDED] > left * h.memory and h.ns_per_byte < 0:
+        return np.int64(2 * INFEASIBLE)
     if s.x[NEEDED] > left * h.memory:
         # Each stage rounds its overflow down on its own.
         rest += max(0, np.int64((s.x[NEEDED] - left * h.memory) * h.ns_per_byte) - left)
@@ -70,9 +74,9 @@ def _dominated(h, s, avail, choice, depth, size, room):  # type: ignore[no-untyp
     """Saturation: whether some available node outside J can join S at no later loss."""
     base = s.x[WORK] + s.x[FIXED] + s.x[PENDING]
     for p in range(size):
-        if p < depth and choice[p] == 1:
-            continue
         y = avail[p]
+        if (p < depth and choice[p] == 1) or h.pin[y] >= 0:
+            continue
         cost = base + h.work[y]
         loss = -h.work[y]
         for a in range(h.node_ptr[y], h.node_ptr[y + 1]):
@@ -95,6 +99,15 @@ def _dominated(h, s, avail, choice, depth, size, room):  # type: ignore[no-untyp
             if s.used_s[h.use_group[a]] == 0:
                 held += h.group_bytes[h.use_group[a]]
         if cost + overflow(h, held) <= room:
+            return True
+    return False
+
+
+@inner
+def _too_late(ideal, must_by, level):  # type: ignore[no-untyped-def]
+    """Whether a node outside the ideal should have been placed before this level."""
+    for v in range(must_by.shape[0]):
+        if must_by[v] < level and not (ideal[v >> 6] >> np.uint64(v & 63) & np.uint64(1)):
             return True
     return False
 
@@ -160,6 +173,8 @@ def expand(h, static, table, s, first, last, count, level, k, limit, budget, kee
     dropped, dropped_work, must_by = s.dropped, s.dropped_work, s.must_by
     for v in range(n):
         must_by[v] = k + (-static.desc_work[v] // max(room, 1))
+        if h.pin[v] >= 0:
+            must_by[v] = min(must_by[v], h.pin[v])
     for start in range(first, last):
         if s.paused[0]:
             s.paused[0] = 0
@@ -170,6 +185,8 @@ def expand(h, static, table, s, first, last, count, level, k, limit, budget, kee
                 if choice[d] == 1:
                     key ^= static.zobrist[avail[d]]
         else:
+            if _too_late(table.ideals[start], must_by, level):
+                continue
             load(h, s, table.ideals[start])
             borders, size = _frontier(h, s, static.rank)
             key = table.keys[start]
@@ -190,8 +207,10 @@ def expand(h, static, table, s, first, last, count, level, k, limit, budget, kee
                 key ^= static.zobrist[v]
                 depth += 1
                 over = overflow(h, s.x[HELD])
-                if s.x[WORK] + s.x[FIXED] + s.x[DOOMED] + over > room or (
-                    dropped_work[drops] + s.x[CROSSING] > left * room
+                if (
+                    0 <= h.pin[v] != level
+                    or s.x[WORK] + s.x[FIXED] + s.x[DOOMED] + over > room
+                    or (dropped_work[drops] + s.x[CROSSING] > left * room)
                 ):
                     forward = False  # P1, P3
                     continue
@@ -202,7 +221,7 @@ def expand(h, static, table, s, first, last, count, level, k, limit, budget, kee
                 ):
                     continue
                 score = s.x[INSIDE_WORK] - np.int64(beta * s.x[LIVE])
-                if insert(table, count, s.current, key, start, score):
+                if insert(table, count, s.current, key, start, score, level):
                     count += 1
                     if s.x[INSIDE] == n:
                         counters[0], counters[1], counters[2] = start, count, budget

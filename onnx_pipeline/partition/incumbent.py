@@ -12,6 +12,9 @@ from onnx_pipeline.graph import CostGraph, IntArray, Target, bottleneck, check_p
 from onnx_pipeline.partition.result import Bound, HistoryPoint, PartitionResult
 from onnx_pipeline.progress import Progress, silent
 
+#: Before the first partition: above everything, broken hard limits included.
+UNKNOWN = 1 << 62
+
 
 @dataclass(eq=False)
 class Incumbent:
@@ -25,7 +28,7 @@ class Incumbent:
     target: Target
     stages: int
     progress: Progress = silent
-    upper: int = -1
+    upper: int = UNKNOWN
     stage_of: IntArray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     bounds: list[Bound] = field(default_factory=list)
     history: list[HistoryPoint] = field(default_factory=list)
@@ -48,7 +51,16 @@ class Incumbent:
     @property
     def closed(self) -> bool:
         """Whether the best partition is proved optimal."""
-        return 0 <= self.upper <= self.lower
+        return self.upper <= self.lower
+
+    @property
+    def used(self) -> int:
+        """Number of non-empty stages of the best partition."""
+        return len(np.unique(self.stage_of))
+
+    def forget(self) -> None:
+        """Drop the partition, keep the bounds: a further demand makes it worthless."""
+        self.upper, self.stage_of = UNKNOWN, np.zeros(0, dtype=np.int64)
 
     def offer(self, stage_of: IntArray, method: str) -> bool:
         """Consider a partition of the original nodes; return whether it is the new best.
@@ -58,12 +70,13 @@ class Incumbent:
         AssertionError
             If the partition is not valid.
         """
-        # Close ranks: non-empty stages first.
-        _, stage_of = np.unique(stage_of, return_inverse=True)
-        stage_of = stage_of.astype(np.int64)
+        if not (self.graph.pinned >= 0).any():
+            # Close ranks: non-empty stages first.
+            _, stage_of = np.unique(stage_of, return_inverse=True)
+            stage_of = stage_of.astype(np.int64)
         value = bottleneck(self.graph, self.target, stage_of, self.stages)
         with self._lock:
-            if 0 <= self.upper <= value:
+            if self.upper <= value:
                 return False
             wrong = check_partition(self.graph, stage_of, self.stages)
             if wrong:
@@ -89,10 +102,12 @@ class Incumbent:
                 self._record(bound.method)
 
     def _record(self, method: str) -> None:
-        if 0 <= self.upper < self.lower:
+        if self.upper < self.lower:
             raise AssertionError(
                 f"bound {self.lower} ns by {method} exceeds a known partition at {self.upper} ns"
             )
+        if self.upper == UNKNOWN:
+            return
         self.history.append(HistoryPoint(self.seconds, method, self.upper, self.lower))
         if self.upper > 0:
             share = self.lower / self.upper

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 
 import numpy as np
 
+from onnx_pipeline.errors import InfeasibleError
 from onnx_pipeline.graph import HOST, BoolArray, CostGraph, IntArray, Target
 
 
@@ -29,9 +31,11 @@ class Instance:
         CSR: parameter groups used by each node; empty when memory is unlimited.
     group_bytes : int64[g]
     memory, ns_per_byte : float
-        M in bytes and 1 / B in nanoseconds per byte.
+        M in bytes and 1 / B in nanoseconds per byte, negative for a hard limit.
     alpha : int
         Nanoseconds per non-empty stage.
+    pin : int64[n]
+        Stage that a node must be in, or -1.
     node_of : int64[n_original]
         Node of this instance that holds each original node.
     """
@@ -52,6 +56,7 @@ class Instance:
     memory: float
     ns_per_byte: float
     alpha: int
+    pin: IntArray
     node_of: IntArray
 
     @property
@@ -81,7 +86,7 @@ class Instance:
 
 
 def build(graph: CostGraph, target: Target) -> Instance:
-    """Price a cost graph for a target; colocation groups become single nodes.
+    """Price a cost graph for a target; colocation groups and nodes pinned together become single nodes.
 
     A group that is not convex pulls in every node on a path between two members: stages do not
     decrease along a path, so those nodes share the stage in every valid partition.
@@ -106,13 +111,15 @@ def build(graph: CostGraph, target: Target) -> Instance:
         np.repeat(np.arange(groups), np.diff(graph.group_ptr)[:groups]),
         graph.group_nodes if limited else graph.group_nodes[:0],
         float(target.memory),
-        target.ns_per_byte,
+        target.ns_per_byte if target.memory_mode == "overflow" else -1.0,
         target.overhead_ns,
+        graph.pinned,
         np.arange(graph.num_nodes, dtype=np.int64),
     )
-    if not (graph.colocation >= 0).any():
+    if not (graph.colocation >= 0).any() and not (graph.pinned >= 0).any():
         return plain
-    return quotient(plain, _convex_labels(plain, graph.colocation))
+    label = _convex_labels(plain, graph)
+    return _with_pin_order(quotient(plain, label))
 
 
 def quotient(inst: Instance, label: IntArray) -> Instance:
@@ -123,6 +130,8 @@ def quotient(inst: Instance, label: IntArray) -> Instance:
     """
     _, label = np.unique(label, return_inverse=True)
     label = label.astype(np.int64)
+    pin = np.full(int(label.max()) + 1 if len(label) else 0, -1, dtype=np.int64)
+    np.maximum.at(pin, label, inst.pin)
     producer = np.where(inst.net_prod == HOST, HOST, label[inst.net_prod])
     lengths = np.diff(inst.net_ptr)
     users = np.repeat(np.arange(inst.n), np.diff(inst.use_ptr))
@@ -139,6 +148,7 @@ def quotient(inst: Instance, label: IntArray) -> Instance:
         inst.memory,
         inst.ns_per_byte,
         inst.alpha,
+        pin,
         label[inst.node_of],
     )
 
@@ -162,6 +172,7 @@ def _assemble(
     memory: float,
     ns_per_byte: float,
     alpha: int,
+    pin_stage: IntArray,
     node_of: IntArray,
 ) -> Instance:
     """Normalise (net, consumer) and (group, user) pairs into an Instance."""
@@ -220,6 +231,7 @@ def _assemble(
         memory=memory,
         ns_per_byte=ns_per_byte,
         alpha=alpha,
+        pin=pin_stage.astype(np.int64),
         node_of=node_of,
     )
 
@@ -246,20 +258,68 @@ def _invert(n: int, keys: IntArray, values: IntArray) -> tuple[IntArray, IntArra
     return ptr, values[order].astype(np.int64)
 
 
-def _convex_labels(inst: Instance, colocation: IntArray) -> IntArray:
-    """Label original nodes so that colocated ones, and all nodes caught between them, are equal.
+def _convex_labels(inst: Instance, graph: CostGraph) -> IntArray:
+    """Label original nodes so that those which must share a stage are equal.
 
-    Merging the groups may close cycles; everything on a cycle must share a stage, so the labels are the
-    strongly connected components of the merged graph.
+    These are colocation groups, nodes pinned to one stage, and all nodes caught between: merging groups may
+    close cycles, and everything on a cycle shares a stage, so the labels are the strongly connected
+    components of the merged graph. Pinned nodes are linked in the order of their stages.
+
+    Raises
+    ------
+    InfeasibleError
+        If nodes with different pins must share a stage.
     """
     import networkx
 
-    label = np.where(colocation >= 0, colocation, np.int64(colocation.max()) + 1 + np.arange(inst.n))
+    merged = networkx.utils.UnionFind(range(inst.n))
+    first: dict[tuple[str, int], int] = {}
+    for v in range(inst.n):
+        for kind, value in (("colour", int(graph.colocation[v])), ("pin", int(graph.pinned[v]))):
+            if value >= 0:
+                merged.union(first.setdefault((kind, value), v), v)
+    label = np.array([merged[v] for v in range(inst.n)], dtype=np.int64)
     heads, tails = inst.edges()
-    merged = networkx.DiGraph()
-    merged.add_nodes_from(label.tolist())
-    merged.add_edges_from(zip(label[heads].tolist(), label[tails].tolist(), strict=True))
+    links = networkx.DiGraph()
+    links.add_nodes_from(label.tolist())
+    links.add_edges_from(zip(label[heads].tolist(), label[tails].tolist(), strict=True))
+    pins = sorted((value, int(label[v])) for (kind, value), v in first.items() if kind == "pin")
+    links.add_edges_from((a, b) for (_, a), (_, b) in itertools.pairwise(pins))
     component = {
-        v: i for i, members in enumerate(networkx.strongly_connected_components(merged)) for v in members
+        v: i for i, members in enumerate(networkx.strongly_connected_components(links)) for v in members
     }
-    return np.array([component[v] for v in label.tolist()], dtype=np.int64)
+    out = np.array([component[v] for v in label.tolist()], dtype=np.int64)
+    for (low, a), (high, b) in itertools.pairwise(pins):
+        if component[a] == component[b]:
+            names = [graph.node_names[v] for v in (a, b)]
+            raise InfeasibleError(
+                f"node {names[0]!r} is pinned to stage {low} and {names[1]!r} to stage {high}, but edges or "
+                "colocation groups force them into one stage or into the other order"
+            )
+    return out
+
+
+def _with_pin_order(inst: Instance) -> Instance:
+    """Add free tensors from each pinned node to the next, so that every topological order respects pins."""
+    pinned = np.flatnonzero(inst.pin >= 0)
+    pinned = pinned[np.argsort(inst.pin[pinned], kind="stable")]
+    if len(pinned) < 2:
+        return inst
+    users = np.repeat(np.arange(inst.n), np.diff(inst.use_ptr))
+    links = len(pinned) - 1
+    return _assemble(
+        inst.work,
+        np.append(inst.net_cost, np.zeros(links, dtype=np.int64)),
+        np.append(inst.net_prod, pinned[:-1]),
+        np.append(inst.net_pin, np.zeros(links, dtype=np.bool_)),
+        np.append(np.repeat(np.arange(inst.m), np.diff(inst.net_ptr)), inst.m + np.arange(links)),
+        np.append(inst.net_cons, pinned[1:]),
+        inst.group_bytes,
+        inst.use_group,
+        users,
+        inst.memory,
+        inst.ns_per_byte,
+        inst.alpha,
+        inst.pin,
+        inst.node_of,
+    )

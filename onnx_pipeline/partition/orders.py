@@ -241,6 +241,11 @@ def _reverse_order(g: Arrays, late: IntArray) -> IntArray:
     return np.array(order, dtype=np.int64)
 
 
+def order_of(g: Arrays, stage: IntArray) -> IntArray:
+    """Return a topological order in which stages follow each other, for a valid partition."""
+    return np.asarray(kahn(g, in_degrees(g), stage.astype(np.float64)), dtype=np.int64)
+
+
 def keys_of(order: IntArray) -> npt.NDArray[np.float64]:
     """Random keys in [0, 1) whose Kahn decoding is the given topological order."""
     keys = np.empty(len(order))

@@ -10,8 +10,8 @@ from concurrent.futures import ThreadPoolExecutor, wait
 
 import numpy as np
 
-from onnx_pipeline.errors import UsageError
-from onnx_pipeline.graph import CostGraph, IntArray, Target
+from onnx_pipeline.errors import InfeasibleError, UsageError
+from onnx_pipeline.graph import INFEASIBLE, CostGraph, IntArray, Target
 from onnx_pipeline.partition import slicing
 from onnx_pipeline.partition.bounds.mincut import mincut
 from onnx_pipeline.partition.bounds.simple import simple
@@ -21,7 +21,7 @@ from onnx_pipeline.partition.incumbent import Incumbent
 from onnx_pipeline.partition.instance import Instance, build
 from onnx_pipeline.partition.kernels import ensure_compiled
 from onnx_pipeline.partition.ladder import Ladder
-from onnx_pipeline.partition.orders import starting_orders
+from onnx_pipeline.partition.orders import order_of, starting_orders
 from onnx_pipeline.partition.refine import Annealer
 from onnx_pipeline.partition.result import Bound, PartitionResult
 from onnx_pipeline.progress import Progress, silent
@@ -42,6 +42,7 @@ def partition(
     gap: float = 0.0,
     seed: int = 0,
     threads: int | None = None,
+    exactly: bool = False,
     progress: Progress = silent,
 ) -> PartitionResult:
     """Partition a cost graph into pipeline stages and certify the result.
@@ -60,7 +61,9 @@ def partition(
     seed : int
         Same seed, one thread and no time limit reached: same partition.
     threads : int, optional
-        Worker threads for solvers; default: all cores.
+        With two or more, searching and proving run side by side; default: all cores.
+    exactly : bool
+        Leave no stage empty. The bound stays that of at most ``stages`` stages.
     progress : Progress
 
     Returns
@@ -71,7 +74,9 @@ def partition(
     Raises
     ------
     UsageError
-        If ``stages``, ``time_limit`` or ``gap`` is out of range.
+        If ``stages``, ``time_limit`` or ``gap`` is out of range, or a pin is beyond the last stage.
+    InfeasibleError
+        If no partition meets the pins, the hard memory limit or the exact number of stages.
 
     References
     ----------
@@ -86,13 +91,31 @@ def partition(
     ensure_compiled(progress)
     target = target or Target()
     known = Incumbent(graph, target, stages, progress)
-    known.offer(np.zeros(graph.num_nodes, dtype=np.int64), "one stage")
+    if not (graph.pinned >= 0).any():
+        known.offer(np.zeros(graph.num_nodes, dtype=np.int64), "one stage")
+    elif int(graph.pinned.max()) >= stages:
+        name = graph.node_names[int(graph.pinned.argmax())]
+        raise UsageError(f"node {name!r} is pinned to stage {graph.pinned.max()}, beyond {stages - 1}")
     search = _Search(known, seed, threads, Deadline(time_limit), gap)
+    interrupted = False
     try:
         search.run()
     except KeyboardInterrupt:
-        return known.result(seed, interrupted=True)
-    return known.result(seed, interrupted=False)
+        interrupted = True
+    if exactly:
+        search.fill_stages()
+    if known.upper >= INFEASIBLE:
+        raise InfeasibleError(_why(graph, target, stages, known.lower >= INFEASIBLE))
+    return known.result(seed, interrupted)
+
+
+def _why(graph: CostGraph, target: Target, stages: int, proved: bool) -> str:
+    total = int(graph.group_bytes[np.diff(graph.group_ptr) > 0].sum())
+    certainty = "no partition" if proved or total > stages * target.memory else "no partition was found that"
+    return (
+        f"{certainty} keeps the parameters of every stage within {target.memory:.0f} bytes "
+        f"({total} bytes in all, {stages} stages); allow more stages, more memory, or --memory-mode overflow"
+    )
 
 
 class _Search:
@@ -113,6 +136,8 @@ class _Search:
         self._timed("simple", lambda: simple(full, self.k))
         self.inst: Instance = contract(full)
         self.arrays = slicing.arrays(self.inst)
+        # One original node of each instance node, to translate partitions back.
+        self._first = np.unique(self.inst.node_of, return_index=True)[1]
         self.orders: list[IntArray] = []
 
     def stop(self) -> bool:
@@ -159,6 +184,22 @@ class _Search:
             finally:
                 # Whatever ends this block, Ctrl-C included, ends both threads within a kernel call.
                 self.cancelled = True
+
+    def fill_stages(self) -> None:
+        """Replace the partition by the best one found that leaves no stage empty."""
+        if self.known.used == self.k:
+            return
+        best = order_of(self.arrays, self.known.stage_of[self._first])
+        low, high = self.known.lower, self.known.upper
+        self.known.forget()
+        for order in (best, *self.orders):
+            ends = np.zeros(self.k, dtype=np.int64)
+            if slicing.slice_exactly(slicing.make_tape(self.arrays, order), self.k, low, high, ends):
+                self.known.offer(self.inst.expand(slicing.stages_of(order, ends, self.k)), "exactly k")
+        if not len(self.known.stage_of):
+            raise InfeasibleError(
+                f"{self.k} stages cannot all be filled: colocation leaves {self.inst.n} groups of nodes"
+            )
 
     def _searching(self) -> Iterator[None]:
         """Improve the partition: annealing and evolution, time going to the one that has earned it."""
@@ -233,9 +274,8 @@ class _Search:
             yield
 
     def _anneal(self, annealer: Annealer, stop: Callable[[], bool]) -> None:
-        first = np.unique(self.inst.node_of, return_index=True)[1]
         annealer.turn(
-            self.known.stage_of[first],
+            self.known.stage_of[self._first],
             self.known.lower,
             self.known.upper,
             lambda stage: self.known.offer(self.inst.expand(stage), "anneal"),

@@ -27,6 +27,7 @@ from onnx_pipeline.graph import IntArray
 from onnx_pipeline.partition.hypergraph import Hypergraph, hypergraph, place_free_sources
 from onnx_pipeline.partition.instance import Instance
 from onnx_pipeline.partition.jit import inner, kernel
+from onnx_pipeline.partition.slicing import overflow
 
 #: Moves of the first runs, of the longest, and between two looks at the clock (about 50 ms).
 MOVES, MAX_MOVES, CHUNK = 300_000, 20_000_000, 300_000
@@ -148,11 +149,6 @@ def new_walk(h: Hypergraph, k: int, stage: IntArray, seed: int) -> Walk:
     return walk
 
 
-@inner
-def _overflow(h, held):  # type: ignore[no-untyped-def]
-    return np.int64((held - h.memory) * h.ns_per_byte) if held > h.memory else np.int64(0)
-
-
 @kernel
 def reset(h, w):  # type: ignore[no-untyped-def]
     """Recompute everything from ``w.stage``."""
@@ -181,7 +177,7 @@ def reset(h, w):  # type: ignore[no-untyped-def]
         for g in range(h.group_bytes.shape[0]):
             if w.users[g, s] > 0:
                 w.held[s] += h.group_bytes[g]
-        w.cost[s] += _overflow(h, w.held[s]) + (h.alpha if w.filled[s] else 0)
+        w.cost[s] += overflow(h, w.held[s]) + (h.alpha if w.filled[s] else 0)
 
 
 @inner
@@ -231,8 +227,8 @@ def _deltas(h, w, v, a, b):  # type: ignore[no-untyped-def]
             ha -= h.group_bytes[g]
         if w.users[g, b] == 0:
             hb += h.group_bytes[g]
-    da += _overflow(h, w.held[a] + ha) - _overflow(h, w.held[a])
-    db += _overflow(h, w.held[b] + hb) - _overflow(h, w.held[b])
+    da += overflow(h, w.held[a] + ha) - overflow(h, w.held[a])
+    db += overflow(h, w.held[b] + hb) - overflow(h, w.held[b])
     if w.filled[a] == 1:
         da -= h.alpha
     if w.filled[b] == 0:
@@ -317,6 +313,8 @@ def anneal(h, w, aim, limit, hot, cold, moves):  # type: ignore[no-untyped-def]
         else:
             v = _below(w.rng, n)
             a = w.stage[v]
+        if h.pin[v] >= 0:
+            continue
         low, high = np.int64(0), np.int64(k - 1)
         for e in range(h.pred_ptr[v], h.pred_ptr[v + 1]):
             low = max(low, w.stage[h.pred[e]])

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
+
 from onnx_pipeline.graph import NS, CostGraph, IntArray, StageCost, Target, stage_costs
 
 
@@ -51,7 +53,7 @@ class HistoryPoint(NamedTuple):
 class PartitionResult:
     """A partition with its certificate.
 
-    Non-empty stages come first: stage indices 0..used-1 are in use, the rest are empty.
+    Without pins, non-empty stages come first: indices 0..used-1 are in use, the rest are empty.
     """
 
     graph: CostGraph
@@ -100,7 +102,7 @@ class PartitionResult:
     @property
     def used(self) -> int:
         """Number of non-empty stages."""
-        return int(self.stage_of.max()) + 1 if len(self.stage_of) else 0
+        return len(np.unique(self.stage_of))
 
     @property
     def costs(self) -> list[StageCost]:

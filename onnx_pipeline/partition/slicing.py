@@ -20,9 +20,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from onnx_pipeline.graph import BoolArray, IntArray
+from onnx_pipeline.graph import INFEASIBLE, BoolArray, IntArray
 from onnx_pipeline.partition.instance import Instance
 from onnx_pipeline.partition.jit import inner, kernel
+
+#: Pin of a segment whose nodes are pinned to different stages.
+CLASH = -2
 
 
 class Tape(NamedTuple):
@@ -30,6 +33,7 @@ class Tape(NamedTuple):
 
     work: IntArray  # [n] work of the node at each position
     gain: IntArray  # [n] c of its own outputs
+    pin: IntArray  # [n] stage it must be in, or -1
     ptr: IntArray  # [n + 1] in-edges of each position
     prev: IntArray  # [p] previous reader (or producer) position, -1 for the host
     made: IntArray  # [p] producer position when this is the last reader, -1 otherwise
@@ -38,7 +42,7 @@ class Tape(NamedTuple):
     group_prev: IntArray  # [q] position of the previous user, -1 if none
     group_bytes: IntArray  # [q]
     memory: float
-    ns_per_byte: float
+    ns_per_byte: float  # negative: a hard limit
     alpha: int
 
 
@@ -58,6 +62,7 @@ class Arrays(NamedTuple):
     use_ptr: IntArray
     use_group: IntArray
     group_bytes: IntArray
+    pin: IntArray
     memory: float
     ns_per_byte: float
     alpha: int
@@ -79,6 +84,7 @@ def arrays(inst: Instance) -> Arrays:
         inst.use_ptr,
         inst.use_group,
         inst.group_bytes,
+        inst.pin,
         inst.memory,
         inst.ns_per_byte,
         inst.alpha,
@@ -104,7 +110,7 @@ def make_tape(g, order):  # type: ignore[no-untyped-def]
         for c in range(g.net_ptr[t], g.net_ptr[t + 1]):
             last[t] = max(last[t], pos[g.net_cons[c]])
     p = g.in_net.shape[0]
-    work, gain = np.empty(n, np.int64), np.zeros(n, np.int64)
+    work, gain, pin = np.empty(n, np.int64), np.zeros(n, np.int64), np.empty(n, np.int64)
     ptr, prev, made, cost = (
         np.empty(n + 1, np.int64),
         np.empty(p, np.int64),
@@ -121,7 +127,7 @@ def make_tape(g, order):  # type: ignore[no-untyped-def]
     e = h = 0
     for j in range(n):
         v = order[j]
-        work[j], ptr[j], group_ptr[j] = g.work[v], e, h
+        work[j], pin[j], ptr[j], group_ptr[j] = g.work[v], g.pin[v], e, h
         for a in range(g.in_ptr[v], g.in_ptr[v + 1]):
             t = g.in_net[a]
             prev[e], cost[e] = seen[t], g.net_cost[t]
@@ -139,6 +145,7 @@ def make_tape(g, order):  # type: ignore[no-untyped-def]
     return Tape(
         work,
         gain,
+        pin,
         ptr,
         prev,
         made,
@@ -169,9 +176,11 @@ def _extend(tape, i, j, inner, out, held):  # type: ignore[no-untyped-def]
 
 
 @inner
-def _overflow(tape, held):  # type: ignore[no-untyped-def]
-    """Nanoseconds to stream ``held`` bytes of parameters beyond the fast memory."""
-    return np.int64((held - tape.memory) * tape.ns_per_byte) if held > tape.memory else np.int64(0)
+def overflow(g, held):  # type: ignore[no-untyped-def]
+    """Nanoseconds to stream what does not fit of ``held`` parameter bytes; g has memory and ns_per_byte."""
+    if held <= g.memory:
+        return np.int64(0)
+    return np.int64((held - g.memory) * g.ns_per_byte) if g.ns_per_byte >= 0 else np.int64(INFEASIBLE)
 
 
 @kernel
@@ -204,27 +213,47 @@ def feasible(tape, k, limit, ends):  # type: ignore[no-untyped-def]
         used = count[i] + 1
         # Work alone already needs more stages than are left.
         if used <= k and rest <= (k - used + 1) * limit:
-            inner, out, held = np.int64(tape.alpha), np.int64(0), np.int64(0)
+            inner, out, held, pin = np.int64(tape.alpha), np.int64(0), np.int64(0), np.int64(-1)
             for j in range(i, n):
                 inner, out, held = _extend(tape, i, j, inner, out, held)
-                fixed = inner + _overflow(tape, held)
-                if fixed > limit:
+                fixed = inner + overflow(tape, held)
+                pin = _joint_pin(pin, tape.pin[j])
+                # A pinned segment may leave stages before it empty, but not come too late.
+                if fixed > limit or pin == CLASH or 0 <= pin < used - 1:
                     break
+                stages = used if pin < 0 else pin + 1
                 total = fixed + out
-                if total <= limit and used < count[j + 1]:
-                    count[j + 1] = used
+                if total <= limit and stages < count[j + 1]:
+                    count[j + 1] = stages
                     parent[j + 1] = i
                     value[j + 1] = total
         rest -= tape.work[i]
     if count[n] > k:
         return 0, limit
+    return count[n], _backtrack(count, parent, value, ends)
+
+
+@inner
+def _backtrack(count, parent, value, ends):  # type: ignore[no-untyped-def]
+    """Write the segment ends, empty stages included; return the largest cost."""
     worst = np.int64(0)
-    j = n
-    for s in range(count[n] - 1, -1, -1):
-        ends[s] = j
+    j = count.shape[0] - 1
+    while j > 0:
+        i = parent[j]
         worst = max(worst, value[j])
-        j = parent[j]
-    return count[n], worst
+        ends[count[j] - 1] = j
+        for s in range(count[i], count[j] - 1):
+            ends[s] = i
+        j = i
+    return worst
+
+
+@inner
+def _joint_pin(pin, other):  # type: ignore[no-untyped-def]
+    """Pin of a segment and one more node."""
+    if other < 0 or other == pin:
+        return pin
+    return other if pin < 0 else np.int64(CLASH)
 
 
 @inner
@@ -239,7 +268,7 @@ def _segments(tape, limit):  # type: ignore[no-untyped-def]
         inner, out, held = np.int64(tape.alpha), np.int64(0), np.int64(0)
         for j in range(i, n):
             inner, out, held = _extend(tape, i, j, inner, out, held)
-            fixed = inner + _overflow(tape, held)
+            fixed = inner + overflow(tape, held)
             if fixed > limit:
                 break
             if size == buffer.shape[0]:
@@ -254,8 +283,8 @@ def _segments(tape, limit):  # type: ignore[no-untyped-def]
 
 
 @inner
-def _feasible_buffered(start, buffer, k, limit, count, parent, value):  # type: ignore[no-untyped-def]
-    """Like :func:`feasible` on stored segment costs; also the smallest cost above ``limit`` that was met."""
+def _feasible_buffered(pins, start, buffer, k, limit, count, parent, value):  # type: ignore[no-untyped-def]
+    """Like :func:`feasible` on stored segment costs; returns the smallest cost met above ``limit``."""
     n = start.shape[0] - 1
     for j in range(n + 1):
         count[j] = k + 1
@@ -266,21 +295,20 @@ def _feasible_buffered(start, buffer, k, limit, count, parent, value):  # type: 
         if used > k:
             continue
         base = i + 1 - start[i]
+        pin = np.int64(-1)
         for s in range(start[i], start[i + 1]):
+            pin = _joint_pin(pin, pins[base + s - 1])
+            if pin == CLASH or 0 <= pin < used - 1:
+                break
+            stages = used if pin < 0 else pin + 1
             total = buffer[s]
             if total > limit:
                 above = min(above, total)
-            elif used < count[base + s]:
-                count[base + s] = used
+            elif stages < count[base + s]:
+                count[base + s] = stages
                 parent[base + s] = i
                 value[base + s] = total
-    worst = np.int64(0)
-    if count[n] <= k:
-        j = n
-        while j > 0:
-            worst = max(worst, value[j])
-            j = parent[j]
-    return worst, above
+    return above
 
 
 @kernel
@@ -313,14 +341,9 @@ def slice_order(tape, k, low, high, ends):  # type: ignore[no-untyped-def]
     count, parent, value = np.empty(n + 1, np.int64), np.empty(n + 1, np.int64), np.empty(n + 1, np.int64)
     while low < best:
         middle = low + (best - 1 - low) // 2
-        worst, above = _feasible_buffered(start, buffer, k, middle, count, parent, value)
-        if worst > 0 or n == 0:
-            best = worst
-            found = count[n]
-            j = n
-            for s in range(found - 1, -1, -1):
-                ends[s] = j
-                j = parent[j]
+        above = _feasible_buffered(tape.pin, start, buffer, k, middle, count, parent, value)
+        if count[n] <= k:
+            found, best = count[n], _backtrack(count, parent, value, ends)
         else:
             low = max(middle + 1, min(above, best))
     return found, best
@@ -335,18 +358,86 @@ def evaluate(g, order, k, low, high, cap, ends):  # type: ignore[no-untyped-def]
     Returns
     -------
     (int, int)
-        Number of segments and bottleneck.
+        Number of segments and bottleneck; no segments if the order cannot meet the pins.
     """
     tape = make_tape(g, order)
     limit = high
     while True:
         found, best = feasible(tape, k, limit, ends)
-        if found > 0:
+        # Beyond any finite cost only broken hard limits are left.
+        if found > 0 or limit >= 2 * INFEASIBLE:
             break
-        limit += limit // 12 + 1
+        limit = limit + limit // 12 + 1 if limit < INFEASIBLE >> 10 else 2 * INFEASIBLE
+    if found == 0:
+        return 0, limit
     if low < best <= cap:
         return slice_order(tape, k, low, best, ends)
     return found, best
+
+
+@kernel
+def _feasible_exactly(tape, k, limit, ends):  # type: ignore[no-untyped-def]
+    """Cut the order into exactly k segments of cost <= limit; return the largest cost, or -1."""
+    n = tape.work.shape[0]
+    parent = np.full((k + 1, n + 1), np.int64(-1))
+    value = np.zeros((k + 1, n + 1), np.int64)
+    parent[0, 0] = 0
+    for i in range(n):
+        inner, out, held, pin = np.int64(tape.alpha), np.int64(0), np.int64(0), np.int64(-1)
+        for j in range(i, n):
+            inner, out, held = _extend(tape, i, j, inner, out, held)
+            fixed = inner + overflow(tape, held)
+            pin = _joint_pin(pin, tape.pin[j])
+            if fixed > limit or pin == CLASH:
+                break
+            if fixed + out > limit:
+                continue
+            for b in range(k):
+                if parent[b, i] >= 0 and parent[b + 1, j + 1] < 0 and (pin < 0 or pin == b):
+                    parent[b + 1, j + 1] = i
+                    value[b + 1, j + 1] = fixed + out
+    if parent[k, n] < 0:
+        return np.int64(-1)
+    worst = np.int64(0)
+    j = n
+    for b in range(k, 0, -1):
+        ends[b - 1] = j
+        worst = max(worst, value[b, j])
+        j = parent[b, j]
+    return worst
+
+
+def slice_exactly(tape: Tape, k: int, low: int, high: int, ends: IntArray) -> bool:
+    """Best cut of the order into exactly k non-empty segments.
+
+    Parameters
+    ----------
+    tape : Tape
+    k : int
+    low, high : int
+        A lower bound and a first guess, in nanoseconds.
+    ends : int64[k], output
+        End position of each segment.
+
+    Returns
+    -------
+    bool
+        False if the order has fewer than k nodes or cannot meet the pins.
+    """
+    while (best := int(_feasible_exactly(tape, k, high, ends))) < 0:
+        if high >= 2 * INFEASIBLE:
+            return False
+        high = 2 * high if high < INFEASIBLE else 2 * INFEASIBLE
+    trial = ends.copy()
+    while low < best:
+        middle = low + (best - 1 - low) // 2
+        value = int(_feasible_exactly(tape, k, middle, trial))
+        if value < 0:
+            low = middle + 1
+        else:
+            best = value
+            ends[:] = trial
+    return True
 
 
 @kernel
