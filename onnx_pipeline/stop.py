@@ -9,6 +9,11 @@ from collections.abc import Callable
 Stop = Callable[[int, int], bool]
 
 
+def never() -> bool:
+    """Never stop; for work that takes a plain ``() -> bool`` criterion."""
+    return False
+
+
 class Deadline:
     """Stop after ``seconds`` of wall time, counted from construction."""
 

@@ -144,7 +144,7 @@ def test_annealing_keeps_its_books() -> None:
         walk = refine.new_walk(h, k, start, i)
         optimum = brute_force(graph, target, k)
         first = int(walk.cost.max())
-        found = refine.anneal(h, walk, optimum * 9 // 10, optimum, 0.1, 0.01, 3000)
+        found = refine.anneal(h, walk, optimum * 9 // 10, optimum, 100.0, 1.0, 3000)
         stage = inst.expand(place_free_sources(inst, index, walk.stage))
         assert not check_partition(graph, stage, k)
         costs = [cost.total for cost in op.stage_costs(graph, target, stage, k)]

@@ -35,23 +35,26 @@ merging other nodes leaves those as they are.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from onnx_pipeline.graph import INFEASIBLE
 from onnx_pipeline.partition.instance import Instance, quotient
 from onnx_pipeline.partition.jit import inner, kernel
+from onnx_pipeline.stop import never
 
 
-def contract(inst: Instance, max_rounds: int = 200) -> Instance:
+def contract(inst: Instance, stop: Callable[[], bool] = never) -> Instance:
     """Apply R1 and R2 until nothing changes; the optimum stays what it was.
 
     Parameters
     ----------
     inst : Instance
-    max_rounds : int
-        Each round merges disjoint pairs; chains of length L need about log2(L) rounds.
+    stop : callable
+        Asked before every round; a round merges disjoint pairs, so chains of length L need about log2(L).
     """
-    for _ in range(max_rounds):
+    while not stop():
         label = _find_merges(
             inst.work,
             inst.net_cost,

@@ -16,6 +16,7 @@ from onnx_pipeline.partition import slicing
 from onnx_pipeline.partition.bounds.mincut import mincut
 from onnx_pipeline.partition.bounds.simple import simple
 from onnx_pipeline.partition.brkga import brkga
+from onnx_pipeline.partition.coarsen import coarsen
 from onnx_pipeline.partition.contract import contract
 from onnx_pipeline.partition.incumbent import Incumbent
 from onnx_pipeline.partition.instance import Instance, build
@@ -31,6 +32,10 @@ from onnx_pipeline.stop import AnyOf, Deadline, GapReached
 MIP_SHARE = 0.1
 MIP_LIMIT = 2_000
 EVOLVE_LIMIT = 3_000
+#: The exact search keeps bitsets of n^2 bits; above this size it is left out.
+EXACT_LIMIT = 6_000
+#: Instances above this size are sliced at the borders of runs.
+COARSE_LIMIT = 4_000
 
 
 def partition(
@@ -134,11 +139,12 @@ class _Search:
         self.k = known.stages
         full = build(known.graph, known.target)
         self._timed("simple", lambda: simple(full, self.k))
-        self.inst: Instance = contract(full)
+        self.inst: Instance = contract(full, self.stop)
         self.arrays = slicing.arrays(self.inst)
         # One original node of each instance node, to translate partitions back.
         self._first = np.unique(self.inst.node_of, return_index=True)[1]
         self.orders: list[IntArray] = []
+        self.ladder: Ladder | None = None
 
     def stop(self) -> bool:
         """Whether gap, time or the user say stop."""
@@ -165,14 +171,15 @@ class _Search:
                 return
             next(searching)
             if turn % 2 and not self.stop():
-                next(proving)
+                next(proving, None)
 
     def _in_parallel(self) -> None:
         """Search in one thread and prove in another; kernels and solvers release the interpreter lock."""
 
         def drain(steps: Iterator[None]) -> None:
-            while not self.stop():
-                next(steps)
+            for _ in steps:
+                if self.stop():
+                    return
 
         with ThreadPoolExecutor(2) as pool:
             futures = [pool.submit(drain, steps) for steps in (self._searching(), self._proving())]
@@ -216,7 +223,7 @@ class _Search:
     def _proving(self) -> Iterator[None]:
         """Raise the bound: one solver model for the record, then exact questions of growing effort."""
         yield from self._bottleneck()
-        while True:
+        while self.ladder:
             self.ladder.round()
             yield
 
@@ -224,29 +231,29 @@ class _Search:
         turn = Deadline(seconds)
         return lambda: self.stop() or turn(0, 0)
 
-    def _offer(self, order: IntArray, method: str) -> None:
-        """Slice an order exactly if that can beat the incumbent."""
-        ends = np.zeros(self.k, dtype=np.int64)
-        tape = slicing.make_tape(self.arrays, order)
-        found, _ = slicing.slice_order(tape, self.k, self.known.lower, self.known.upper - 1, ends)
-        self.known.evaluations += 1
-        if found:
-            self.known.offer(self.inst.expand(slicing.stages_of(order, ends, found)), method)
-
     def _start(self) -> None:
-        low = max(self.known.lower, 1)
         for name, order in starting_orders(self.arrays, self.rng):
             self.orders.append(order)
-            if len(self.orders) == 1:
-                # A pass at the cost of one stage alone would be quadratic: come from below.
-                ends = np.zeros(self.k, dtype=np.int64)
-                found, _ = slicing.evaluate(self.arrays, order, self.k, low, low + low // 50, 2 * low, ends)
-                self.known.offer(self.inst.expand(slicing.stages_of(order, ends, found)), name)
-                self.known.evaluations += 1
-            else:
-                self._offer(order, name)
+            self._offer(order, name)
             if self.stop():
                 return
+
+    def _offer(self, order: IntArray, method: str) -> None:
+        """Slice an order, on large graphs at the borders of its runs, and offer the partition."""
+        inst, g = self.inst, self.arrays
+        if inst.n > COARSE_LIMIT:
+            inst = coarsen(self.inst, self.arrays, order)
+            g, order = slicing.arrays(inst), np.arange(inst.n)
+        low, high = max(self.known.lower, 1), self.known.upper - 1
+        ends = np.zeros(self.k, dtype=np.int64)
+        if high > 4 * low:
+            # A pass at a large limit is quadratic: come from below.
+            found, _ = slicing.evaluate(g, order, self.k, low, low + low // 50, 2 * low, ends)
+        else:
+            found, _ = slicing.slice_order(slicing.make_tape(g, order), self.k, low, high, ends)
+        self.known.evaluations += 1
+        if found:
+            self.known.offer(inst.expand(slicing.stages_of(order, ends, found)), method)
 
     def _mincut(self) -> None:
         self._timed(
@@ -256,9 +263,10 @@ class _Search:
         )
 
     def _prove_cheaply(self) -> None:
-        self.ladder = Ladder(self.inst, self.known, self.stop)
-        for _ in range(2):
-            self.ladder.round()
+        if self.inst.n <= EXACT_LIMIT:
+            self.ladder = Ladder(self.inst, self.known, self.stop)
+            for _ in range(2):
+                self.ladder.round()
 
     def _bottleneck(self) -> Iterator[None]:
         """The paper's bottleneck MIP; on large instances it has nothing to say within its share."""

@@ -32,9 +32,11 @@ from onnx_pipeline.partition.slicing import overflow
 #: Moves of the first runs, of the longest, and between two looks at the clock (about 50 ms).
 MOVES, MAX_MOVES, CHUNK = 300_000, 20_000_000, 300_000
 #: (first temperature, aim as a share of the limit), taken in turn: tight aims suit load balance, loose ones
-#: tensor-heavy graphs.
-SCHEDULES = ((0.03, 0.98), (0.1, 0.9), (0.03, 0.95), (0.1, 0.98))
-COLD = 0.002
+#: tensor-heavy graphs. Temperatures are in units of the squared mean cost of a node.
+SCHEDULES = ((1.0, 0.98), (5.0, 0.9), (0.3, 0.95), (3.0, 0.98))
+COLD = 0.05
+#: Up to this size every improvement is offered at once; above, the objective is too slow for that.
+EAGER = 5_000
 
 
 class Walk(NamedTuple):
@@ -72,7 +74,7 @@ class Annealer:
         """Build the hypergraph once."""
         self._h, self._index = hypergraph(self.inst)
         self._walk: Walk | None = None
-        self._moves = MOVES
+        self._moves = max(MOVES, 50 * len(self._h.work))
         self._runs = 0
 
     def turn(
@@ -105,6 +107,8 @@ class Annealer:
         if self._walk is None:
             self._walk = new_walk(self._h, self.k, best, self.seed)
         walk = self._walk
+        unit = (float(walk.cost.sum()) / max(len(best), 1)) ** 2 + 1.0
+        fresh = False
         while lower < upper and not stop():
             hot, aim_share = SCHEDULES[self._runs % len(SCHEDULES)]
             self._runs += 1
@@ -116,18 +120,23 @@ class Annealer:
             while done < self._moves and not found and not stop():
                 # The temperature depends on the share done, so that a run can be paused for stop().
                 chunk = min(CHUNK, self._moves - done)
-                first, last = (hot * (COLD / hot) ** (x / self._moves) for x in (done, done + chunk))
+                first, last = (unit * hot * (COLD / hot) ** (x / self._moves) for x in (done, done + chunk))
                 found = bool(anneal(self._h, walk, aim, limit, first, last, chunk))
                 done += chunk
             if found:
                 best, upper = walk.stage.copy(), int(walk.cost.max())
-                offer(place_free_sources(self.inst, self._index, best))
+                fresh = True
+                if len(best) <= EAGER:
+                    offer(place_free_sources(self.inst, self._index, best))
+                    fresh = False
                 self.step = min(0.05, 2 * self.step)
             else:
                 self.step = max(1e-4, self.step / 2)
                 if self.step < 1e-3:
                     # Small steps fail: longer runs from a new distance.
                     self._moves, self.step = min(2 * self._moves, MAX_MOVES), 0.005
+        if fresh:
+            offer(place_free_sources(self.inst, self._index, best))
         return upper
 
 
@@ -272,7 +281,7 @@ def anneal(h, w, aim, limit, hot, cold, moves):  # type: ignore[no-untyped-def]
     aim, limit : int
         In nanoseconds; see the module's docstring.
     hot, cold : float
-        First and last temperature, as a share of ``limit`` that a single excess may grow by.
+        First and last temperature, in squared nanoseconds.
     moves : int
 
     Returns
@@ -288,8 +297,8 @@ def anneal(h, w, aim, limit, hot, cold, moves):  # type: ignore[no-untyped-def]
             above += 1
         if w.cost[s] > w.cost[worst]:
             worst = s
-    temperature = (hot * limit) ** 2
-    cooling = (cold / hot) ** (2.0 / max(moves, 1))
+    temperature = hot
+    cooling = (cold / hot) ** (1.0 / max(moves, 1))
     for step in range(moves):
         if above == 0:
             return True

@@ -10,7 +10,8 @@ writes or reads the tensor, as soon as it holds any of them. One indicator per t
 
 **Parameters.** Let a(g) = floor(bytes(g) / B) and room = ceil(M / B) in nanoseconds. The overflow of a stage
 with groups G, floor((bytes(G) - M) / B), is at least sum a(g) - room, which is an integer. So s stages that
-share a superblock X overflow by at least (sum of a over the groups used in X) - s * room.
+share a superblock X overflow by at least (sum of a over the groups used in X) - s * room. With a hard limit,
+a and room are bytes and that must not be positive.
 
 References
 ----------
@@ -27,7 +28,7 @@ import numpy as np
 
 from onnx_pipeline.graph import HOST, IntArray
 from onnx_pipeline.partition.bounds.linear import ONE, ZERO, LinearModel, Term
-from onnx_pipeline.partition.bounds.windows import Windows, parameter_time
+from onnx_pipeline.partition.bounds.windows import Windows, parameters
 from onnx_pipeline.partition.instance import Instance
 
 
@@ -45,10 +46,15 @@ class ScaledCosts:
     net: list[int]
     group: list[int]
     room: int
+    hard: bool
 
     def limit(self, nanoseconds: int) -> int:
-        """Return T - alpha in units, rounded down; negative if not even an empty stage fits."""
-        return (nanoseconds - self.alpha) // self.scale
+        """Return T - alpha in units, rounded down; negative if not even an empty stage fits.
+
+        Never more than two superblocks together can cost, so that an unknown T may be enormous.
+        """
+        most = sum(self.work) + 2 * sum(self.net) + 2 * sum(self.group)
+        return min(most, (nanoseconds - self.alpha) // self.scale)
 
     def bound(self, units: float) -> int:
         """Return the nanoseconds that a bound in units stands for; rounded costs are whole numbers."""
@@ -57,16 +63,19 @@ class ScaledCosts:
 
 def scaled(inst: Instance, resolution: int) -> ScaledCosts:
     """Scale down until all costs together are at most about ``resolution``."""
-    group, room = parameter_time(inst)
-    total = inst.total_work + int(inst.net_cost.sum()) + sum(group)
+    group, room = parameters(inst)
+    hard = inst.ns_per_byte < 0
+    total = inst.total_work + int(inst.net_cost.sum()) + (0 if hard else sum(group))
     scale = max(1, -(-total // resolution))
+    shrink = max(1, -(-sum(group) // resolution)) if hard else scale
     return ScaledCosts(
         scale,
         inst.alpha if inst.n else 0,
         (inst.work // scale).tolist(),
         (inst.net_cost // scale).tolist(),
-        [g // scale for g in group],
-        -(-room // scale),
+        [g // shrink for g in group],
+        -(-room // shrink),
+        hard,
     )
 
 
@@ -105,9 +114,7 @@ class BlockModel:
             for g in inst.use_group[inst.use_ptr[v] : inst.use_ptr[v + 1]].tolist():
                 self.users[g].append(v)
         self._prefixes()
-        self.bottleneck = self.model.column(
-            upper=max(self.least, self.limit), lower=self.least, hint=self.least
-        )
+        self.bottleneck = self.model.column(upper=self.limit, lower=self.least, hint=self.least)
         self.model.objective = self.bottleneck
         self.model.contradiction |= self.limit < self.least
 
@@ -180,6 +187,9 @@ class BlockModel:
         ]
         most = sum(size for size, column in terms if column != ZERO) - room
         if most <= 0:
+            return []
+        if self.costs.hard:
+            self.model.at_most(terms, room)
             return []
         column = self.model.column(upper=most, hint=max(0, self.model.value(terms) - room))
         self.model.at_most([*terms, (-1, column)], room)

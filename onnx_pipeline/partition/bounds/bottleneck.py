@@ -13,9 +13,11 @@ Archer et al. 2024, section 5 (three-superblock MIP) and appendix D.
 
 from __future__ import annotations
 
+import numpy as np
+
 from onnx_pipeline.partition.bounds.blocks import BlockModel, scaled
 from onnx_pipeline.partition.bounds.solve import CP_SAT, RESOLUTION, solve
-from onnx_pipeline.partition.bounds.windows import unrestricted
+from onnx_pipeline.partition.bounds.windows import Windows
 from onnx_pipeline.partition.instance import Instance
 
 
@@ -44,7 +46,9 @@ def bottleneck(
     solver : {"cp-sat", "highs", "scip"}
     """
     costs = scaled(inst, RESOLUTION)
-    chain = BlockModel(inst, costs, unrestricted(inst, 3), 3, 0, costs.limit(upper))
+    # The index of the bottleneck stage is not known, so pins say nothing here.
+    zeros = np.zeros(inst.n, dtype=np.int64)
+    chain = BlockModel(inst, costs, Windows(zeros, zeros + 2), 3, 0, costs.limit(upper))
     chain.at_most(chain.cost((1, 2)))
     chain.at_most(chain.cost((0, 1), (2, 3), stages=k - 1), k - 1)
     return costs.bound(solve(chain.model, solver, time_limit, threads, seed).bound)

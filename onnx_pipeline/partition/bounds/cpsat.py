@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 
 from ortools.sat.python import cp_model
 
-from onnx_pipeline.partition.bounds.linear import LinearModel, Outcome, never, run_interruptibly
+from onnx_pipeline.partition.bounds.linear import LinearModel, Outcome, run_interruptibly
+from onnx_pipeline.stop import never
 
 #: The solver reports its integer bound as a float.
 FLOAT_NOISE = 1e-6

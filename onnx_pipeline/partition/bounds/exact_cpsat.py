@@ -7,13 +7,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from onnx_pipeline.graph import IntArray
+from onnx_pipeline.graph import INFEASIBLE, IntArray
 from onnx_pipeline.partition.bounds.blocks import scaled
 from onnx_pipeline.partition.bounds.cpsat import solve_cpsat
 from onnx_pipeline.partition.bounds.exact import exact_model
-from onnx_pipeline.partition.bounds.linear import ONE, never
+from onnx_pipeline.partition.bounds.linear import ONE
 from onnx_pipeline.partition.bounds.windows import Windows, reach_by_sets, windows
 from onnx_pipeline.partition.instance import Instance
+from onnx_pipeline.stop import never
 
 #: Total of all costs up to which nothing is rounded: 18 minutes in nanoseconds, 2**63 is far away.
 EXACT_RESOLUTION = 1 << 40
@@ -25,7 +26,8 @@ class ExactAnswer(NamedTuple):
     Attributes
     ----------
     bound : int
-        No partition has a smaller bottleneck, in nanoseconds; above ``upper`` when there is none up to it.
+        No partition has a smaller bottleneck, in nanoseconds; above ``upper`` when there is none up to it,
+        but at most ``INFEASIBLE``.
     stage_of : int64[n] or None
         The last partition of the instance's nodes that the solver found.
     finished : bool
@@ -64,7 +66,8 @@ def exact_cpsat(
     lower : int
         A valid lower bound in nanoseconds; the answer takes it as given.
     upper : int
-        Only partitions up to this bottleneck count, in nanoseconds.
+        Only partitions up to this bottleneck count, in nanoseconds; one less than the best known asks for a
+        proof that it is optimal, ``INFEASIBLE`` for any partition at all.
     stage_of : int64[n], optional
         A partition of at most ``upper``, to start from.
     time_limit : float
@@ -106,4 +109,7 @@ def exact_cpsat(
         on_bound=None if on_bound is None else lambda units: on_bound(costs.bound(units)),
         stop=stop,
     )
-    return ExactAnswer(costs.bound(outcome.bound), found[-1] if found else None, outcome.optimal)
+    bound = costs.bound(outcome.bound)
+    if outcome.infeasible:
+        bound = min(max(bound, upper + 1), INFEASIBLE)
+    return ExactAnswer(bound, found[-1] if found else None, outcome.optimal)

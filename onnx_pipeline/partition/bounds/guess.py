@@ -19,7 +19,7 @@ import time
 
 from onnx_pipeline.partition.bounds.blocks import BlockModel, scaled
 from onnx_pipeline.partition.bounds.solve import CP_SAT, RESOLUTION, solve
-from onnx_pipeline.partition.bounds.windows import Windows, unrestricted
+from onnx_pipeline.partition.bounds.windows import Windows, pins_only
 from onnx_pipeline.partition.instance import Instance
 
 
@@ -48,10 +48,10 @@ def bottleneck_guess(
         For the solver.
     solver : {"cp-sat", "highs", "scip"}
     allowed : Windows, optional
-        Stages that each node can be in (constraints, or windows at ``upper``).
+        Stages that each node can be in; default: all that pins allow.
     """
     costs = scaled(inst, RESOLUTION)
-    allowed = allowed or unrestricted(inst, k)
+    allowed = allowed or pins_only(inst, k)
     # The three rows of a model add up to work <= k T': no index can be below that, whatever its solver says.
     average = -(-sum(costs.work) // k)
     best = costs.limit(upper) + 1

@@ -109,11 +109,6 @@ class LinearModel:
         return sum(a if c == ONE else min(0, a) for a, c in terms)
 
 
-def never() -> bool:
-    """Stop criterion that never stops."""
-    return False
-
-
 def run_interruptibly(
     solve: Callable[[], Answer], cancel: Callable[[], None], stop: Callable[[], bool], poll: float = 0.05
 ) -> Answer:

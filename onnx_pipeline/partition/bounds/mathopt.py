@@ -42,10 +42,10 @@ def solve_mathopt(
     """
     from ortools.math_opt.python import mathopt
 
-    largest = max(1, linear.upper[linear.objective])
+    largest = linear.upper[linear.objective]
     if linear.contradiction:
         return Outcome(largest + 1, infeasible=True, optimal=True)
-    unit = MAGNITUDE / largest
+    unit = MAGNITUDE / max(1, largest)
     model = mathopt.Model()
     columns = [
         model.add_variable(lb=lower, ub=upper, is_integer=upper == 1)

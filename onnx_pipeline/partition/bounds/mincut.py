@@ -22,11 +22,7 @@ import numpy as np
 
 from onnx_pipeline.graph import HOST, IntArray
 from onnx_pipeline.partition.instance import Instance
-
-
-def never() -> bool:
-    """Stop criterion that never stops."""
-    return False
+from onnx_pipeline.stop import never
 
 
 def mincut(inst: Instance, stop: Callable[[], bool] = never, enough: int | None = None) -> int:

@@ -15,7 +15,8 @@ host touches): the least such sum over downsets with v is one minimum cut. Never
 node.
 
 *Parameters.* With room and a(g) of :mod:`blocks`, s stages that hold the groups G pay at least
-sum a(g) - s * room for overflow, so (before(v) + sum a) / (T - alpha + room) bounds s + 1 as well.
+sum a(g) - s * room for overflow, so (before(v) + sum a) / (T - alpha + room) bounds s + 1 as well; with a
+hard limit, (sum a) / room does. *Pins* are carried on along the edges.
 """
 
 from __future__ import annotations
@@ -29,11 +30,11 @@ import numpy as np
 
 from onnx_pipeline.graph import HOST, IntArray
 from onnx_pipeline.partition import slicing
-from onnx_pipeline.partition.bounds.linear import never
 from onnx_pipeline.partition.bounds.mincut import _network
 from onnx_pipeline.partition.instance import Instance, _invert
 from onnx_pipeline.partition.jit import kernel
 from onnx_pipeline.partition.orders import in_degrees, kahn
+from onnx_pipeline.stop import never
 
 #: Above this many nodes sets of ancestors are replaced by paths.
 SET_NODES = 30_000
@@ -58,8 +59,8 @@ class Windows(NamedTuple):
 class Reach(NamedTuple):
     """What the two sides of each node pay at least; independent of k and T.
 
-    ``before`` and ``after`` are nanoseconds without overflow, ``held_before`` and ``held_after`` the a(g) of
-    the parameter groups of ancestors and descendants.
+    ``before`` and ``after`` are nanoseconds without overflow, ``held_before`` and ``held_after`` the sizes
+    a(g) of the parameter groups of ancestors and descendants.
     """
 
     before: IntArray
@@ -68,10 +69,15 @@ class Reach(NamedTuple):
     held_after: IntArray
 
 
-def parameter_time(inst: Instance) -> tuple[list[int], int]:
-    """Return a(g) = floor(bytes / B) of every group, and room = ceil(M / B), in nanoseconds."""
+def parameters(inst: Instance) -> tuple[list[int], int]:
+    """Return a(g) of every group and the room of a stage.
+
+    In nanoseconds, a(g) = floor(bytes / B) and room = ceil(M / B); with a hard limit, in bytes.
+    """
     if not len(inst.group_bytes):
         return [], 0
+    if inst.ns_per_byte < 0:
+        return inst.group_bytes.tolist(), math.floor(inst.memory)
     # A hard limit (negative) is left to the search: a bound may always take 0 for the overflow.
     rate = Fraction(max(0.0, inst.ns_per_byte))
     # One more for a limit that is no whole number: the objective then rounds before it multiplies.
@@ -85,7 +91,7 @@ def reach_by_sets(inst: Instance) -> Reach:
     if inst.n > SET_NODES:
         return _reach_by_paths(inst, order)
     always = np.flatnonzero((inst.net_prod == HOST) | inst.net_pin)
-    size, _ = parameter_time(inst)
+    size, _ = parameters(inst)
     nodes = np.arange(inst.n)
     # Things that a set of stages pays for once if it holds any of their members: nodes, tensors, groups.
     owner, member = [nodes], [nodes]
@@ -133,7 +139,7 @@ def reach_by_cuts(inst: Instance, reach: Reach, stop: Callable[[], bool] = never
     return reach._replace(before=sides[0], after=sides[1])
 
 
-def windows(inst: Instance, reach: Reach, k: int, limit: int, allowed: Windows | None = None) -> Windows:
+def windows(inst: Instance, reach: Reach, k: int, limit: int) -> Windows:
     """Return the stages that each node can be in when no stage costs more than ``limit`` nanoseconds.
 
     Parameters
@@ -144,24 +150,23 @@ def windows(inst: Instance, reach: Reach, k: int, limit: int, allowed: Windows |
         Number of stages.
     limit : int
         T, at least alpha.
-    allowed : Windows, optional
-        What constraints (nodes pinned to stages) leave; carried on along the edges.
     """
     time = limit - inst.alpha
-    _, room = parameter_time(inst)
-    first = np.maximum(
-        _stages_needed(reach.before, time), _stages_needed(reach.before + reach.held_before, time + room)
-    )
-    last = np.maximum(
-        _stages_needed(reach.after, time), _stages_needed(reach.after + reach.held_after, time + room)
-    )
-    out = Windows(np.maximum(first - 1, 0), np.minimum(k - last, k - 1))
-    return out if allowed is None else _intersect(inst, out, allowed)
+    _, room = parameters(inst)
+
+    def needed(weight: IntArray, held: IntArray) -> IntArray:
+        if inst.ns_per_byte < 0:
+            return np.maximum(_stages_needed(weight, time), _stages_needed(held, room))
+        return np.maximum(_stages_needed(weight, time), _stages_needed(weight + held, time + room))
+
+    first = needed(reach.before, reach.held_before) - 1
+    last = k - needed(reach.after, reach.held_after)
+    return _with_pins(inst, Windows(np.maximum(first, 0), np.minimum(last, k - 1)))
 
 
-def unrestricted(inst: Instance, k: int) -> Windows:
-    """Every stage for every node."""
-    return Windows(np.zeros(inst.n, dtype=np.int64), np.full(inst.n, k - 1, dtype=np.int64))
+def pins_only(inst: Instance, k: int) -> Windows:
+    """Every stage for every node, as far as pins allow."""
+    return _with_pins(inst, Windows(np.zeros(inst.n, np.int64), np.full(inst.n, k - 1, np.int64)))
 
 
 def _stages_needed(weights: IntArray, per_stage: int) -> IntArray:
@@ -171,8 +176,12 @@ def _stages_needed(weights: IntArray, per_stage: int) -> IntArray:
     return -(-weights // per_stage)
 
 
-def _intersect(inst: Instance, a: Windows, b: Windows) -> Windows:
-    first, last = np.maximum(a.first, b.first), np.minimum(a.last, b.last)
+def _with_pins(inst: Instance, free: Windows) -> Windows:
+    """Hold pinned nodes to their stage, what comes before and after them to its side."""
+    if not (inst.pin >= 0).any():
+        return free
+    first = np.maximum(free.first, inst.pin)
+    last = np.where(inst.pin >= 0, np.minimum(free.last, inst.pin), free.last)
     order = _topological(inst)
     heads, tails = inst.edges()
     pred_ptr, pred = _invert(inst.n, tails, heads)

@@ -1,0 +1,77 @@
+"""Random small nets with every feature against brute force, in bulk.
+
+    python -m benchmarks.soundness [--count 20000] [--seed 0]        (make soundness)
+
+Checks on each net: contraction keeps the optimum; no bound exceeds it; the exact search finds it from either
+end and proves that nothing is below; the portfolio's result is valid, no better than the optimum, and optimal
+when it says so. Stops at the first contradiction.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import time
+from collections import Counter
+
+import numpy as np
+
+from onnx_pipeline.errors import InfeasibleError
+from onnx_pipeline.graph import CostGraph, Target
+from onnx_pipeline.partition.bounds.bottleneck import bottleneck
+from onnx_pipeline.partition.bounds.mincut import mincut
+from onnx_pipeline.partition.bounds.simple import simple
+from onnx_pipeline.partition.certificate import check
+from onnx_pipeline.partition.contract import contract
+from onnx_pipeline.partition.exact import IdealSearch
+from onnx_pipeline.partition.instance import build
+from onnx_pipeline.partition.portfolio import partition
+from onnx_pipeline.stop import never
+from tests.random_graphs import brute_force, random_graph, random_target
+
+
+def examine(graph: CostGraph, target: Target, k: int, number: int) -> str:
+    optimum = brute_force(graph, target, k)
+    if optimum is None:
+        try:
+            result = partition(graph, k, target, time_limit=0.05, threads=1)
+        except InfeasibleError:
+            return "infeasible, said so"
+        raise AssertionError(f"infeasible, yet the partitioner returns {result.upper_ns} ns")
+    full = build(graph, target)
+    small = contract(full)
+    merged = dataclasses.replace(graph, colocation=small.node_of)
+    assert brute_force(merged, target, k) == optimum, "contraction loses the optimum"
+    for name, bound in (("simple", simple(full, k)), ("min-cut", mincut(small))):
+        assert bound <= optimum, f"{name} bound {bound} above the optimum {optimum}"
+    if number % 20 == 0 and small.n:
+        assert bottleneck(small, k, 5.0, optimum) <= optimum, "bottleneck MIP above the optimum"
+    for reverse in (False, True):
+        search = IdealSearch(small, k, reverse=reverse)
+        assert search.ask(optimum, 10**6, never).stage_of is not None, "the exact search misses the optimum"
+        assert search.ask(optimum - 1, 10**6, never).proved_none, "the exact search goes below the optimum"
+    result = partition(graph, k, target, time_limit=0.05, threads=1)
+    assert check(result) == [], check(result)
+    assert result.lower_ns <= optimum <= result.upper_ns
+    return "optimal, proved" if result.status == "optimal" else "feasible"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--count", type=int, default=20_000)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    rng = np.random.default_rng(options.seed)
+    verdicts: Counter[str] = Counter()
+    start = time.perf_counter()
+    for number in range(options.count):
+        k = int(rng.integers(1, 5))
+        graph = random_graph(rng, pins=k if rng.random() < 0.3 else 0)
+        verdicts[examine(graph, random_target(rng), k, number)] += 1
+    print(f"{options.count} nets, no contradiction, {time.perf_counter() - start:.0f} s")
+    for verdict, count in verdicts.most_common():
+        print(f"  {count:6d} {verdict}")
+
+
+if __name__ == "__main__":
+    main()
