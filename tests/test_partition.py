@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import onnx_pipeline as op
-from onnx_pipeline.errors import UsageError
+from benchmarks.generators import layered
+from onnx_pipeline.constraints import constrain
+from onnx_pipeline.errors import InfeasibleError, UsageError
 from onnx_pipeline.graph import INFEASIBLE, CostGraph, GraphBuilder, Target, bottleneck, check_partition
 from onnx_pipeline.graphio import read_graph
 from onnx_pipeline.partition import exact, refine, slicing
@@ -22,6 +25,7 @@ from onnx_pipeline.partition.bounds.mincut import mincut
 from onnx_pipeline.partition.bounds.simple import simple
 from onnx_pipeline.partition.brkga import BrkgaParams, brkga
 from onnx_pipeline.partition.certificate import check
+from onnx_pipeline.partition.coarsen import coarsen
 from onnx_pipeline.partition.contract import contract
 from onnx_pipeline.partition.hypergraph import hypergraph, place_free_sources
 from onnx_pipeline.partition.instance import Instance, build, quotient
@@ -340,3 +344,75 @@ def test_empty_and_tiny_graphs() -> None:
     one.add_node("x", 5)
     result = partition(one.build(), 3)
     assert (result.upper_ns, result.status, result.used) == (5, "optimal", 1)
+
+
+def chain(costs: list[int], size: int = 1) -> GraphBuilder:
+    """Make a path of nodes n0, n1, ... with equal tensors t0, t1, ... between them."""
+    b = GraphBuilder("chain")
+    nodes = [b.add_node(f"n{i}", cost) for i, cost in enumerate(costs)]
+    for i, (u, v) in enumerate(itertools.pairwise(nodes)):
+        b.add_net(f"t{i}", u, [v], nbytes=size)
+    return b
+
+
+def test_constraints_are_honoured() -> None:
+    """Pins, groups and tensors that must not cross hold in the result; without them it would differ."""
+    graph = chain([10] * 6).build()
+    target = Target(bandwidth=1e9)
+    assert partition(graph, 3, target).stage_of.tolist() == [0, 0, 1, 1, 2, 2]
+    pinned = constrain(graph, pins={"n0": 1})
+    assert partition(pinned, 3, target).stage_of[0] == 1
+    uncut = constrain(graph, uncut=["t1"], together=[["n3", "n4"]])
+    result = partition(uncut, 3, target)
+    assert result.status == "optimal"
+    assert result.stage_of[1] == result.stage_of[2]
+    assert result.stage_of[3] == result.stage_of[4]
+    for wrong in ({"pins": {"n9": 1}}, {"uncut": ["t9"]}, {"together": [["n0", "zz"]]}, {"pins": {"n0": -1}}):
+        with pytest.raises(UsageError):
+            constrain(graph, **wrong)
+
+
+def test_infeasible_says_why() -> None:
+    """Contradicting pins, a pin beyond the last stage and too little memory are named."""
+    graph = chain([10] * 4).build()
+    with pytest.raises(InfeasibleError, match="'n2' is pinned to stage 0 and 'n1' to stage 1"):
+        partition(constrain(graph, pins={"n2": 0, "n1": 1}), 2)
+    with pytest.raises(UsageError, match="pinned to stage 7"):
+        partition(constrain(graph, pins={"n2": 7}), 2)
+    b = chain([10] * 4)
+    for v in range(4):
+        b.add_group(f"w{v}", 60, [v])
+    heavy = b.build()
+    hard = Target(bandwidth=1e9, memory=100, memory_mode="hard")
+    with pytest.raises(InfeasibleError, match="240 bytes"):
+        partition(heavy, 2, hard, time_limit=1)
+    result = partition(heavy, 4, hard, time_limit=1)
+    assert [cost.parameter_bytes for cost in result.costs] == [60] * 4
+
+
+def test_exactly_k_stages() -> None:
+    """Empty stages are filled on demand, at a price, and too few nodes are an error."""
+    graph = chain([10, 10, 1, 1], size=30).build()
+    free = partition(graph, 3, Target(bandwidth=1e9))
+    full = partition(graph, 3, Target(bandwidth=1e9), exactly=True)
+    assert free.used < 3 == full.used
+    assert full.upper_ns > free.upper_ns >= full.lower_ns
+    with pytest.raises(InfeasibleError, match="cannot all be filled"):
+        partition(graph, 9, Target(bandwidth=1e9), exactly=True)
+
+
+def test_coarse_slicing_is_valid() -> None:
+    """A large graph sliced at the borders of runs gives a partition of the graph itself."""
+    graph = layered(600, 6)
+    target = Target(bandwidth=1e9)
+    inst = build(graph, target)
+    g = slicing.arrays(inst)
+    order = kahn(g, in_degrees(g), np.arange(inst.n, dtype=np.float64))
+    coarse = coarsen(inst, g, order, runs=80)
+    assert 40 <= coarse.n <= 90
+    ends = np.zeros(8, dtype=np.int64)
+    line = np.arange(coarse.n)
+    used, value = slicing.evaluate(slicing.arrays(coarse), line, 8, 1, 1, 1 << 60, ends)
+    stage = coarse.expand(slicing.stages_of(line, ends, used))
+    assert not check_partition(graph, stage, 8)
+    assert bottleneck(graph, target, stage, 8) == value

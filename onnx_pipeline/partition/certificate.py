@@ -1,7 +1,7 @@
 """Check a certificate with code that did not make it.
 
-What can be recomputed from the graph is recomputed: the partition's validity and cost, the simple bound and
-the min-cut bound. A solver's bound can only be compared with the partition here.
+What can be recomputed from the graph is recomputed: the partition's validity and cost, the simple, min-cut
+and windows bounds. A solver's bound can only be compared with the partition here.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from onnx_pipeline.graph import bottleneck, check_partition
 from onnx_pipeline.partition.bounds.mincut import mincut
 from onnx_pipeline.partition.bounds.simple import simple
+from onnx_pipeline.partition.bounds.windows import window_bound
 from onnx_pipeline.partition.contract import contract
 from onnx_pipeline.partition.instance import build
 from onnx_pipeline.partition.result import PartitionResult
@@ -41,6 +42,8 @@ def check(result: PartitionResult) -> list[str]:
             )
         elif bound.method == "simple" and bound.nanoseconds > simple(full, k):
             problems.append("the simple bound cannot be reproduced")
+        elif bound.method == "windows" and bound.nanoseconds > window_bound(contract(full), k, value):
+            problems.append("the windows bound cannot be reproduced")
         elif bound.method == "min-cut" and bound.nanoseconds > mincut(contract(full)):
             problems.append("the min-cut bound cannot be reproduced")
     return problems

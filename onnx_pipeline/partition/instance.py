@@ -283,14 +283,14 @@ def _convex_labels(inst: Instance, graph: CostGraph) -> IntArray:
     links = networkx.DiGraph()
     links.add_nodes_from(label.tolist())
     links.add_edges_from(zip(label[heads].tolist(), label[tails].tolist(), strict=True))
-    pins = sorted((value, int(label[v])) for (kind, value), v in first.items() if kind == "pin")
-    links.add_edges_from((a, b) for (_, a), (_, b) in itertools.pairwise(pins))
+    pins = sorted((value, v) for (kind, value), v in first.items() if kind == "pin")
+    links.add_edges_from((label[a].item(), label[b].item()) for (_, a), (_, b) in itertools.pairwise(pins))
     component = {
         v: i for i, members in enumerate(networkx.strongly_connected_components(links)) for v in members
     }
     out = np.array([component[v] for v in label.tolist()], dtype=np.int64)
     for (low, a), (high, b) in itertools.pairwise(pins):
-        if component[a] == component[b]:
+        if out[a] == out[b]:
             names = [graph.node_names[v] for v in (a, b)]
             raise InfeasibleError(
                 f"node {names[0]!r} is pinned to stage {low} and {names[1]!r} to stage {high}, but edges or "

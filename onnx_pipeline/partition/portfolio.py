@@ -15,6 +15,7 @@ from onnx_pipeline.graph import INFEASIBLE, CostGraph, IntArray, Target
 from onnx_pipeline.partition import slicing
 from onnx_pipeline.partition.bounds.mincut import mincut
 from onnx_pipeline.partition.bounds.simple import simple
+from onnx_pipeline.partition.bounds.windows import window_bound
 from onnx_pipeline.partition.brkga import brkga
 from onnx_pipeline.partition.coarsen import coarsen
 from onnx_pipeline.partition.contract import contract
@@ -34,6 +35,8 @@ MIP_LIMIT = 2_000
 EVOLVE_LIMIT = 3_000
 #: The exact search keeps bitsets of n^2 bits; above this size it is left out.
 EXACT_LIMIT = 6_000
+#: Size n k up to which the exact CP-SAT model is built.
+MODEL_LIMIT = 20_000
 #: Instances above this size are sliced at the borders of runs.
 COARSE_LIMIT = 4_000
 
@@ -137,9 +140,9 @@ class _Search:
         self.cancelled = False
         self.rng = np.random.default_rng(seed)
         self.k = known.stages
-        full = build(known.graph, known.target)
-        self._timed("simple", lambda: simple(full, self.k))
-        self.inst: Instance = contract(full, self.stop)
+        self.full = build(known.graph, known.target)
+        self._timed("simple", lambda: simple(self.full, self.k))
+        self.inst: Instance = contract(self.full, self.stop)
         self.arrays = slicing.arrays(self.inst)
         # One original node of each instance node, to translate partitions back.
         self._first = np.unique(self.inst.node_of, return_index=True)[1]
@@ -152,7 +155,7 @@ class _Search:
 
     def run(self) -> None:
         """Run all phases."""
-        for phase in (self._start, self._mincut, self._prove_cheaply):
+        for phase in (self._start, self._mincut, self._windows, self._prove_cheaply):
             if self.stop() or not self.inst.n:
                 return
             phase()
@@ -196,16 +199,21 @@ class _Search:
         """Replace the partition by the best one found that leaves no stage empty."""
         if self.known.used == self.k:
             return
-        best = order_of(self.arrays, self.known.stage_of[self._first])
+        # Contraction may have merged what must part now.
+        full = self.full
+        g = slicing.arrays(full)
+        first = np.unique(full.node_of, return_index=True)[1]
+        orders = [order_of(g, self.known.stage_of[first])]
+        orders += [order for _, order in starting_orders(g, self.rng)]
         low, high = self.known.lower, self.known.upper
         self.known.forget()
-        for order in (best, *self.orders):
+        for order in orders:
             ends = np.zeros(self.k, dtype=np.int64)
-            if slicing.slice_exactly(slicing.make_tape(self.arrays, order), self.k, low, high, ends):
-                self.known.offer(self.inst.expand(slicing.stages_of(order, ends, self.k)), "exactly k")
+            if slicing.slice_exactly(slicing.make_tape(g, order), self.k, low, high, ends):
+                self.known.offer(full.expand(slicing.stages_of(order, ends, self.k)), "exactly k")
         if not len(self.known.stage_of):
             raise InfeasibleError(
-                f"{self.k} stages cannot all be filled: colocation leaves {self.inst.n} groups of nodes"
+                f"{self.k} stages cannot all be filled: the graph has {full.n} nodes or groups of nodes"
             )
 
     def _searching(self) -> Iterator[None]:
@@ -223,9 +231,14 @@ class _Search:
     def _proving(self) -> Iterator[None]:
         """Raise the bound: one solver model for the record, then exact questions of growing effort."""
         yield from self._bottleneck()
+        length = 1.0
         while self.ladder:
             self.ladder.round()
             yield
+            if self.inst.n * self.k <= MODEL_LIMIT and not self.stop():
+                self._exact_model(length)
+                length *= 3
+                yield
 
     def _pause(self, seconds: float) -> Callable[[], bool]:
         turn = Deadline(seconds)
@@ -262,6 +275,15 @@ class _Search:
             solver="ortools max-flow",
         )
 
+    def _windows(self) -> None:
+        if self.inst.n <= EXACT_LIMIT:
+            pause = self._pause(0.1 * self.deadline.remaining)
+            self._timed(
+                "windows",
+                lambda: window_bound(self.inst, self.k, self.known.upper, pause),
+                solver="ortools max-flow",
+            )
+
     def _prove_cheaply(self) -> None:
         if self.inst.n <= EXACT_LIMIT:
             self.ladder = Ladder(self.inst, self.known, self.stop)
@@ -280,6 +302,27 @@ class _Search:
                 solver="ortools CP-SAT",
             )
             yield
+
+    def _exact_model(self, seconds: float) -> None:
+        """Ask CP-SAT for something better than the incumbent, or a proof that there is nothing."""
+        from onnx_pipeline.partition.bounds.exact_cpsat import exact_cpsat
+
+        start = time.perf_counter()
+        upper = self.known.upper
+        answer = exact_cpsat(
+            self.inst,
+            self.k,
+            self.known.lower,
+            upper - 1,
+            time_limit=min(seconds, self.deadline.remaining),
+            threads=1,
+            seed=self.seed,
+            stop=self.stop,
+        )
+        if answer.stage_of is not None:
+            self.known.offer(self.inst.expand(answer.stage_of), "exact model")
+        wall = time.perf_counter() - start
+        self.known.bound(Bound("exact model", min(answer.bound, upper), False, "ortools CP-SAT", wall))
 
     def _anneal(self, annealer: Annealer, stop: Callable[[], bool]) -> None:
         annealer.turn(
@@ -301,4 +344,6 @@ class _Search:
     def _timed(self, method: str, run: Callable[[], int], solver: str | None = None) -> None:
         start = time.perf_counter()
         value = run()
-        self.known.bound(Bound(method, value, True, solver, time.perf_counter() - start))
+        # Maximum flows are exact integer arithmetic; models are a solver's claim.
+        exact = solver is None or "max-flow" in solver
+        self.known.bound(Bound(method, value, exact, solver, time.perf_counter() - start))

@@ -164,6 +164,30 @@ def windows(inst: Instance, reach: Reach, k: int, limit: int) -> Windows:
     return _with_pins(inst, Windows(np.maximum(first, 0), np.minimum(last, k - 1)))
 
 
+def window_bound(inst: Instance, k: int, upper: int, stop: Callable[[], bool] = never) -> int:
+    """Return the least limit at which every node has a stage: a lower bound in nanoseconds.
+
+    Parameters
+    ----------
+    inst : Instance
+    k : int
+        Number of stages.
+    upper : int
+        A known bottleneck; the bound is not looked for above it.
+    stop : callable
+        Asked between maximum flows; stopping early keeps the bound valid.
+    """
+    reach = reach_by_cuts(inst, reach_by_sets(inst), stop)
+    low, high = inst.alpha, upper
+    while low < high:
+        middle = low + (high - low) // 2
+        if windows(inst, reach, k, middle).empty:
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
 def pins_only(inst: Instance, k: int) -> Windows:
     """Every stage for every node, as far as pins allow."""
     return _with_pins(inst, Windows(np.zeros(inst.n, np.int64), np.full(inst.n, k - 1, np.int64)))
