@@ -46,6 +46,9 @@ class NodeCosts:
         Operator types that had no rule of their own and were priced by a fallback.
     spread : mapping of str to float
         Relative scatter of a node's time, where it was measured (interquartile range / median).
+    border_ns : mapping of str to int
+        Nanoseconds by tensor that a stage pays when the tensor crosses its border, beyond the transfer: the
+        change from the layout that the kernels use between them to the one of the model.
     """
 
     kind: str
@@ -53,6 +56,7 @@ class NodeCosts:
     meta: Mapping[str, Any] = field(default_factory=dict)
     estimated: tuple[str, ...] = ()
     spread: Mapping[str, float] = field(default_factory=dict)
+    border_ns: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,6 +86,10 @@ class CostRequest:
         Seed of random inputs.
     progress : Progress
         Told about every round.
+    seconds : float or None
+        Bound on the wall time of a measurement; None for one that grows with ``runs``.
+    cache : Path or None
+        Folder of kept profiles; None to measure always and keep nothing.
     """
 
     source: SourceModel
@@ -95,6 +103,8 @@ class CostRequest:
     threads: int = 1
     seed: int = 0
     progress: Progress = silent
+    seconds: float | None = None
+    cache: Path | None = None
 
 
 CostModel = Callable[[CostRequest], NodeCosts]
@@ -117,9 +127,10 @@ def cost_model(name_or_path: str) -> CostModel:
         If the file is missing or malformed.
     """
     if name_or_path == "profile":
+        from onnx_pipeline.costmodel.cache import cached
         from onnx_pipeline.costmodel.profile import profile
 
-        return profile
+        return cached(profile)
     if name_or_path == "analytic":
         from onnx_pipeline.costmodel.analytic import analytic
 

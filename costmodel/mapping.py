@@ -38,6 +38,7 @@ class GraphNode:
     name: str
     reads: tuple[str, ...]
     writes: tuple[str, ...]
+    domain: str = ""
 
 
 def original_nodes(nodes: Sequence[onnx_ir.Node]) -> list[GraphNode]:
@@ -61,7 +62,9 @@ def saved_nodes(path: str | os.PathLike[str]) -> list[GraphNode]:
 
     graph = onnx.load(os.fspath(path), load_external_data=False).graph
     return [
-        GraphNode(node.op_type, node.name, tuple(_proto_reads(node)), tuple(filter(None, node.output)))
+        GraphNode(
+            node.op_type, node.name, tuple(_proto_reads(node)), tuple(filter(None, node.output)), node.domain
+        )
         for node in graph.node
     ]
 

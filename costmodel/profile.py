@@ -10,8 +10,9 @@ runs, which is what a user gets.
 from __future__ import annotations
 
 import time
-from collections import Counter
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -19,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from onnx_pipeline.costmodel import CostRequest, NodeCosts
+from onnx_pipeline.costmodel.layout import border_costs
 from onnx_pipeline.costmodel.mapping import (
     Attribution,
     FloatArray,
@@ -86,6 +88,7 @@ def profile(request: CostRequest) -> NodeCosts:
         dict(zip(names, work, strict=True)),
         meta,
         spread=dict(zip(names, spread.tolist(), strict=True)),
+        border_ns=measured.border_ns,
     )
 
 
@@ -96,16 +99,17 @@ class _Measured:
     wall: FloatArray
     nodes: FloatArray
     meta: dict[str, Any]
+    border_ns: dict[str, int] = field(default_factory=dict)
 
 
 def _measure(request: CostRequest, runner: Runner, nodes: list[GraphNode], folder: Path) -> _Measured:
-    deadline = Deadline(SECONDS_PER_RUN * request.runs)
+    deadline = Deadline(SECONDS_PER_RUN * request.runs if request.seconds is None else request.seconds)
     unfused, plain_map = _unfused(request, runner, nodes, folder, deadline)
     weights = unfused.min(axis=0) if len(unfused) else np.ones(len(nodes))
     walls: list[float] = []
     rows: list[FloatArray] = []
     shares: list[float] = []
-    unmapped: Counter[str] = Counter()
+    unmapped: dict[str, float] = defaultdict(float)
     kernels: list[GraphNode] = []
     for index in range(SESSIONS):
         if index and deadline.remaining <= deadline.seconds / 2:
@@ -117,7 +121,8 @@ def _measure(request: CostRequest, runner: Runner, nodes: list[GraphNode], folde
             mapping = attribute(kernels, nodes, weights)
             rows.append(mapping.apply(times))
             shares.append(mapping.placed_share(times))
-            unmapped.update(_unplaced(mapping, kernels))
+            for kernel, share in _unplaced(mapping, kernels, times):
+                unmapped[kernel] += share
     meta: dict[str, Any] = {"method": "optimised kernels", "kernels": len(kernels)}
     if not rows:
         # No saved model, or it did not match what ran: fall back to the kernels of the unoptimised session.
@@ -129,8 +134,13 @@ def _measure(request: CostRequest, runner: Runner, nodes: list[GraphNode], folde
             )
         rows, shares = [unfused], [plain_map]
         meta = {"method": "unoptimised kernels, because the optimised ones could not be mapped"}
-    meta |= {"mapped_share": float(np.mean(shares)), "unmapped_kernels": sorted(unmapped)}
-    return _Measured(np.array(walls), np.concatenate(rows), meta)
+    meta |= {
+        "mapped_share": float(np.mean(shares)),
+        "unmapped_kernels": {op: share / len(shares) for op, share in sorted(unmapped.items())},
+    }
+    sizes = {name: info.nbytes for name, info in request.infos.items()}
+    borders = border_costs(kernels, nodes, sizes, request.threads)
+    return _Measured(np.array(walls), np.concatenate(rows), meta, borders)
 
 
 def _unfused(
@@ -193,8 +203,14 @@ def _without_overhead(times: FloatArray, wall: float) -> FloatArray:
     return corrected
 
 
-def _unplaced(mapping: Attribution, kernels: list[GraphNode]) -> set[str]:
-    return {kernel.op for kernel, group in zip(kernels, mapping.group, strict=True) if group < 0}
+def _unplaced(
+    mapping: Attribution, kernels: list[GraphNode], times: FloatArray
+) -> Iterator[tuple[str, float]]:
+    """Yield operator and share of the kernel time of every kernel that belongs to no original node."""
+    total = float(times.sum()) or 1.0
+    for kernel, group, spent in zip(kernels, mapping.group, times.sum(axis=0), strict=True):
+        if group < 0:
+            yield kernel.op, float(spent) / total
 
 
 def _summarise(measured: _Measured) -> tuple[list[int], FloatArray]:

@@ -69,6 +69,13 @@ def cli(context: click.Context, version: bool) -> None:
 @options.target()
 @options.costs
 @options.search
+@click.option(
+    "--measure",
+    type=click.IntRange(min=0),
+    metavar="ROUNDS",
+    help="Measure the stages, correct the costs, partition again; keep the best measured.  "
+    "[default: 1 for profiled costs, else 0]",
+)
 @click.option("--annotate", is_flag=True, help="Also write the whole model with pipeline_stage on its nodes.")
 @options.reporting
 def split(
@@ -274,6 +281,32 @@ def show(path: Path, as_json: bool, quiet: bool, verbose: int) -> None:
         print_json(document)
     else:
         report.show(document)
+
+
+@cli.group()
+def cache() -> None:
+    """Profiles kept in the user's cache directory."""
+
+
+@cache.command()
+def clear() -> None:
+    """Remove all kept profiles."""
+    from onnx_pipeline.costmodel.cache import cache_dir
+    from onnx_pipeline.costmodel.cache import clear as clear_cache
+    from onnx_pipeline.humanize import format_bytes
+
+    count, size = clear_cache()
+    click.echo(f"removed {count} profiles, {format_bytes(size)}, from {cache_dir()}")
+
+
+@cache.command()
+def info() -> None:
+    """Say where the profiles are kept and how many there are."""
+    from onnx_pipeline.costmodel.cache import cache_dir, usage
+    from onnx_pipeline.humanize import format_bytes
+
+    count, size = usage()
+    click.echo(f"{count} profiles, {format_bytes(size)}, in {cache_dir()}")
 
 
 def print_json(document: Mapping[str, Any]) -> None:

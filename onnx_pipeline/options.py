@@ -175,6 +175,15 @@ costs = _together(
         help="Measured inferences per profile.",
     ),
     click.option(
+        "--profile-seconds",
+        type=Number(lambda x: 0 < x < math.inf, "a number of seconds above 0"),
+        metavar="SECONDS",
+        help="Bound on the time of a profile.  [default: 1.2 per run]",
+    ),
+    click.option(
+        "--cache/--no-cache", default=True, help="Keep profiles in the user's cache directory and use them."
+    ),
+    click.option(
         "--provider",
         default="CPUExecutionProvider",
         show_default=True,

@@ -86,6 +86,8 @@ def stage_table(document: Document, *, unicode: bool = True, bars: bool = True) 
     stages: Sequence[Document] = document["stages"]
     bottleneck = max((stage["cost"]["total_seconds"] for stage in stages), default=0.0)
     spills = any(stage["cost"]["overflow_seconds"] for stage in stages)
+    peaks = all("peak_activation_bytes" in stage for stage in stages)
+    measured = all(stage.get("measured") for stage in stages)
     style = box.SIMPLE_HEAD if unicode else box.ASCII_DOUBLE_HEAD
     table = Table(box=style, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
     for label in (
@@ -96,7 +98,9 @@ def stage_table(document: Document, *, unicode: bool = True, bars: bool = True) 
         "out",
         *(["overflow"] if spills else []),
         "params",
+        *(["peak"] if peaks else []),
         "total",
+        *(["measured"] if measured else []),
     ):
         table.add_column(label, justify="right", no_wrap=True)
     table.add_column("of bottleneck", justify="right", no_wrap=True)
@@ -109,7 +113,9 @@ def stage_table(document: Document, *, unicode: bool = True, bars: bool = True) 
             str(stage["nodes"]),
             *(format_seconds(cost[key]) for key in keys),
             format_bytes(stage["parameter_bytes"]),
+            *([format_bytes(stage["peak_activation_bytes"])] if peaks else []),
             format_seconds(cost["total_seconds"]),
+            *([_measured(stage["measured"])] if measured else []),
             (f"{_bar(share, unicode)} " if bars else "") + f"{100 * share:3.0f} %",
             style="bold" if cost["total_seconds"] == bottleneck else None,
         )
@@ -145,21 +151,37 @@ def verdict(document: Document) -> list[tuple[str, str]]:
     whole = certificate.get("one_device_seconds")
     if whole is not None and bottleneck:
         lines.append(("speed-up", f"{whole / bottleneck:.2f} x over one device ({format_seconds(whole)})"))
+    if document.get("measurement"):
+        lines.append(("measured", _measurement(document["measurement"], document["stages"])))
     best = max(certificate["bounds"], key=lambda bound: bound["seconds"], default=None)
     by = "" if best is None else f" by the {best['method']} bound"
     if best is not None and best.get("solver"):
         by += f" ({best['solver']})"
     lines.append(("lower bound", f"{format_seconds(certificate['lower_bound_seconds'])}{by}"))
     meaning = (
-        "proved optimal in the cost model"
+        f"proved optimal for these costs ({certificate.get('costs', 'as given')})"
         if certificate["status"] == "optimal"
-        else "no partition is better by more than this"
+        else f"no partition is better by more than this for these costs ({certificate.get('costs', 'as given')})"
     )
     lines.append(("gap", f"{format_percent(certificate['gap'])}, {meaning}"))
     phases = document.get("phases")
     if phases:
         lines.append(("time", _spent(phases)))
     return lines
+
+
+def _measured(measured: Document) -> str:
+    return f"{format_seconds(measured['seconds'])} ±{50 * measured['spread']:.0f}%"
+
+
+def _measurement(summary: Document, stages: Sequence[Document]) -> str:
+    """Say what the slowest stage takes here and how far off its prediction was."""
+    slowest = max(stages, key=lambda stage: float(stage["measured"]["seconds"]))["measured"]
+    error = slowest["predicted_seconds"] / slowest["seconds"] - 1 if slowest["seconds"] else 0.0
+    return (
+        f"slowest stage {format_seconds(slowest['seconds'])} without transfers, predicted {100 * error:+.1f} % "
+        f"before, in {summary['rounds']} rounds with the whole model ({format_seconds(summary['reference_seconds'])})"
+    )
 
 
 def _spent(phases: Mapping[str, float]) -> str:
