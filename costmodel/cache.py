@@ -45,7 +45,7 @@ def cache_dir() -> Path:
 
 
 def cached(measure: CostModel) -> CostModel:
-    """Return a cost model that looks into ``request.cache`` before it measures, and keeps what it measured."""
+    """Return a cost model that looks into ``request.cache`` first and keeps there what it measures."""
 
     def lookup(request: CostRequest) -> NodeCosts:
         """Read the kept costs or measure."""
@@ -151,6 +151,6 @@ def _read(path: Path, names: list[str]) -> NodeCosts | None:
 def _write(path: Path, costs: NodeCosts) -> None:
     from onnx_pipeline.files import new_file
 
-    with suppress(OSError):  # a full or read-only disk costs the next run its time, not this run its result
-        with new_file(path) as temporary:
-            temporary.write_text(json.dumps(asdict(costs)), encoding="utf-8")
+    # A full or read-only disk costs the next run its time, not this run its result.
+    with suppress(OSError), new_file(path) as temporary:
+        temporary.write_text(json.dumps(asdict(costs)), encoding="utf-8")

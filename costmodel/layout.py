@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from onnx_pipeline.costmodel.mapping import GraphNode
+from onnx_pipeline.costmodel.mapping import GraphNode, replaced_tensor
 from onnx_pipeline.costmodel.trace import read_trace
 
 BLOCKED_DOMAIN = "com.microsoft.nchwc"
@@ -31,11 +31,12 @@ def blocked_tensors(kernels: Sequence[GraphNode], nodes: Sequence[GraphNode]) ->
     """
     written = {value for kernel in kernels for value in kernel.writes}
     blocked = [kernel for kernel in kernels if kernel.domain == BLOCKED_DOMAIN and kernel.op not in _REORDERS]
-    names = {kernel.name.removesuffix("_nchwc") for kernel in blocked}
-    # A reorder to the model's layout writes the original name: such a tensor is not hidden.
-    hidden = {v for node in nodes for v in node.writes if v in names and v not in written}
     producer = {value: node for node in nodes for value in node.writes}
-    waiting = [producer[value] for value in names if value in producer]
+    found = (replaced_tensor(kernel.name, producer) for kernel in blocked)
+    names = {name for name in found if name is not None}
+    # A reorder to the model's layout writes the original name: such a tensor is not hidden.
+    hidden = names - written
+    waiting = [producer[value] for value in names]
     reached = {node.name for node in waiting}
     while waiting:
         node = waiting.pop()

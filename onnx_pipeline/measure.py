@@ -306,9 +306,9 @@ def closed_loop(
         if measured:  # the best so far runs in the same rounds: only then they can be compared
             rivals.append(min(measured, key=lambda pair: pair[0].total(pair[1]))[0])
         found = measure(runner, [rival.directory for rival in rivals], reference_seconds, progress=progress)
-        for rival, result in zip(rivals, found, strict=True):
+        for rival, times in zip(rivals, found, strict=True):
             measured = [pair for pair in measured if pair[0] is not rival]
-            measured.append((rival, result))
+            measured.append((rival, times))
         if index == rounds:
             break
         following = repartition(correct(current.graph, current.stage_of, found[0]))

@@ -58,7 +58,7 @@ def peak_bytes(graph: CostGraph, order: Sequence[int]) -> int:
 def stage_peaks(
     graph: CostGraph, stage_of: Sequence[int] | IntArray, stages: int, order: Sequence[int] | None = None
 ) -> list[int]:
-    """Return peak(S) of every stage, its nodes in ``order`` (the graph's own topological order by default)."""
+    """Return peak(S) of every stage, run in ``order`` (the graph's own topological order by default)."""
     order = topological_order(graph) if order is None else order
     inside: list[list[int]] = [[] for _ in range(stages)]
     for v in order:

@@ -159,10 +159,12 @@ def verdict(document: Document) -> list[tuple[str, str]]:
         by += f" ({best['solver']})"
     lines.append(("lower bound", f"{format_seconds(certificate['lower_bound_seconds'])}{by}"))
     meaning = (
-        f"proved optimal for these costs ({certificate.get('costs', 'as given')})"
+        "proved optimal in the cost model"
         if certificate["status"] == "optimal"
-        else f"no partition is better by more than this for these costs ({certificate.get('costs', 'as given')})"
+        else "no partition is better by more than this"
     )
+    if "costs" in certificate:
+        meaning += f" (costs: {certificate['costs']})"
     lines.append(("gap", f"{format_percent(certificate['gap'])}, {meaning}"))
     phases = document.get("phases")
     if phases:
@@ -179,8 +181,8 @@ def _measurement(summary: Document, stages: Sequence[Document]) -> str:
     slowest = max(stages, key=lambda stage: float(stage["measured"]["seconds"]))["measured"]
     error = slowest["predicted_seconds"] / slowest["seconds"] - 1 if slowest["seconds"] else 0.0
     return (
-        f"slowest stage {format_seconds(slowest['seconds'])} without transfers, predicted {100 * error:+.1f} % "
-        f"before, in {summary['rounds']} rounds with the whole model ({format_seconds(summary['reference_seconds'])})"
+        f"slowest stage {format_seconds(slowest['seconds'])} without transfers, "
+        f"predicted {100 * error:+.1f} %, {summary['rounds']} rounds with the whole model ({format_seconds(summary['reference_seconds'])})"
     )
 
 
