@@ -76,8 +76,8 @@ class CostRequest:
         Representative inputs; None for seeded random ones.
     device : Device
         Its rates serve models that compute instead of measuring.
-    runs : int
-        Rounds of measurement.
+    runs : int or None
+        Rounds of measurement; None for 10, and more for models that are quick.
     provider : str
         onnxruntime execution provider to measure.
     threads : int
@@ -98,7 +98,7 @@ class CostRequest:
     dims: Mapping[str, int]
     feeds: Mapping[str, np.ndarray[Any, Any]] | None
     device: Device
-    runs: int = 10
+    runs: int | None = None
     provider: str = "CPUExecutionProvider"
     threads: int = 1
     seed: int = 0

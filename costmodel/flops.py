@@ -221,6 +221,15 @@ QUANTISED = frozenset(
 RULES: Mapping[str, Rule] = _table()
 
 
+def operations(node: onnx_ir.Node, infos: Mapping[str, TensorInfo]) -> float:
+    """Operations of a node; 0 without a rule or the shapes that it needs."""
+    rule = RULES.get(node.op_type)
+    try:
+        return 0.0 if rule is None else rule(Operation(node, infos))
+    except (UnknownShapeError, IndexError, ValueError):
+        return 0.0
+
+
 def moved_bytes(op: Operation) -> int:
     """Bytes read and written; a value read twice by one node counts once."""
     written = sum(op.nbytes(value) for value in op.node.outputs)

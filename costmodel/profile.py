@@ -39,6 +39,9 @@ MIN_ROUNDS = 3
 SESSIONS = 2
 #: Wall time per requested round that a profile may take before it stops early.
 SECONDS_PER_RUN = 1.2
+#: Where the number of rounds is left to the program: at least ``FEWEST``; quick models, whose rounds scatter
+#: most, get as many more as fit into ``PAIR_SECONDS`` per pair of sessions, up to ``MOST``.
+FEWEST, MOST, PAIR_SECONDS = 10, 60, 1.2
 
 
 def profile(request: CostRequest) -> NodeCosts:
@@ -51,7 +54,7 @@ def profile(request: CostRequest) -> NodeCosts:
     InputError
         If onnxruntime cannot run the model.
     """
-    if request.runs < 1 or request.threads < 1:
+    if _fewest(request) < 1 or request.threads < 1:
         raise UsageError("profiling needs at least one run and one thread")
     from onnx_pipeline.feeds import make_feeds
 
@@ -103,7 +106,8 @@ class _Measured:
 
 
 def _measure(request: CostRequest, runner: Runner, nodes: list[GraphNode], folder: Path) -> _Measured:
-    deadline = Deadline(SECONDS_PER_RUN * request.runs if request.seconds is None else request.seconds)
+    seconds = SECONDS_PER_RUN * _fewest(request) if request.seconds is None else request.seconds
+    deadline = Deadline(seconds)
     unfused, plain_map = _unfused(request, runner, nodes, folder, deadline)
     weights = unfused.min(axis=0) if len(unfused) else np.ones(len(nodes))
     walls: list[float] = []
@@ -150,7 +154,7 @@ def _unfused(
     traced = runner.traced(folder / "unfused", optimise=False)
     if traced is None:
         return np.zeros((0, len(nodes))), 0.0
-    for done in range(WARM_UP + max(1, request.runs // 2)):
+    for done in range(WARM_UP + max(1, _fewest(request) // 2)):
         if done >= WARM_UP + 1 and deadline.remaining < 0.7 * deadline.seconds:
             break
         runner.run(traced.session)
@@ -172,20 +176,29 @@ def _paired(
             runner.run(traced.session)
         runner.run(plain)
     walls: list[float] = []
-    for done in range(request.runs):
+    enough = Deadline(PAIR_SECONDS)
+    fewest = _fewest(request)
+    most = MOST if request.runs is None else request.runs
+    for done in range(most):
         if done >= MIN_ROUNDS and not deadline.remaining:
+            break
+        if done >= fewest and not enough.remaining:
             break
         if traced is not None:
             runner.run(traced.session)
         start = time.perf_counter()
         runner.run(plain)
         walls.append(time.perf_counter() - start)
-        part = (index * request.runs + done + 1) / (SESSIONS * request.runs)
+        part = (index + min(1.0, (done + 1) / fewest)) / SESSIONS
         request.progress("profile", part, f"{walls[-1] * 1e3:.3g} ms per inference")
     if traced is None:
         return walls, np.zeros((0, 0)), []
     kernels = traced.kernels()
     return walls, traced.finish(kernels, WARM_UP), kernels
+
+
+def _fewest(request: CostRequest) -> int:
+    return FEWEST if request.runs is None else request.runs
 
 
 def _without_overhead(times: FloatArray, wall: float) -> FloatArray:

@@ -7,6 +7,7 @@ the caches and look up to a fifth too fast.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -31,12 +32,14 @@ if TYPE_CHECKING:
 FloatArray = npt.NDArray[np.float64]
 
 WARM_UP = 2
-#: Rounds per set of sessions; sessions differ by 3-4 %, so two sets tell more than one long series.
-ROUNDS = 8
+#: Sets of sessions; sessions differ by 3-4 %, so two sets tell more than one long series.
 SESSIONS = 2
-MIN_ROUNDS = 3
-#: Wall time of one measurement after which no further round begins.
-SECONDS = 8.0
+#: Rounds per set: at least so many, and as many more as the time allows.
+FEWEST, MOST = 6, 60
+#: Wall time of a measurement after which no further round begins, the sessions' loading left out.
+SECONDS = 6.0
+#: Share of the rounds that counts, the fastest: other work on a machine only ever adds time.
+FASTEST = 0.25
 #: A stage's correction is believed within these factors; beyond them something else is wrong.
 LEAST_FACTOR, LARGEST_FACTOR = 0.25, 4.0
 
@@ -112,7 +115,6 @@ def measure(
     directories: Sequence[Path],
     reference_seconds: float | None = None,
     *,
-    rounds: int = ROUNDS,
     seconds: float = SECONDS,
     progress: Progress = silent,
 ) -> list[Measurement]:
@@ -126,10 +128,8 @@ def measure(
         Outputs of ``emit``.
     reference_seconds : float, optional
         What the whole model counts as; its own time in these rounds by default.
-    rounds : int
-        Per set of sessions; there are two sets.
     seconds : float
-        Wall time after which no further round begins.
+        Wall time of the rounds, beyond which only the fewest are run.
     progress : Progress
 
     Raises
@@ -139,18 +139,16 @@ def measure(
     """
     from onnx_pipeline.shapes import explain_failure
 
-    deadline = Deadline(seconds)
     wholes: list[FloatArray] = []
     chains: list[list[FloatArray]] = [[] for _ in directories]
-    for index in range(SESSIONS):
-        if index and deadline.remaining < seconds / 3:
-            break
+    for _ in range(SESSIONS):
         whole = runner.session()
         stages = [Chain(directory, runner.provider, runner.threads) for directory in directories]
         times: list[float] = []
         rows: list[list[list[float]]] = [[] for _ in directories]
-        for done in range(WARM_UP + rounds):
-            if done >= WARM_UP + MIN_ROUNDS and not deadline.remaining:
+        deadline = Deadline(seconds / SESSIONS)
+        for done in range(WARM_UP + MOST):
+            if done >= WARM_UP + FEWEST and not deadline.remaining:
                 break
             start = time.perf_counter()
             runner.run(whole)
@@ -193,8 +191,8 @@ def _summarise(
 
 
 def _fast(times: FloatArray) -> Any:
-    """Mean of the faster half of the rounds: other work on the machine only ever adds time."""
-    return np.sort(times, axis=0)[: (len(times) + 1) // 2].mean(axis=0)
+    """Mean of the fastest rounds."""
+    return np.sort(times, axis=0)[: math.ceil(len(times) * FASTEST)].mean(axis=0)
 
 
 def execution_ns(graph: CostGraph, stage_of: Sequence[int] | npt.NDArray[np.int64], stages: int) -> list[int]:

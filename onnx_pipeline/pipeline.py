@@ -36,7 +36,7 @@ def split(
     gap: float = 0.0,
     seed: int = 0,
     threads: int | None = None,
-    profile_runs: int = 10,
+    profile_runs: int | None = None,
     profile_seconds: float | None = None,
     cache: bool = True,
     provider: str = "CPUExecutionProvider",
@@ -73,8 +73,8 @@ def split(
         Of random inputs and of the search.
     threads : int, optional
         For the search; all cores by default.
-    profile_runs : int
-        Measured inferences.
+    profile_runs : int, optional
+        Measured inferences per pair of sessions; by default 10, and more of a quick model.
     profile_seconds : float, optional
         Bound on the time that profiling takes; by default it grows with ``profile_runs``.
     cache : bool
@@ -221,7 +221,7 @@ def profile(
     cost_model: str = "profile",
     dims: Mapping[str, int] | None = None,
     inputs: PathLike | Feeds | None = None,
-    profile_runs: int = 10,
+    profile_runs: int | None = None,
     profile_seconds: float | None = None,
     cache: bool = True,
     provider: str = "CPUExecutionProvider",

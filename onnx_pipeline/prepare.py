@@ -59,7 +59,7 @@ def price(
     cost_model: str,
     dims: Mapping[str, int] | None,
     inputs: PathLike | Feeds | None,
-    profile_runs: int,
+    profile_runs: int | None,
     profile_seconds: float | None,
     cache: bool,
     provider: str,

@@ -180,9 +180,11 @@ def _measurement(summary: Document, stages: Sequence[Document]) -> str:
     """Say what the slowest stage takes here and how far off its prediction was."""
     slowest = max(stages, key=lambda stage: float(stage["measured"]["seconds"]))["measured"]
     error = slowest["predicted_seconds"] / slowest["seconds"] - 1 if slowest["seconds"] else 0.0
+    whole = format_seconds(summary["reference_seconds"])
     return (
         f"slowest stage {format_seconds(slowest['seconds'])} without transfers, "
-        f"predicted {100 * error:+.1f} %, {summary['rounds']} rounds with the whole model ({format_seconds(summary['reference_seconds'])})"
+        f"predicted {100 * error:+.1f} %, "
+        f"{summary['rounds']} rounds with the whole model ({whole})"
     )
 
 
