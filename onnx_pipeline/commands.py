@@ -140,6 +140,15 @@ def profile(
 @options.output("PLAN.json", "default: print only")
 @options.target(memory_words=("file",), default="cpu, or ideal where the graph brings transfer times")
 @click.option("--ignore-colocation", is_flag=True, help="Let nodes of a colocation group part.")
+@click.option(
+    "--perturb",
+    type=options.Number(lambda x: 0 < x < 1, "a fraction between 0 and 1"),
+    metavar="FRACTION",
+    help="Report what costs that are off by up to this much do to the partition.",
+)
+@click.option(
+    "--samples", type=click.IntRange(min=1), default=50, show_default=True, help="Perturbed graphs."
+)
 @options.search
 @options.reporting
 def plan(
@@ -147,6 +156,8 @@ def plan(
     stages: int,
     output: Path | None,
     force: bool,
+    perturb: float | None,
+    samples: int,
     as_json: bool,
     quiet: bool,
     verbose: int,
@@ -163,7 +174,22 @@ def plan(
         result = pipeline.plan(graph, stages=stages, progress=console, phases=phases, **choices)
         if result.interrupted:
             console.note("interrupted: the best partition so far, its certificate is valid")
-    document = planfile.plan_document(result, graph) | {"phases": dict(phases)}
+        document = planfile.plan_document(result, graph)
+        if perturb is not None and not result.interrupted:
+            from onnx_pipeline.sensitivity import sensitivity
+
+            with phases.measure("perturb", console):
+                found = sensitivity(
+                    result,
+                    perturb=perturb,
+                    samples=samples,
+                    seed=choices["seed"],
+                    time_limit=choices["time_limit"],
+                    threads=choices["threads"],
+                    progress=console,
+                )
+            document["sensitivity"] = found.to_json()
+        document["phases"] = dict(phases)
     if output is not None:
         planfile.write_plan(document, output)
     if as_json:
@@ -281,6 +307,43 @@ def show(path: Path, as_json: bool, quiet: bool, verbose: int) -> None:
         print_json(document)
     else:
         report.show(document)
+
+
+@cli.command()
+@options.output("DEVICE.toml", "default: print only")
+@click.option(
+    "--transport",
+    type=click.Choice(["threads", "processes"]),
+    default="threads",
+    show_default=True,
+    help="How the stages will run.",
+)
+@options.reporting
+def calibrate(
+    output: Path | None, force: bool, transport: str, as_json: bool, quiet: bool, verbose: int
+) -> None:
+    """Measure this host's borders between stages and its rates; write a device for --device."""
+    from dataclasses import asdict
+
+    from onnx_pipeline import report
+    from onnx_pipeline.costmodel.calibrate import calibrate as measure
+    from onnx_pipeline.costmodel.calibrate import write_device
+
+    if output is not None:
+        check_file(output, force=force)
+    with Console(quiet, verbose) as console:
+        found = measure(transport, console)
+    name = "this-host" if output is None else output.stem
+    if output is not None:
+        write_device(found.device(name), output)
+    if as_json:
+        figures = asdict(found)
+        figures["bandwidth"] = None if found.bandwidth == float("inf") else found.bandwidth
+        print_json(figures)
+    else:
+        report.show_calibration(found)
+        if output is not None:
+            click.echo(f"written to {output}")
 
 
 @cli.group()

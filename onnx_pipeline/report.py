@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
+    from onnx_pipeline.costmodel.calibrate import Calibration
     from onnx_pipeline.graph import CostGraph
     from onnx_pipeline.verify import VerifyReport
 
@@ -166,10 +167,22 @@ def verdict(document: Document) -> list[tuple[str, str]]:
     if "costs" in certificate:
         meaning += f" (costs: {certificate['costs']})"
     lines.append(("gap", f"{format_percent(certificate['gap'])}, {meaning}"))
+    if "sensitivity" in document:
+        lines.append(("sensitivity", _sensitivity(document["sensitivity"])))
     phases = document.get("phases")
     if phases:
         lines.append(("time", _spent(phases)))
     return lines
+
+
+def _sensitivity(found: Document) -> str:
+    times, regret = found["bottleneck_seconds"], found["regret"]
+    return (
+        f"costs off by up to {100 * found['perturb']:g} %: bottleneck {format_seconds(times['p10'])} to "
+        f"{format_seconds(times['p90'])} (p10 to p90); another partition is better by more than 0.5 % in "
+        f"{100 * found['other_partition_wins']:.0f} % of {found['samples']} samples, "
+        f"by {100 * regret['p90']:.1f} % (p90)"
+    )
 
 
 def _measured(measured: Document) -> str:
@@ -234,6 +247,21 @@ def show_costs(graph: CostGraph, phases: Mapping[str, float], stream: IO[str] | 
     lines = [("work", f"{format_seconds(total / NS)} per inference, cost model: {model}")]
     lines += [("parameters", format_bytes(int(graph.group_bytes.sum()))), ("time", _spent(phases))]
     print_lines(console, lines)
+
+
+def show_calibration(found: Calibration, stream: IO[str] | None = None) -> None:
+    """Print the figures of this host."""
+    rates = ", ".join(f"{dtype} {rate / 1e9:.3g} GFLOP/s" for dtype, rate in found.peak_flops.items())
+    lines = [
+        ("call", f"{format_seconds(found.call_seconds)} per onnxruntime call"),
+        ("tensor", f"{format_seconds(found.tensor_seconds)} per tensor in or out"),
+        ("hand-over", f"{format_seconds(found.handover_seconds)} between {found.transport}"),
+        ("bandwidth", f"{format_bandwidth(found.bandwidth)} between {found.transport}"),
+        ("rates", f"{rates} on one thread"),
+        ("memory", f"{format_bandwidth(found.memory_bandwidth)} on one thread"),
+        ("launch", f"{format_seconds(found.launch_overhead)} per operator"),
+    ]
+    print_lines(make_console(stream), lines)
 
 
 def show_arrays(rows: Sequence[Document], stream: IO[str] | None = None) -> None:
