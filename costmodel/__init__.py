@@ -46,6 +46,9 @@ class NodeCosts:
         Operator types that had no rule of their own and were priced by a fallback.
     spread : mapping of str to float
         Relative scatter of a node's time, where it was measured (interquartile range / median).
+    border_ns : mapping of str to int
+        Nanoseconds by tensor that a stage pays when the tensor crosses its border, beyond the transfer: the
+        change from the layout that the kernels use between them to the one of the model.
     """
 
     kind: str
@@ -53,6 +56,7 @@ class NodeCosts:
     meta: Mapping[str, Any] = field(default_factory=dict)
     estimated: tuple[str, ...] = ()
     spread: Mapping[str, float] = field(default_factory=dict)
+    border_ns: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,8 +76,8 @@ class CostRequest:
         Representative inputs; None for seeded random ones.
     device : Device
         Its rates serve models that compute instead of measuring.
-    runs : int
-        Rounds of measurement.
+    runs : int or None
+        Rounds of measurement; None for 10, and more for models that are quick.
     provider : str
         onnxruntime execution provider to measure.
     threads : int
@@ -82,6 +86,10 @@ class CostRequest:
         Seed of random inputs.
     progress : Progress
         Told about every round.
+    seconds : float or None
+        Bound on the wall time of a measurement; None for one that grows with ``runs``.
+    cache : Path or None
+        Folder of kept profiles; None to measure always and keep nothing.
     """
 
     source: SourceModel
@@ -90,11 +98,13 @@ class CostRequest:
     dims: Mapping[str, int]
     feeds: Mapping[str, np.ndarray[Any, Any]] | None
     device: Device
-    runs: int = 10
+    runs: int | None = None
     provider: str = "CPUExecutionProvider"
     threads: int = 1
     seed: int = 0
     progress: Progress = silent
+    seconds: float | None = None
+    cache: Path | None = None
 
 
 CostModel = Callable[[CostRequest], NodeCosts]
@@ -117,9 +127,10 @@ def cost_model(name_or_path: str) -> CostModel:
         If the file is missing or malformed.
     """
     if name_or_path == "profile":
+        from onnx_pipeline.costmodel.cache import cached
         from onnx_pipeline.costmodel.profile import profile
 
-        return profile
+        return cached(profile)
     if name_or_path == "analytic":
         from onnx_pipeline.costmodel.analytic import analytic
 

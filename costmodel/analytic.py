@@ -13,7 +13,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from onnx_pipeline.costmodel import CostRequest, NodeCosts
-from onnx_pipeline.costmodel.flops import QUANTISED, RULES, Operation, UnknownShapeError, moved_bytes
+from onnx_pipeline.costmodel.flops import (
+    QUANTISABLE,
+    QUANTISED,
+    RULES,
+    Operation,
+    UnknownShapeError,
+    moved_bytes,
+)
 from onnx_pipeline.graph import NS
 
 if TYPE_CHECKING:
@@ -65,6 +72,8 @@ class _Pricer:
         if body is not None:
             self.estimated.add(node.op_type)
             return device.launch_overhead + body
+        if _fused_away(node):
+            return 0.0
         flops = _flops(op)
         if flops is None:
             self.estimated.add(node.op_type)
@@ -87,6 +96,22 @@ class _Pricer:
 
     def _sum(self, nodes: Iterable[onnx_ir.Node]) -> float:
         return sum(self.seconds(node) for node in nodes if node.op_type != "Constant")
+
+
+def _fused_away(node: onnx_ir.Node) -> bool:
+    """Whether a node only prepares arithmetic on bytes: no kernel of its own remains."""
+    if node.op_type != "DequantizeLinear" or node.domain not in _STANDARD_DOMAINS:
+        return False
+    readers = [use.node for value in node.outputs for use in value.uses()]
+    return bool(readers) and all(_on_bytes(reader) for reader in readers)
+
+
+def _on_bytes(node: onnx_ir.Node) -> bool:
+    """Whether the first two operands of a product have just been dequantised."""
+    if node.op_type not in QUANTISABLE:
+        return False
+    producers = [None if value is None else value.producer() for value in node.inputs[:2]]
+    return len(producers) == 2 and all(p is not None and p.op_type == "DequantizeLinear" for p in producers)
 
 
 def _iterations(node: onnx_ir.Node, request: CostRequest) -> int:
@@ -114,7 +139,7 @@ def _constant(value: onnx_ir.Value) -> int | None:
 
 def _element_type(op: Operation) -> str:
     """Type whose rate counts: that of the first floating-point value, bytes for quantised arithmetic."""
-    if op.node.op_type in QUANTISED:
+    if op.node.op_type in QUANTISED or _on_bytes(op.node):
         return "int8"
     names = [_RATES[info.dtype.name] for info in _infos(op) if info.dtype.name in _RATES]
     return next((name for name in names if name != "int8"), names[0] if names else "float32")

@@ -153,6 +153,20 @@ def _resize(op: Operation) -> float:
     return 2.0 * math.prod(op.output()) * taps**2
 
 
+def _experts(op: Operation) -> float:
+    """Two matrix products per token in each of the k chosen experts; weights are (experts, in, out)."""
+    tokens, first, second = op.input(0), op.input(2), op.input(5 if op.node.op_type == "QMoE" else 4)
+    rows = math.prod(tokens[:-1])
+    widths = max(first[1:]) + max(second[1:])
+    return 2.0 * rows * int(op.attribute("k", 1)) * tokens[-1] * widths
+
+
+def _fourier(op: Operation) -> float:
+    """Five operations per point and doubling, the count that is usual for fast transforms."""
+    points = op.input(0)
+    return 5.0 * math.prod(op.output()) * math.log2(2 + max(points))
+
+
 def _top_k(op: Operation) -> float:
     return math.prod(op.input(0)) * math.log2(2 + op.output()[int(op.attribute("axis", -1))])
 
@@ -168,13 +182,15 @@ def _table() -> dict[str, Rule]:
     for factor, names in _PER_INPUT.items():
         rules |= dict.fromkeys(_words(names), _per_input(factor))
     rules |= dict.fromkeys((*VIEWS, *MOVES, *GATHERS), _per_output(0))
-    rules |= dict.fromkeys(_words("Conv ConvInteger DeformConv FusedConv NhwcFusedConv"), _conv(1))
+    rules |= dict.fromkeys(_words("Conv ConvInteger DeformConv FusedConv NhwcConv NhwcFusedConv"), _conv(1))
     rules |= {"QLinearConv": _conv(3), "ConvTranspose": _conv_transpose}
+    rules |= {"ConvTransposeWithDynamicPads": _conv_transpose, "MoE": _experts, "QMoE": _experts}
+    rules |= dict.fromkeys(_words("DFT Rfft Irfft"), _fourier)
     rules |= dict.fromkeys(_words(_MATMULS), _matmul)
-    rules |= dict.fromkeys(_words("MultiHeadAttention GroupQueryAttention"), _attention)
-    rules |= dict.fromkeys(_words("Attention QAttention"), _projected_attention)
-    rules |= dict.fromkeys(_words("LSTM GRU RNN"), _recurrent)
-    rules |= dict.fromkeys(_words("MaxPool AveragePool LpPool QLinearAveragePool"), _pool)
+    rules |= dict.fromkeys(_words(_ATTENTIONS), _attention)
+    rules |= dict.fromkeys(_words("Attention QAttention PackedAttention"), _projected_attention)
+    rules |= dict.fromkeys(_words("LSTM GRU RNN DynamicQuantizeLSTM"), _recurrent)
+    rules |= dict.fromkeys(_words("MaxPool NhwcMaxPool AveragePool LpPool QLinearAveragePool"), _pool)
     rules |= dict.fromkeys(_words("Resize Upsample"), _resize)
     return rules | {"Einsum": _einsum, "TopK": _top_k}
 
@@ -183,14 +199,15 @@ _PER_OUTPUT: dict[float, str] = {
     1: """Abs Add And BitShift BitwiseAnd BitwiseNot BitwiseOr BitwiseXor Ceil Clip Equal Floor Greater
         GreaterOrEqual IsInf IsNaN LeakyRelu Less LessOrEqual Max Min Mul Neg Not Or PRelu Relu Round Sign Sub
         ThresholdedRelu Where Xor Range""",
-    2: "BatchNormalization BiasAdd DequantizeLinear HardSigmoid Mean Sum Shrink QLinearLeakyRelu",
+    2: "BatchNormalization BiasAdd BiasDropout DequantizeLinear HardSigmoid Hardmax Mean Sum Shrink "
+    "QLinearLeakyRelu",
     3: "HardSwish QuantizeLinear DynamicQuantizeLinear",
-    4: "Div Mod Reciprocal Sqrt QLinearAdd QLinearMul QLinearConcat RotaryEmbedding",
+    4: "Div Mod Reciprocal Sqrt QLinearAdd QLinearMul QLinearConcat QLinearWhere RotaryEmbedding",
     8: """GroupNormalization InstanceNormalization LayerNormalization LpNormalization
         MeanVarianceNormalization RMSNormalization SimplifiedLayerNormalization SkipLayerNormalization
-        SkipSimplifiedLayerNormalization EmbedLayerNormalization""",
+        SkipSimplifiedLayerNormalization EmbedLayerNormalization GroupNorm SkipGroupNorm""",
     12: """Celu Elu Erf Exp Log LogSoftmax Mish Selu Sigmoid Softmax Softplus Softsign Swish QuickGelu Tanh
-        QLinearSigmoid QLinearSoftmax""",
+        BiasSoftmax QLinearSigmoid QLinearSoftmax""",
     16: """Acos Acosh Asin Asinh Atan Atanh BiasGelu BiasSplitGelu Cos Cosh FastGelu Gelu LRN Pow Sin Sinh
         Tan GridSample RandomNormalLike RandomUniformLike RandomNormal RandomUniform Bernoulli""",
 }
@@ -201,7 +218,12 @@ _PER_INPUT: dict[float, str] = {
     14: "ReduceLogSum ReduceLogSumExp",
 }
 _MATMULS = """MatMul Gemm MatMulInteger MatMulIntegerToFloat DynamicQuantizeMatMul QLinearMatMul QGemm
-    FusedMatMul FusedGemm FusedMatMulActivation MatMulNBits MatMulBnb4"""
+    FusedMatMul FusedGemm FusedMatMulActivation GemmFastGelu GemmFloat8 MatMulNBits MatMulBnb4 MatMulFpQ4
+    TransposeMatMul"""
+_ATTENTIONS = """MultiHeadAttention GroupQueryAttention DecoderMaskedMultiHeadAttention SparseAttention
+    PackedMultiHeadAttention"""
+#: Operators that run on bytes when everything they read has just been dequantised.
+QUANTISABLE = frozenset(_words("Conv ConvTranspose MatMul Gemm"))
 #: Nothing is computed or moved: the runtime passes the buffer on.
 VIEWS = frozenset(_words("Dropout Flatten Identity Optional Reshape Shape Size Squeeze Unsqueeze"))
 #: Every byte in is read and every byte out is written, nothing is computed.
@@ -219,6 +241,15 @@ QUANTISED = frozenset(
     QLinearConv QLinearMatMul""")
 )
 RULES: Mapping[str, Rule] = _table()
+
+
+def operations(node: onnx_ir.Node, infos: Mapping[str, TensorInfo]) -> float:
+    """Operations of a node; 0 without a rule or the shapes that it needs."""
+    rule = RULES.get(node.op_type)
+    try:
+        return 0.0 if rule is None else rule(Operation(node, infos))
+    except (UnknownShapeError, IndexError, ValueError):
+        return 0.0
 
 
 def moved_bytes(op: Operation) -> int:

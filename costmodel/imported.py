@@ -1,4 +1,4 @@
-"""Costs from a file: COSTS.json as this package writes it, or CSV."""
+"""Costs from a file: COSTS.json as this package writes it, CSV, or another tool's profile."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import csv
 import math
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from onnx_pipeline.costmodel import CostModel, CostRequest, NodeCosts
+from onnx_pipeline.costmodel.foreign import read_foreign
 from onnx_pipeline.errors import InputError
 from onnx_pipeline.graphio import read_graph
 
@@ -23,7 +25,8 @@ def read_costs(path: str | os.PathLike[str]) -> CostModel:
     Parameters
     ----------
     path : path-like
-        ``.csv`` with the columns ``node`` and ``work_us`` (others are ignored), anything else is COSTS.json.
+        ``.csv`` with the columns ``node`` and ``work_us`` (others are ignored), COSTS.json, or the profile of
+        another tool, see :mod:`~onnx_pipeline.costmodel.foreign`.
 
     Raises
     ------
@@ -32,18 +35,22 @@ def read_costs(path: str | os.PathLike[str]) -> CostModel:
         than the file.
     """
     path = Path(path)
-    work, meta = _read_csv(path) if path.suffix.lower() == ".csv" else _read_json(path)
+    foreign = read_foreign(path)
+    if foreign is not None:
+        return foreign
+    costs = _read_csv(path) if path.suffix.lower() == ".csv" else _read_json(path)
 
     def imported(request: CostRequest) -> NodeCosts:
         """Look every node up in the file."""
         names = [str(node.name) for node in request.nodes]
-        _check_names(path, names, work)
-        return NodeCosts("file", {name: work[name] for name in names}, {**meta, "file": path.name})
+        _check_names(path, names, costs.work_ns)
+        work = {name: costs.work_ns[name] for name in names}
+        return replace(costs, work_ns=work, meta={**costs.meta, "file": path.name})
 
     return imported
 
 
-def _read_json(path: Path) -> tuple[dict[str, int], dict[str, Any]]:
+def _read_json(path: Path) -> NodeCosts:
     graph = read_graph(path)
     work: dict[str, int] = {}
     for v, members in enumerate(graph.onnx_nodes):
@@ -52,13 +59,17 @@ def _read_json(path: Path) -> tuple[dict[str, int], dict[str, Any]]:
                 raise InputError(path, f"two entries cost the ONNX node {name!r}")
             # A node that stands for several shares its work among them, to the nanosecond.
             work[name] = (int(graph.work[v]) + index) // len(members)
-    return work, dict(graph.meta)
+    meta = dict(graph.meta)
+    spread = meta.pop("node_spread", {})
+    extra = [0] * graph.num_nets if graph.net_extra is None else graph.net_extra.tolist()
+    borders = {name: ns for name, ns in zip(graph.net_names, extra, strict=True) if ns}
+    return NodeCosts("file", work, meta, spread=spread if isinstance(spread, dict) else {}, border_ns=borders)
 
 
-def _read_csv(path: Path) -> tuple[dict[str, int], dict[str, Any]]:
+def _read_csv(path: Path) -> NodeCosts:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            return _parse_csv(path, csv.reader(file, strict=True)), {}
+            return NodeCosts("file", _parse_csv(path, csv.reader(file, strict=True)))
     except UnicodeDecodeError:
         raise InputError(path, "not a text file; expected CSV with the columns node,work_us") from None
     except OSError as error:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -26,8 +26,9 @@ FloatArray = npt.NDArray[np.float64]
 # What onnxruntime appends to the name of a node that it rewrites.
 _MADE_UNIQUE = re.compile(r"_token_\d+$")
 _REWRITTEN = re.compile(r"/[^/]*/?$")
-# The NCHWc transformer names its node after the tensor it replaces.
-_NCHWC = "_nchwc"
+# The NCHWc transformer names its node after the tensor it replaces, a convolution made from a batch
+# normalisation with one more suffix.
+_BLOCKED = re.compile(r"(_bn)?_nchwc$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,7 @@ class GraphNode:
     name: str
     reads: tuple[str, ...]
     writes: tuple[str, ...]
+    domain: str = ""
 
 
 def original_nodes(nodes: Sequence[onnx_ir.Node]) -> list[GraphNode]:
@@ -61,7 +63,9 @@ def saved_nodes(path: str | os.PathLike[str]) -> list[GraphNode]:
 
     graph = onnx.load(os.fspath(path), load_external_data=False).graph
     return [
-        GraphNode(node.op_type, node.name, tuple(_proto_reads(node)), tuple(filter(None, node.output)))
+        GraphNode(
+            node.op_type, node.name, tuple(_proto_reads(node)), tuple(filter(None, node.output)), node.domain
+        )
         for node in graph.node
     ]
 
@@ -146,9 +150,18 @@ def _anchors(kernel: GraphNode, producer: dict[str, int], names: dict[str, int])
     if found:
         return found
     name = _MADE_UNIQUE.sub("", kernel.name)
-    if name.endswith(_NCHWC) and name.removesuffix(_NCHWC) in producer:
-        return [producer[name.removesuffix(_NCHWC)]]
+    replaced = replaced_tensor(name, producer)
+    if replaced is not None:
+        return [producer[replaced]]
     return [names[n] for n in (name, _REWRITTEN.sub("", name)) if n in names][:1]
+
+
+def replaced_tensor(kernel: str, tensors: Container[str]) -> str | None:
+    """Return the original tensor that a kernel of the blocked layout computes, by the kernel's name."""
+    for name in (kernel.removesuffix("_nchwc"), _BLOCKED.sub("", kernel)):
+        if name != kernel and name in tensors:
+            return name
+    return None
 
 
 def _owners(kernels: Sequence[GraphNode], anchors: Sequence[list[int]]) -> list[int | None]:

@@ -10,8 +10,9 @@ runs, which is what a user gets.
 from __future__ import annotations
 
 import time
-from collections import Counter
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -19,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from onnx_pipeline.costmodel import CostRequest, NodeCosts
+from onnx_pipeline.costmodel.layout import border_costs
 from onnx_pipeline.costmodel.mapping import (
     Attribution,
     FloatArray,
@@ -37,6 +39,9 @@ MIN_ROUNDS = 3
 SESSIONS = 2
 #: Wall time per requested round that a profile may take before it stops early.
 SECONDS_PER_RUN = 1.2
+#: Where the number of rounds is left to the program: at least ``FEWEST``; quick models, whose rounds scatter
+#: most, get as many more as fit into ``PAIR_SECONDS`` per pair of sessions, up to ``MOST``.
+FEWEST, MOST, PAIR_SECONDS = 10, 60, 1.2
 
 
 def profile(request: CostRequest) -> NodeCosts:
@@ -49,7 +54,7 @@ def profile(request: CostRequest) -> NodeCosts:
     InputError
         If onnxruntime cannot run the model.
     """
-    if request.runs < 1 or request.threads < 1:
+    if _fewest(request) < 1 or request.threads < 1:
         raise UsageError("profiling needs at least one run and one thread")
     from onnx_pipeline.feeds import make_feeds
 
@@ -86,6 +91,7 @@ def profile(request: CostRequest) -> NodeCosts:
         dict(zip(names, work, strict=True)),
         meta,
         spread=dict(zip(names, spread.tolist(), strict=True)),
+        border_ns=measured.border_ns,
     )
 
 
@@ -96,16 +102,18 @@ class _Measured:
     wall: FloatArray
     nodes: FloatArray
     meta: dict[str, Any]
+    border_ns: dict[str, int] = field(default_factory=dict)
 
 
 def _measure(request: CostRequest, runner: Runner, nodes: list[GraphNode], folder: Path) -> _Measured:
-    deadline = Deadline(SECONDS_PER_RUN * request.runs)
+    seconds = SECONDS_PER_RUN * _fewest(request) if request.seconds is None else request.seconds
+    deadline = Deadline(seconds)
     unfused, plain_map = _unfused(request, runner, nodes, folder, deadline)
     weights = unfused.min(axis=0) if len(unfused) else np.ones(len(nodes))
     walls: list[float] = []
     rows: list[FloatArray] = []
     shares: list[float] = []
-    unmapped: Counter[str] = Counter()
+    unmapped: dict[str, float] = defaultdict(float)
     kernels: list[GraphNode] = []
     for index in range(SESSIONS):
         if index and deadline.remaining <= deadline.seconds / 2:
@@ -117,7 +125,8 @@ def _measure(request: CostRequest, runner: Runner, nodes: list[GraphNode], folde
             mapping = attribute(kernels, nodes, weights)
             rows.append(mapping.apply(times))
             shares.append(mapping.placed_share(times))
-            unmapped.update(_unplaced(mapping, kernels))
+            for kernel, share in _unplaced(mapping, kernels, times):
+                unmapped[kernel] += share
     meta: dict[str, Any] = {"method": "optimised kernels", "kernels": len(kernels)}
     if not rows:
         # No saved model, or it did not match what ran: fall back to the kernels of the unoptimised session.
@@ -129,8 +138,13 @@ def _measure(request: CostRequest, runner: Runner, nodes: list[GraphNode], folde
             )
         rows, shares = [unfused], [plain_map]
         meta = {"method": "unoptimised kernels, because the optimised ones could not be mapped"}
-    meta |= {"mapped_share": float(np.mean(shares)), "unmapped_kernels": sorted(unmapped)}
-    return _Measured(np.array(walls), np.concatenate(rows), meta)
+    meta |= {
+        "mapped_share": float(np.mean(shares)),
+        "unmapped_kernels": {op: share / len(shares) for op, share in sorted(unmapped.items())},
+    }
+    sizes = {name: info.nbytes for name, info in request.infos.items()}
+    borders = border_costs(kernels, nodes, sizes, request.threads)
+    return _Measured(np.array(walls), np.concatenate(rows), meta, borders)
 
 
 def _unfused(
@@ -140,7 +154,7 @@ def _unfused(
     traced = runner.traced(folder / "unfused", optimise=False)
     if traced is None:
         return np.zeros((0, len(nodes))), 0.0
-    for done in range(WARM_UP + max(1, request.runs // 2)):
+    for done in range(WARM_UP + max(1, _fewest(request) // 2)):
         if done >= WARM_UP + 1 and deadline.remaining < 0.7 * deadline.seconds:
             break
         runner.run(traced.session)
@@ -162,20 +176,29 @@ def _paired(
             runner.run(traced.session)
         runner.run(plain)
     walls: list[float] = []
-    for done in range(request.runs):
+    enough = Deadline(PAIR_SECONDS)
+    fewest = _fewest(request)
+    most = MOST if request.runs is None else request.runs
+    for done in range(most):
         if done >= MIN_ROUNDS and not deadline.remaining:
+            break
+        if done >= fewest and not enough.remaining:
             break
         if traced is not None:
             runner.run(traced.session)
         start = time.perf_counter()
         runner.run(plain)
         walls.append(time.perf_counter() - start)
-        part = (index * request.runs + done + 1) / (SESSIONS * request.runs)
+        part = (index + min(1.0, (done + 1) / fewest)) / SESSIONS
         request.progress("profile", part, f"{walls[-1] * 1e3:.3g} ms per inference")
     if traced is None:
         return walls, np.zeros((0, 0)), []
     kernels = traced.kernels()
     return walls, traced.finish(kernels, WARM_UP), kernels
+
+
+def _fewest(request: CostRequest) -> int:
+    return FEWEST if request.runs is None else request.runs
 
 
 def _without_overhead(times: FloatArray, wall: float) -> FloatArray:
@@ -193,8 +216,14 @@ def _without_overhead(times: FloatArray, wall: float) -> FloatArray:
     return corrected
 
 
-def _unplaced(mapping: Attribution, kernels: list[GraphNode]) -> set[str]:
-    return {kernel.op for kernel, group in zip(kernels, mapping.group, strict=True) if group < 0}
+def _unplaced(
+    mapping: Attribution, kernels: list[GraphNode], times: FloatArray
+) -> Iterator[tuple[str, float]]:
+    """Yield operator and share of the kernel time of every kernel that belongs to no original node."""
+    total = float(times.sum()) or 1.0
+    for kernel, group, spent in zip(kernels, mapping.group, times.sum(axis=0), strict=True):
+        if group < 0:
+            yield kernel.op, float(spent) / total
 
 
 def _summarise(measured: _Measured) -> tuple[list[int], FloatArray]:

@@ -52,7 +52,7 @@ class Net:
     def constant(self, array: np.ndarray, name: str = "") -> str:
         """Add an initializer with these values."""
         name = name or self._fresh("const")
-        self.weights.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
+        self.weights.append(numpy_helper.from_array(np.asarray(array, order="C"), name))
         return name
 
     def weight(self, *shape: int, name: str = "", fan_in: int | None = None) -> str:

@@ -69,6 +69,13 @@ def cli(context: click.Context, version: bool) -> None:
 @options.target()
 @options.costs
 @options.search
+@click.option(
+    "--measure",
+    type=click.IntRange(min=0),
+    metavar="ROUNDS",
+    help="Measure the stages, correct the costs, partition again; keep the best measured.  "
+    "[default: 1 for profiled costs, else 0]",
+)
 @click.option("--annotate", is_flag=True, help="Also write the whole model with pipeline_stage on its nodes.")
 @options.reporting
 def split(
@@ -133,6 +140,15 @@ def profile(
 @options.output("PLAN.json", "default: print only")
 @options.target(memory_words=("file",), default="cpu, or ideal where the graph brings transfer times")
 @click.option("--ignore-colocation", is_flag=True, help="Let nodes of a colocation group part.")
+@click.option(
+    "--perturb",
+    type=options.Number(lambda x: 0 < x < 1, "a fraction between 0 and 1"),
+    metavar="FRACTION",
+    help="Report what costs that are off by up to this much do to the partition.",
+)
+@click.option(
+    "--samples", type=click.IntRange(min=1), default=50, show_default=True, help="Perturbed graphs."
+)
 @options.search
 @options.reporting
 def plan(
@@ -140,6 +156,8 @@ def plan(
     stages: int,
     output: Path | None,
     force: bool,
+    perturb: float | None,
+    samples: int,
     as_json: bool,
     quiet: bool,
     verbose: int,
@@ -156,7 +174,22 @@ def plan(
         result = pipeline.plan(graph, stages=stages, progress=console, phases=phases, **choices)
         if result.interrupted:
             console.note("interrupted: the best partition so far, its certificate is valid")
-    document = planfile.plan_document(result, graph) | {"phases": dict(phases)}
+        document = planfile.plan_document(result, graph)
+        if perturb is not None and not result.interrupted:
+            from onnx_pipeline.sensitivity import sensitivity
+
+            with phases.measure("perturb", console):
+                found = sensitivity(
+                    result,
+                    perturb=perturb,
+                    samples=samples,
+                    seed=choices["seed"],
+                    time_limit=choices["time_limit"],
+                    threads=choices["threads"],
+                    progress=console,
+                )
+            document["sensitivity"] = found.to_json()
+        document["phases"] = dict(phases)
     if output is not None:
         planfile.write_plan(document, output)
     if as_json:
@@ -274,6 +307,69 @@ def show(path: Path, as_json: bool, quiet: bool, verbose: int) -> None:
         print_json(document)
     else:
         report.show(document)
+
+
+@cli.command()
+@options.output("DEVICE.toml", "default: print only")
+@click.option(
+    "--transport",
+    type=click.Choice(["threads", "processes"]),
+    default="threads",
+    show_default=True,
+    help="How the stages will run.",
+)
+@options.reporting
+def calibrate(
+    output: Path | None, force: bool, transport: str, as_json: bool, quiet: bool, verbose: int
+) -> None:
+    """Measure this host's borders between stages and its rates; write a device for --device."""
+    from dataclasses import asdict
+
+    from onnx_pipeline import report
+    from onnx_pipeline.costmodel.calibrate import calibrate as measure
+    from onnx_pipeline.costmodel.calibrate import write_device
+
+    if output is not None:
+        check_file(output, force=force)
+    with Console(quiet, verbose) as console:
+        found = measure(transport, console)
+    name = "this-host" if output is None else output.stem
+    if output is not None:
+        write_device(found.device(name), output)
+    if as_json:
+        figures = asdict(found)
+        figures["bandwidth"] = None if found.bandwidth == float("inf") else found.bandwidth
+        print_json(figures)
+    else:
+        report.show_calibration(found)
+        if output is not None:
+            click.echo(f"written to {output}")
+
+
+@cli.group()
+def cache() -> None:
+    """Profiles kept in the user's cache directory."""
+
+
+@cache.command()
+def clear() -> None:
+    """Remove all kept profiles."""
+    from onnx_pipeline.costmodel.cache import cache_dir
+    from onnx_pipeline.costmodel.cache import clear as clear_cache
+    from onnx_pipeline.humanize import format_bytes
+
+    count, size = clear_cache()
+    click.echo(f"removed {count} profiles, {format_bytes(size)}, from {cache_dir()}")
+
+
+@cache.command()
+def info() -> None:
+    """Say where the profiles are kept and how many there are."""
+    from onnx_pipeline.costmodel.cache import cache_dir, usage
+    from onnx_pipeline.humanize import format_bytes
+
+    count, size = usage()
+    click.echo(f"{count} profiles, {format_bytes(size)}, in {cache_dir()}")
 
 
 def print_json(document: Mapping[str, Any]) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from onnx_pipeline.external import tensor_protos
 from onnx_pipeline.manifest import DataFile, Manifest, ModelEntry, Port, Stage, StageInput, StageOutput
 from onnx_pipeline.model import SourceModel
 from onnx_pipeline.partition.result import PartitionResult
+from onnx_pipeline.peak import stage_peaks
 from onnx_pipeline.progress import Progress, silent
 from onnx_pipeline.shapes import TensorInfo
 from onnx_pipeline.weights import WeightStore
@@ -42,6 +43,7 @@ def emit(
     force: bool = False,
     annotate: bool = False,
     phases: Mapping[str, float] | None = None,
+    describe: Callable[[Manifest], Manifest] | None = None,
     progress: Progress = silent,
 ) -> Manifest:
     """Write the stages of a partition.
@@ -63,6 +65,8 @@ def emit(
         Also write the whole model with the standard's ``pipeline_stage`` on every node.
     phases : mapping of str to float
         Seconds of the phases before this one, for the manifest; ``emit`` is added.
+    describe : callable, optional
+        Adds to the manifest, before it is written, what is known of the stages from measurements.
     progress : Progress
 
     Returns
@@ -84,6 +88,7 @@ def emit(
     }
     plans = plan_stages(source, stage_of, result.used)
     costs = result.costs
+    peaks = stage_peaks(result.graph, result.stage_of, result.stages)
     with new_directory(output, force=force) as folder:
         stages: list[Stage] = []
         stores: list[WeightStore] = []
@@ -111,6 +116,7 @@ def emit(
                     parameter_bytes=costs[plan.index].parameter_bytes,
                     node_names=_names_in(result, plan.index),
                     data=_data_entry(store),
+                    peak_activation_bytes=peaks[plan.index],
                 )
             )
         if annotate:
@@ -119,6 +125,8 @@ def emit(
         graphio.write_graph(result.graph, folder / manifest.COSTS_NAME)
         spent = {**(phases or {}), "emit": time.perf_counter() - begin}
         document = _manifest(source, infos, result, costs_meta, stages, spent)
+        if describe is not None:
+            document = describe(document)
         manifest.write(document, folder)
     progress("emit", 1.0, str(output))
     return document

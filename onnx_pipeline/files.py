@@ -37,15 +37,26 @@ def check_writable(output: Path) -> None:
     InputError
         If the nearest existing parent takes no files.
     """
-    folder = output.absolute().parent
-    while not os.path.lexists(folder):
-        folder = folder.parent
     try:
-        with tempfile.TemporaryDirectory(prefix=".onnx-pipeline-", dir=folder):
+        with scratch_beside(output):
             pass
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
-        raise InputError(output, f"cannot be written: {folder}: {reason}") from None
+        raise InputError(output, f"cannot be written: {_existing_parent(output)}: {reason}") from None
+
+
+@contextmanager
+def scratch_beside(output: Path) -> Iterator[Path]:
+    """Yield a temporary folder on the file system where ``output`` will appear."""
+    with tempfile.TemporaryDirectory(prefix=".onnx-pipeline-", dir=_existing_parent(output)) as folder:
+        yield Path(folder)
+
+
+def _existing_parent(output: Path) -> Path:
+    folder = output.absolute().parent
+    while not os.path.lexists(folder):
+        folder = folder.parent
+    return folder
 
 
 @contextmanager

@@ -144,6 +144,9 @@ class CostGraph:
         Names of the ONNX nodes that each node stands for.
     meta : mapping
         Provenance: cost model, provider, runs, dims.
+    net_extra : int64[m] or None
+        Nanoseconds that a crossing tensor costs each side beyond the transfer: a change of layout that only
+        a cut makes necessary.
     """
 
     name: str
@@ -164,6 +167,7 @@ class CostGraph:
     pinned: IntArray
     onnx_nodes: tuple[tuple[str, ...], ...]
     meta: Mapping[str, Any] = field(default_factory=dict)
+    net_extra: IntArray | None = None
 
     @property
     def num_nodes(self) -> int:
@@ -186,8 +190,10 @@ class CostGraph:
     def net_ns(self, target: Target) -> IntArray:
         """c(t) of every net in nanoseconds."""
         if self.net_time is not None:
-            return self.net_time
-        return np.array([target.transfer_ns(int(b)) for b in self.net_bytes], dtype=np.int64)
+            times = self.net_time
+        else:
+            times = np.array([target.transfer_ns(int(b)) for b in self.net_bytes], dtype=np.int64)
+        return times if self.net_extra is None else times + self.net_extra
 
     def to_networkx(self) -> networkx.MultiDiGraph:
         """Return the graph people can hold: nodes keyed by name, one edge per (tensor, consumer).
@@ -231,6 +237,7 @@ class GraphBuilder:
     meta: dict[str, Any] = field(default_factory=dict)
     _nodes: list[tuple[str, int, int, int, tuple[str, ...]]] = field(default_factory=list)
     _nets: list[tuple[str, int, int, bool, list[int], int | None]] = field(default_factory=list)
+    _extra: list[int] = field(default_factory=list)
     _groups: list[tuple[str, int, list[int]]] = field(default_factory=list)
 
     def add_node(
@@ -264,8 +271,10 @@ class GraphBuilder:
         nbytes: int,
         to_host: bool = False,
         time: int | None = None,
+        extra: int = 0,
     ) -> int:
         """Add a tensor produced by ``producer`` (or ``HOST``); return its index."""
+        self._extra.append(extra)
         self._nets.append((name, producer, nbytes, to_host, sorted(set(consumers)), time))
         return len(self._nets) - 1
 
@@ -305,6 +314,8 @@ class GraphBuilder:
                 raise InputError(
                     self.source, f"parameter group {name!r} refers to a node that does not exist"
                 )
+        if min(self._extra, default=0) < 0:
+            raise InputError(self.source, "a tensor has a negative border cost")
         times = [t[5] for t in self._nets]
         timed = any(t is not None for t in times)
         if timed and None in times:
@@ -328,6 +339,7 @@ class GraphBuilder:
             pinned=_ints([x[3] for x in self._nodes]),
             onnx_nodes=tuple(x[4] for x in self._nodes),
             meta=dict(self.meta),
+            net_extra=_ints(self._extra) if any(self._extra) else None,
         )
         topological_order(graph, source=self.source)
         return graph

@@ -98,6 +98,8 @@ def graph_to_json(graph: CostGraph) -> dict[str, Any]:
         }
         if graph.net_time is not None:
             entry["time_ns"] = int(graph.net_time[t])
+        if graph.net_extra is not None and graph.net_extra[t]:
+            entry["border_ns"] = int(graph.net_extra[t])
         tensors.append(entry)
     return {
         "format": FORMAT,
@@ -209,6 +211,7 @@ def graph_from_json(
             nbytes=fields.count(entry, "bytes", where),
             to_host=entry.get("to_host") is True,
             time=fields.count(entry, "time_ns", where) if "time_ns" in entry else None,
+            extra=fields.count(entry, "border_ns", where) if "border_ns" in entry else 0,
         )
     for where, entry in fields.items(document, "parameters"):
         builder.add_group(

@@ -73,7 +73,7 @@ def lower(source: SourceModel, infos: Mapping[str, TensorInfo], costs: NodeCosts
     infos : mapping of str to TensorInfo
         From :func:`onnx_pipeline.shapes.value_infos`.
     costs : NodeCosts
-        Nanoseconds for every executable node.
+        Nanoseconds for every executable node, and what a cut adds to the tensors that cross it.
 
     Raises
     ------
@@ -93,12 +93,13 @@ def lower(source: SourceModel, infos: Mapping[str, TensorInfo], costs: NodeCosts
         for value in node_inputs(node):
             readers.setdefault(value, []).append(i)
     colours = _colocation(nodes, index, readers, infos)
-    builder = GraphBuilder(
-        source.ir.graph.name or source.path.stem, str(source.path), {"cost_model": costs.kind, **costs.meta}
-    )
+    meta = {"cost_model": costs.kind, **costs.meta}
+    if costs.spread:
+        meta["node_spread"] = {name: round(spread, 4) for name, spread in costs.spread.items()}
+    builder = GraphBuilder(source.ir.graph.name or source.path.stem, str(source.path), meta)
     for node, colour in zip(nodes, colours, strict=True):
         builder.add_node(str(node.name), costs.work_ns[str(node.name)], colocation=colour)
-    _add_nets(builder, source, nodes, readers, infos)
+    _add_nets(builder, source, nodes, readers, infos, costs.border_ns)
     _add_groups(builder, source, index, readers, infos)
     return builder.build()
 
@@ -120,6 +121,7 @@ def _add_nets(
     nodes: list[ir.Node],
     readers: Mapping[ir.Value, list[int]],
     infos: Mapping[str, TensorInfo],
+    border_ns: Mapping[str, int],
 ) -> None:
     results = set(source.outputs)
     for value in source.inputs:
@@ -131,7 +133,12 @@ def _add_nets(
             if value in readers or value in results:
                 name = str(value.name)
                 builder.add_net(
-                    name, i, readers.get(value, []), nbytes=infos[name].nbytes, to_host=value in results
+                    name,
+                    i,
+                    readers.get(value, []),
+                    nbytes=infos[name].nbytes,
+                    to_host=value in results,
+                    extra=border_ns.get(name, 0),
                 )
 
 

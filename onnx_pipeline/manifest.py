@@ -61,7 +61,10 @@ class DataFile:
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage: its files, boundary, cost in seconds by component and the cost graph's nodes in it."""
+    """One stage: its files, boundary, cost in seconds by component and the cost graph's nodes in it.
+
+    ``measured`` has ``seconds``, their relative ``spread`` and the ``predicted_seconds`` before measuring.
+    """
 
     index: int
     file: str
@@ -73,6 +76,8 @@ class Stage:
     parameter_bytes: int
     node_names: tuple[str, ...] = ()
     data: DataFile | None = None
+    peak_activation_bytes: int | None = None
+    measured: Mapping[str, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -97,13 +102,15 @@ class Manifest:
     search: Mapping[str, Any]
     stages: tuple[Stage, ...]
     phases: Mapping[str, float] = field(default_factory=dict)
+    measurement: Mapping[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON document."""
         document = {"format": FORMAT, "format_version": FORMAT_VERSION, **_plain(asdict(self))}
-        for stage in document["stages"]:
-            if stage["data"] is None:
-                del stage["data"]
+        for entry in (document, *document["stages"]):
+            for key in ("data", "peak_activation_bytes", "measured", "measurement"):
+                if entry.get(key, 0) is None:
+                    del entry[key]
         return document
 
     @classmethod
@@ -140,6 +147,7 @@ class Manifest:
             search=document["search"],
             stages=tuple(_stage(entry) for entry in document["stages"]),
             phases=document.get("phases", {}),
+            measurement=document.get("measurement"),
         )
 
 
@@ -209,4 +217,6 @@ def _stage(entry: Mapping[str, Any]) -> Stage:
         parameter_bytes=entry["parameter_bytes"],
         node_names=tuple(entry.get("node_names", ())),
         data=None if data is None else DataFile(data["file"], data["sha256"], data["bytes"]),
+        peak_activation_bytes=entry.get("peak_activation_bytes"),
+        measured=entry.get("measured"),
     )

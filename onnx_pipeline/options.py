@@ -169,10 +169,17 @@ costs = _together(
     click.option(
         "--profile-runs",
         type=click.IntRange(min=1),
-        default=10,
-        show_default=True,
         metavar="N",
-        help="Measured inferences per profile.",
+        help="Measured inferences per pair of sessions.  [default: 10, more for quick models]",
+    ),
+    click.option(
+        "--profile-seconds",
+        type=Number(lambda x: 0 < x < math.inf, "a number of seconds above 0"),
+        metavar="SECONDS",
+        help="Bound on the time of a profile.  [default: 1.2 per inference asked for]",
+    ),
+    click.option(
+        "--cache/--no-cache", default=True, help="Keep profiles in the user's cache directory and use them."
     ),
     click.option(
         "--provider",

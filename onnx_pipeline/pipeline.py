@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from onnx_pipeline.errors import UsageError
-from onnx_pipeline.files import check_writable
-from onnx_pipeline.prepare import Feeds, PathLike, Phases, as_device, price
+from onnx_pipeline.errors import InputError, UsageError
+from onnx_pipeline.files import check_writable, scratch_beside
+from onnx_pipeline.prepare import Feeds, PathLike, Phases, Priced, as_device, price
 from onnx_pipeline.progress import Progress, silent
 
 if TYPE_CHECKING:
     from onnx_pipeline.costmodel.devices import Device
     from onnx_pipeline.graph import CostGraph, Target
     from onnx_pipeline.manifest import Manifest
+    from onnx_pipeline.measure import Measured
     from onnx_pipeline.partition.result import PartitionResult
 
 
@@ -34,8 +36,11 @@ def split(
     gap: float = 0.0,
     seed: int = 0,
     threads: int | None = None,
-    profile_runs: int = 10,
+    profile_runs: int | None = None,
+    profile_seconds: float | None = None,
+    cache: bool = True,
     provider: str = "CPUExecutionProvider",
+    measure: int | None = None,
     annotate: bool = False,
     force: bool = False,
     progress: Progress = silent,
@@ -68,10 +73,17 @@ def split(
         Of random inputs and of the search.
     threads : int, optional
         For the search; all cores by default.
-    profile_runs : int
-        Measured inferences.
+    profile_runs : int, optional
+        Measured inferences per pair of sessions; by default 10, and more of a quick model.
+    profile_seconds : float, optional
+        Bound on the time that profiling takes; by default it grows with ``profile_runs``.
+    cache : bool
+        Keep profiles in the user's cache directory and use kept ones.
     provider : str
         onnxruntime execution provider to measure.
+    measure : int, optional
+        How often the stages are measured, the costs corrected and the model partitioned again; by default
+        once for profiled costs, not at all for others. The best measured partition is written.
     annotate : bool
         Also write the whole model with the standard's ``pipeline_stage`` on its nodes.
     force : bool
@@ -107,15 +119,33 @@ def split(
         dims=dims,
         inputs=inputs,
         profile_runs=profile_runs,
+        profile_seconds=profile_seconds,
+        cache=cache,
         provider=provider,
         seed=seed,
         progress=progress,
         phases=phases,
     )
-    with phases.measure("partition", progress):
-        result = _partition(priced.graph, stages, target, time_limit, gap, seed, threads, progress)
-    if result.interrupted:
-        raise KeyboardInterrupt
+    rounds = _measuring_rounds(measure, cost_model)
+
+    def search(graph: CostGraph) -> PartitionResult:
+        # The searches of the closed loop share the time limit.
+        with phases.measure("partition", progress):
+            found = _partition(graph, stages, target, time_limit / (rounds + 1), gap, seed, threads, progress)
+        if found.interrupted:
+            raise KeyboardInterrupt
+        return found
+
+    result = search(priced.graph)
+    describe = None
+    if rounds and result.used > 1:
+        found = _closed_loop(
+            priced, result, search, rounds, provider, seed, output, phases, progress, must=measure is not None
+        )
+        if found is not None:
+            from onnx_pipeline.measure import describe as describe_measured
+
+            result, describe = found.result, partial(describe_measured, found=found)
     return emit(
         priced.source,
         priced.infos,
@@ -125,8 +155,63 @@ def split(
         force=force,
         annotate=annotate,
         phases=phases,
+        describe=describe,
         progress=progress,
     )
+
+
+def _measuring_rounds(measure: int | None, cost_model: str) -> int:
+    if measure is None:
+        return 1 if cost_model == "profile" else 0
+    if measure < 0:
+        raise UsageError(f"measure must be at least 0, got {measure}")
+    return measure
+
+
+def _closed_loop(
+    priced: Priced,
+    first: PartitionResult,
+    search: Callable[[CostGraph], PartitionResult],
+    rounds: int,
+    provider: str,
+    seed: int,
+    output: Path,
+    phases: Phases,
+    progress: Progress,
+    *,
+    must: bool,
+) -> Measured | None:
+    """Measure and correct in a temporary folder beside the output; None where stages do not run here."""
+    from onnx_pipeline import measure
+    from onnx_pipeline.costmodel.sessions import Runner
+    from onnx_pipeline.emit import emit
+    from onnx_pipeline.feeds import make_feeds
+
+    feeds = priced.feeds
+    if feeds is None:
+        feeds = make_feeds(priced.source, priced.dims, seed)
+    profiled = priced.costs.kind == "profile"
+    try:
+        with phases.measure("measure", progress), scratch_beside(output) as scratch:
+            before = phases.get("partition", 0.0)
+            found = measure.closed_loop(
+                first,
+                Runner(priced.source, feeds, priced.dims, provider),
+                lambda result, folder: emit(priced.source, priced.infos, result, {}, folder),
+                search,
+                scratch,
+                rounds=rounds,
+                reference_seconds=int(priced.graph.work.sum()) / 1e9 if profiled else None,
+                progress=progress,
+            )
+            inner = phases.get("partition", 0.0) - before
+        phases["measure"] -= inner
+    except InputError as error:
+        if must:
+            raise
+        progress("note", None, f"the stages were not measured: {error}")
+        return None
+    return found
 
 
 def profile(
@@ -136,7 +221,9 @@ def profile(
     cost_model: str = "profile",
     dims: Mapping[str, int] | None = None,
     inputs: PathLike | Feeds | None = None,
-    profile_runs: int = 10,
+    profile_runs: int | None = None,
+    profile_seconds: float | None = None,
+    cache: bool = True,
     provider: str = "CPUExecutionProvider",
     seed: int = 0,
     progress: Progress = silent,
@@ -155,6 +242,8 @@ def profile(
         dims=dims,
         inputs=inputs,
         profile_runs=profile_runs,
+        profile_seconds=profile_seconds,
+        cache=cache,
         provider=provider,
         seed=seed,
         progress=progress,

@@ -12,6 +12,7 @@ from onnx_pipeline.errors import InputError
 from onnx_pipeline.files import new_file
 from onnx_pipeline.graph import NS, StageCost, Target, stage_costs
 from onnx_pipeline.partition.result import PartitionResult
+from onnx_pipeline.peak import stage_peaks
 
 FORMAT = "onnx-pipeline/plan"
 FORMAT_VERSION = 1
@@ -28,11 +29,12 @@ def plan_document(result: PartitionResult, file: str | os.PathLike[str] | None =
     """
     from onnx_pipeline import __version__
 
+    peaks = stage_peaks(result.graph, result.stage_of, result.stages)
     graph: dict[str, Any] = {
         "name": result.graph.name,
         "nodes": result.graph.num_nodes,
         "tensors": result.graph.num_nets,
-        "meta": dict(result.graph.meta),
+        "meta": {key: value for key, value in result.graph.meta.items() if key != "node_spread"},
     }
     if file is not None:
         import hashlib
@@ -72,6 +74,7 @@ def plan_document(result: PartitionResult, file: str | os.PathLike[str] | None =
                 ],
                 "cost": cost_fields(cost),
                 "parameter_bytes": cost.parameter_bytes,
+                "peak_activation_bytes": peaks[index],
             }
             for index, cost in enumerate(result.costs[: result.used])
         ],
@@ -99,6 +102,7 @@ def certificate_fields(result: PartitionResult) -> dict[str, Any]:
         "ratio": result.ratio,
         "gap": result.gap,
         "status": result.status,
+        "costs": costs_text(result),
         "one_device_seconds": one_device_seconds(result),
         "bounds": [
             {
@@ -111,6 +115,13 @@ def certificate_fields(result: PartitionResult) -> dict[str, Any]:
             for bound in result.bounds
         ],
     }
+
+
+def costs_text(result: PartitionResult) -> str:
+    """Say which costs the certificate refers to."""
+    kind = str(result.graph.meta.get("cost_model", "file"))
+    times = result.graph.meta.get("corrections", 0)
+    return f"{kind}, corrected by {times} measurement{'s'[: times > 1]} of the stages" if times else kind
 
 
 def cost_fields(cost: StageCost) -> dict[str, float]:

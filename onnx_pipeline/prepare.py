@@ -48,6 +48,8 @@ class Priced:
     infos: Mapping[str, TensorInfo]
     costs: NodeCosts
     graph: CostGraph
+    dims: Mapping[str, int]
+    feeds: Feeds | None
 
 
 def price(
@@ -57,7 +59,9 @@ def price(
     cost_model: str,
     dims: Mapping[str, int] | None,
     inputs: PathLike | Feeds | None,
-    profile_runs: int,
+    profile_runs: int | None,
+    profile_seconds: float | None,
+    cache: bool,
     provider: str,
     seed: int,
     progress: Progress,
@@ -67,6 +71,7 @@ def price(
     with phases.measure("load", progress):
         from onnx_pipeline.costmodel import CostRequest
         from onnx_pipeline.costmodel import cost_model as find_cost_model
+        from onnx_pipeline.costmodel.cache import cache_dir
         from onnx_pipeline.lowering import executable_nodes, lower
         from onnx_pipeline.model import load
         from onnx_pipeline.shapes import value_infos
@@ -96,13 +101,15 @@ def price(
                 provider=provider,
                 seed=seed,
                 progress=progress,
+                seconds=profile_seconds,
+                cache=cache_dir() if cache else None,
             )
         )
     if costs.estimated:
         kinds = ", ".join(costs.estimated)
         progress("note", None, f"no cost rule for {kinds}: priced by the bytes they move")
     with phases.measure("lower", progress):
-        return Priced(source, infos, costs, lower(source, infos, costs))
+        return Priced(source, infos, costs, lower(source, infos, costs), bound, feeds)
 
 
 def bind(

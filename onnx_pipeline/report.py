@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
+    from onnx_pipeline.costmodel.calibrate import Calibration
     from onnx_pipeline.graph import CostGraph
     from onnx_pipeline.verify import VerifyReport
 
@@ -86,6 +87,8 @@ def stage_table(document: Document, *, unicode: bool = True, bars: bool = True) 
     stages: Sequence[Document] = document["stages"]
     bottleneck = max((stage["cost"]["total_seconds"] for stage in stages), default=0.0)
     spills = any(stage["cost"]["overflow_seconds"] for stage in stages)
+    peaks = all("peak_activation_bytes" in stage for stage in stages)
+    measured = all(stage.get("measured") for stage in stages)
     style = box.SIMPLE_HEAD if unicode else box.ASCII_DOUBLE_HEAD
     table = Table(box=style, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
     for label in (
@@ -96,7 +99,9 @@ def stage_table(document: Document, *, unicode: bool = True, bars: bool = True) 
         "out",
         *(["overflow"] if spills else []),
         "params",
+        *(["peak"] if peaks else []),
         "total",
+        *(["measured"] if measured else []),
     ):
         table.add_column(label, justify="right", no_wrap=True)
     table.add_column("of bottleneck", justify="right", no_wrap=True)
@@ -109,7 +114,9 @@ def stage_table(document: Document, *, unicode: bool = True, bars: bool = True) 
             str(stage["nodes"]),
             *(format_seconds(cost[key]) for key in keys),
             format_bytes(stage["parameter_bytes"]),
+            *([format_bytes(stage["peak_activation_bytes"])] if peaks else []),
             format_seconds(cost["total_seconds"]),
+            *([_measured(stage["measured"])] if measured else []),
             (f"{_bar(share, unicode)} " if bars else "") + f"{100 * share:3.0f} %",
             style="bold" if cost["total_seconds"] == bottleneck else None,
         )
@@ -145,6 +152,8 @@ def verdict(document: Document) -> list[tuple[str, str]]:
     whole = certificate.get("one_device_seconds")
     if whole is not None and bottleneck:
         lines.append(("speed-up", f"{whole / bottleneck:.2f} x over one device ({format_seconds(whole)})"))
+    if document.get("measurement"):
+        lines.append(("measured", _measurement(document["measurement"], document["stages"])))
     best = max(certificate["bounds"], key=lambda bound: bound["seconds"], default=None)
     by = "" if best is None else f" by the {best['method']} bound"
     if best is not None and best.get("solver"):
@@ -155,11 +164,41 @@ def verdict(document: Document) -> list[tuple[str, str]]:
         if certificate["status"] == "optimal"
         else "no partition is better by more than this"
     )
+    if "costs" in certificate:
+        meaning += f" (costs: {certificate['costs']})"
     lines.append(("gap", f"{format_percent(certificate['gap'])}, {meaning}"))
+    if "sensitivity" in document:
+        lines.append(("sensitivity", _sensitivity(document["sensitivity"])))
     phases = document.get("phases")
     if phases:
         lines.append(("time", _spent(phases)))
     return lines
+
+
+def _sensitivity(found: Document) -> str:
+    times, regret = found["bottleneck_seconds"], found["regret"]
+    return (
+        f"costs off by up to {100 * found['perturb']:g} %: bottleneck {format_seconds(times['p10'])} to "
+        f"{format_seconds(times['p90'])} (p10 to p90); another partition is better by more than 0.5 % in "
+        f"{100 * found['other_partition_wins']:.0f} % of {found['samples']} samples, "
+        f"by {100 * regret['p90']:.1f} % (p90)"
+    )
+
+
+def _measured(measured: Document) -> str:
+    return f"{format_seconds(measured['seconds'])} ±{50 * measured['spread']:.0f}%"
+
+
+def _measurement(summary: Document, stages: Sequence[Document]) -> str:
+    """Say what the slowest stage takes here and how far off its prediction was."""
+    slowest = max(stages, key=lambda stage: float(stage["measured"]["seconds"]))["measured"]
+    error = slowest["predicted_seconds"] / slowest["seconds"] - 1 if slowest["seconds"] else 0.0
+    whole = format_seconds(summary["reference_seconds"])
+    return (
+        f"slowest stage {format_seconds(slowest['seconds'])} without transfers, "
+        f"predicted {100 * error:+.1f} %, "
+        f"{summary['rounds']} rounds with the whole model ({whole})"
+    )
 
 
 def _spent(phases: Mapping[str, float]) -> str:
@@ -208,6 +247,21 @@ def show_costs(graph: CostGraph, phases: Mapping[str, float], stream: IO[str] | 
     lines = [("work", f"{format_seconds(total / NS)} per inference, cost model: {model}")]
     lines += [("parameters", format_bytes(int(graph.group_bytes.sum()))), ("time", _spent(phases))]
     print_lines(console, lines)
+
+
+def show_calibration(found: Calibration, stream: IO[str] | None = None) -> None:
+    """Print the figures of this host."""
+    rates = ", ".join(f"{dtype} {rate / 1e9:.3g} GFLOP/s" for dtype, rate in found.peak_flops.items())
+    lines = [
+        ("call", f"{format_seconds(found.call_seconds)} per onnxruntime call"),
+        ("tensor", f"{format_seconds(found.tensor_seconds)} per tensor in or out"),
+        ("hand-over", f"{format_seconds(found.handover_seconds)} between {found.transport}"),
+        ("bandwidth", f"{format_bandwidth(found.bandwidth)} between {found.transport}"),
+        ("rates", f"{rates} on one thread"),
+        ("memory", f"{format_bandwidth(found.memory_bandwidth)} on one thread"),
+        ("launch", f"{format_seconds(found.launch_overhead)} per operator"),
+    ]
+    print_lines(make_console(stream), lines)
 
 
 def show_arrays(rows: Sequence[Document], stream: IO[str] | None = None) -> None:

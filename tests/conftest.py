@@ -36,3 +36,9 @@ def light_dir() -> Path:
     import onnx
 
     return Path(onnx.__file__).parent / "backend" / "test" / "data" / "light"
+
+
+@pytest.fixture(autouse=True, scope="session")
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Keep the tests' profiles out of the user's cache, in this process and in those it starts."""
+    os.environ["ONNX_PIPELINE_CACHE"] = str(tmp_path_factory.mktemp("cache"))

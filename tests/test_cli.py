@@ -72,16 +72,19 @@ def test_option_names_are_the_contract() -> None:
     """Scripts outside the repository call these: renaming or removing one breaks them."""
     shared = {"--json", "--quiet", "-q", "--verbose", "-v", "--help"}
     costs = {"--cost-model", "--dim", "--inputs", "--profile-runs", "--provider", "--device", "--seed"}
+    costs |= {"--profile-seconds", "--cache"}
     output = {"--output", "-o", "--force"}
     search = {"--stages", "-k", "--time-limit", "--gap", "--seed", "--threads"}
     target = {"--device", "--bandwidth", "--memory"}
     expected = {
-        "split": {"MODEL", "--annotate"} | costs | output | search | target,
+        "split": {"MODEL", "--annotate", "--measure"} | costs | output | search | target,
         "profile": {"MODEL"} | costs | output,
-        "plan": {"GRAPH", "--ignore-colocation"} | output | search | target,
+        "plan": {"GRAPH", "--ignore-colocation", "--perturb", "--samples"} | output | search | target,
         "verify": {"DIR", "--model", "--inputs", "--dim", "--seed"},
         "run": {"DIR", "--inputs", "--batched", "--provider"} | output,
         "show": {"DIR|PLAN.json"},
+        "calibrate": {"--transport"} | output,
+        "cache": set(),
     }
     assert set(cli.commands) == set(expected)
     for name, command in cli.commands.items():
@@ -178,7 +181,8 @@ def test_split_json_is_the_manifest(run: Run, model: Path) -> None:
     document = outcome.document
     assert document.pop("output") == "deep/er/out"
     assert document == json.loads(Path("deep/er/out/manifest.json").read_text())
-    assert set(document["phases"]) == {"load", "shapes", "profile", "lower", "partition", "emit"}
+    phases = {"load", "shapes", "profile", "lower", "partition", "measure", "emit"}
+    assert set(document["phases"]) == phases
 
 
 def test_more_stages_than_nodes(run: Run, model: Path) -> None:

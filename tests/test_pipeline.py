@@ -94,7 +94,7 @@ def test_split_tells_its_phases_and_keeps_their_seconds(model: Path, tmp_path: P
     """Every phase is announced, measured and written to the manifest, in the order of the work."""
     notes = Notes()
     manifest = op.split(model, stages=2, output=tmp_path / "out", progress=notes, **QUICK)
-    order = ["load", "shapes", "profile", "lower", "partition", "emit"]
+    order = ["load", "shapes", "profile", "lower", "partition", "measure", "emit"]
     assert list(manifest.phases) == order
     assert [phase for phase in notes.phases if phase in order] == order
     assert all(seconds >= 0 for seconds in manifest.phases.values())

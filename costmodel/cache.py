@@ -1,0 +1,156 @@
+"""Measured costs kept between runs, in the user's cache directory.
+
+A profile is found again only under everything that it depends on: the model's bytes, the versions of this
+package and of onnxruntime, provider, threads, dimensions, inputs, effort and the processor. A file that
+cannot be used is measured anew, never an error: a cache may be deleted at any time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from onnx_pipeline.costmodel import CostModel, CostRequest, NodeCosts
+
+#: Names the folder instead of the platform's convention.
+CACHE_VARIABLE = "ONNX_PIPELINE_CACHE"
+_FORMAT = 1
+
+
+def cache_dir() -> Path:
+    """Return the folder of kept profiles; it need not exist.
+
+    ``$ONNX_PIPELINE_CACHE``, or ``onnx-pipeline`` below the platform's cache directory:
+    ``$XDG_CACHE_HOME`` or ``~/.cache``, ``~/Library/Caches`` on macOS, ``%LOCALAPPDATA%`` on Windows.
+    """
+    given = os.environ.get(CACHE_VARIABLE)
+    if given:
+        return Path(given)
+    if sys.platform == "win32":
+        base = os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local"
+    elif sys.platform == "darwin":
+        base = Path.home() / "Library" / "Caches"
+    else:
+        xdg = os.environ.get("XDG_CACHE_HOME", "")
+        base = xdg if os.path.isabs(xdg) else Path.home() / ".cache"  # the standard ignores relative paths
+    return Path(base) / "onnx-pipeline"
+
+
+def cached(measure: CostModel) -> CostModel:
+    """Return a cost model that looks into ``request.cache`` first and keeps there what it measures."""
+
+    def lookup(request: CostRequest) -> NodeCosts:
+        """Read the kept costs or measure."""
+        if request.cache is None:
+            return measure(request)
+        path = request.cache / "profiles" / f"{_key(request)}.json"
+        kept = _read(path, [str(node.name) for node in request.nodes])
+        if kept is not None:
+            request.progress("profile", 1.0, "from the cache (--no-cache measures again)")
+            return kept
+        costs = measure(request)
+        _write(path, costs)
+        return costs
+
+    return lookup
+
+
+def clear(folder: Path | None = None) -> tuple[int, int]:
+    """Remove every kept profile; return their number and their bytes."""
+    count = size = 0
+    for path in sorted((folder or cache_dir()).glob("profiles/*.json")):
+        with suppress(FileNotFoundError):
+            size += path.stat().st_size
+            path.unlink()
+            count += 1
+    return count, size
+
+
+def usage(folder: Path | None = None) -> tuple[int, int]:
+    """Return number and bytes of the kept profiles."""
+    sizes = [path.stat().st_size for path in (folder or cache_dir()).glob("profiles/*.json")]
+    return len(sizes), sum(sizes)
+
+
+def _key(request: CostRequest) -> str:
+    import onnxruntime
+
+    from onnx_pipeline import __version__
+
+    document = {
+        "format": _FORMAT,
+        "model": request.source.sha256,
+        "weights": _external_files(request),
+        "versions": [__version__, onnxruntime.__version__],
+        "provider": request.provider,
+        "threads": request.threads,
+        "dims": dict(sorted(request.dims.items())),
+        "inputs": request.seed if request.feeds is None else _digest(request.feeds),
+        "effort": [request.runs, request.seconds],
+        "processor": processor(),
+    }
+    return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
+
+
+def _external_files(request: CostRequest) -> list[tuple[str, int, int]]:
+    """Identify external weights by name, size and time: reading gigabytes would cost more than profiling."""
+    import onnx_ir as ir
+
+    tensors = [value.const_value for value in request.source.ir.graph.initializers.values()]
+    files = {str(tensor.path) for tensor in tensors if isinstance(tensor, ir.ExternalTensor)}
+    found = []
+    for file in sorted(files):
+        status = os.stat(file)
+        found.append((os.path.basename(file), status.st_size, status.st_mtime_ns))
+    return found
+
+
+def _digest(feeds: Mapping[str, Any]) -> str:
+    digest = hashlib.sha256()
+    for name, array in sorted(feeds.items()):
+        digest.update(f"{name}{array.dtype}{array.shape}".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
+def processor() -> str:
+    """Describe what the times of a profile depend on: architecture, processor and number of cores."""
+    name = platform.processor()
+    with suppress(OSError):  # Linux says more here than anywhere else
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                name = line.partition(":")[2].strip()
+                break
+    return f"{platform.machine()} {name} x{os.cpu_count()}"
+
+
+def _read(path: Path, names: list[str]) -> NodeCosts | None:
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        work = {name: int(document["work_ns"][name]) for name in names}
+        return NodeCosts(
+            kind=str(document["kind"]),
+            work_ns=work,
+            meta={**document["meta"], "cached": True},
+            estimated=tuple(document["estimated"]),
+            spread={name: float(value) for name, value in document["spread"].items()},
+            border_ns={name: int(value) for name, value in document["border_ns"].items()},
+        )
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return None
+
+
+def _write(path: Path, costs: NodeCosts) -> None:
+    from onnx_pipeline.files import new_file
+
+    # A full or read-only disk costs the next run its time, not this run its result.
+    with suppress(OSError), new_file(path) as temporary:
+        temporary.write_text(json.dumps(asdict(costs)), encoding="utf-8")

@@ -1,0 +1,328 @@
+"""Measure this host: what a border between stages costs, and the rates of the analytic cost model.
+
+A border between threads hands tensors over by reference; between processes they go through shared memory.
+Rates are those that onnxruntime reaches with one intra-op thread, since that is what stages get.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from multiprocessing import get_context
+from multiprocessing.shared_memory import SharedMemory
+from pathlib import Path
+from queue import SimpleQueue
+from threading import Thread
+from typing import Any
+
+import numpy as np
+
+from onnx_pipeline.costmodel.cache import processor
+from onnx_pipeline.costmodel.devices import Device
+from onnx_pipeline.errors import UsageError
+from onnx_pipeline.progress import Progress, silent
+
+TRANSPORTS = ("threads", "processes")
+_REPEATS = 7
+_ROUND_TRIPS = 60
+#: Who waits for a tensor sleeps meanwhile, and waking up is most of a hand-over.
+_IDLE_SECONDS = 1e-3
+#: A tensor as it crosses a border: larger than a core's own cache, smaller than what cores share.
+_TENSOR_BYTES = 1 << 22
+#: A link faster than this cannot be told from none.
+_UNLIMITED = 1e12
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Figures of this host; times in seconds, rates per second."""
+
+    transport: str
+    call_seconds: float
+    tensor_seconds: float
+    handover_seconds: float
+    bandwidth: float
+    peak_flops: dict[str, float]
+    memory_bandwidth: float
+    launch_overhead: float
+
+    def device(self, name: str) -> Device:
+        """Return the device that these figures describe."""
+        return Device(
+            name=name,
+            bandwidth=self.bandwidth,
+            transfer_latency=self.tensor_seconds,
+            stage_overhead=self.call_seconds + self.handover_seconds,
+            peak_flops=self.peak_flops,
+            memory_bandwidth=self.memory_bandwidth,
+            launch_overhead=self.launch_overhead,
+            source=f"measured by onnx-pipeline calibrate on {processor()}, stages as {self.transport}",
+        )
+
+
+def calibrate(transport: str = "threads", progress: Progress = silent) -> Calibration:
+    """Measure this host; takes a few seconds.
+
+    Parameters
+    ----------
+    transport : str
+        ``"threads"`` or ``"processes"``: how the stages will run.
+    progress : Progress
+
+    Raises
+    ------
+    UsageError
+        If there is no such transport.
+    """
+    if transport not in TRANSPORTS:
+        raise UsageError(f"unknown transport {transport!r}: give {' or '.join(TRANSPORTS)}")
+    steps: list[tuple[str, Callable[[], Any]]] = [
+        ("calls", call_costs),
+        ("hand-over", thread_handover if transport == "threads" else process_handover),
+        ("bandwidth", thread_bandwidth if transport == "threads" else process_bandwidth),
+        ("rates", flop_rates),
+        ("memory", memory_rates),
+    ]
+    found = []
+    for index, (label, step) in enumerate(steps):
+        progress("calibrate", index / len(steps), label)
+        found.append(step())
+    (call, tensor), handover, bandwidth, rates, (memory, launch) = found
+    copies = 1e-6 if transport == "processes" else 0.0  # one memcpy in, set up per tensor
+    return Calibration(transport, call, tensor + copies, handover, bandwidth, rates, memory, launch)
+
+
+def write_device(device: Device, path: Path) -> None:
+    """Write the TOML file that ``--device`` reads; numbers with three digits, as measured."""
+    from onnx_pipeline.files import new_file
+
+    rates = ", ".join(f"{dtype} = {rate:.3g}" for dtype, rate in device.peak_flops.items())
+    bandwidth = '"inf"' if math.isinf(device.bandwidth) else f"{device.bandwidth:.3g}"
+    lines = [
+        f'name = "{device.name}"',
+        f"bandwidth = {bandwidth}  # bytes/second between stages",
+        'memory = "inf"  # stages on one host share its memory',
+        f'transfer_latency = "{device.transfer_latency * 1e6:.3g}us"  # per tensor',
+        f'stage_overhead = "{device.stage_overhead * 1e6:.3g}us"  # per stage and inference',
+        f"memory_bandwidth = {device.memory_bandwidth:.3g}  # bytes/second",
+        f'launch_overhead = "{device.launch_overhead * 1e6:.3g}us"  # per operator',
+        f"peak_flops = {{ {rates} }}  # operations/second, one thread",
+        f'source = "{device.source}"',
+    ]
+    with new_file(path) as temporary:
+        temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def call_costs() -> tuple[float, float]:
+    """Return seconds of one onnxruntime call, and of every tensor that goes in and out with it."""
+    few, many = 1, 17
+    times = {count: _fastest(_session(_identities(count)), _ones(count, (4,)), 200) for count in (few, many)}
+    per_tensor = max(0.0, (times[many] - times[few]) / (2 * (many - few)))
+    return max(0.0, times[few] - 2 * few * per_tensor), per_tensor
+
+
+def thread_handover() -> float:
+    """Return seconds from putting an item into a queue to a waiting thread having it."""
+    there: SimpleQueue[object] = SimpleQueue()
+    back: SimpleQueue[object] = SimpleQueue()
+
+    def echo() -> None:
+        while (item := there.get()) is not None:
+            back.put(item)
+
+    thread = Thread(target=echo, daemon=True)
+    thread.start()
+
+    def trip() -> None:
+        there.put(1)
+        back.get()
+
+    try:
+        return _waking(trip) / 2
+    finally:
+        there.put(None)
+        thread.join()
+
+
+def process_handover() -> float:
+    """Return seconds from releasing a semaphore to a waiting process running."""
+    context = get_context("spawn")
+    there, back = context.Semaphore(0), context.Semaphore(0)
+    process = context.Process(target=_echo_process, args=(there, back, _ROUND_TRIPS + 1), daemon=True)
+    process.start()
+    there.release()
+    back.acquire()  # the process is up
+
+    def trip() -> None:
+        there.release()
+        back.acquire()
+
+    seconds = _waking(trip) / 2
+    process.join(timeout=10)
+    return seconds
+
+
+def _echo_process(there: Any, back: Any, trips: int) -> None:
+    for _ in range(trips):
+        there.acquire()
+        back.release()
+
+
+def thread_bandwidth() -> float:
+    """Return bytes/second at which a core reads what another one has just written, beyond its own speed."""
+    data = np.zeros(_TENSOR_BYTES // 8)
+    ready: SimpleQueue[int | None] = SimpleQueue()
+    done: SimpleQueue[int] = SimpleQueue()
+
+    def produce() -> None:
+        while ready.get() is not None:
+            np.add(data, 1.0, out=data)
+            done.put(1)
+
+    thread = Thread(target=produce, daemon=True)
+    thread.start()
+    own, other = [], []
+    for _ in range(4 * _REPEATS):
+        np.add(data, 1.0, out=data)
+        own.append(_timed(data.sum))
+        ready.put(1)
+        done.get()
+        other.append(_timed(data.sum))
+    ready.put(None)
+    thread.join()
+    extra = float(np.median(other) - np.median(own))
+    # Within the scatter of reading one's own data a difference is none.
+    noise = float(np.quantile(own, 0.75) - np.quantile(own, 0.25))
+    rate = _TENSOR_BYTES / extra if extra > max(noise, 1e-9) else math.inf
+    return rate if rate < _UNLIMITED else math.inf
+
+
+def process_bandwidth() -> float:
+    """Return bytes/second of writing a tensor into shared memory and reading it there."""
+    memory = SharedMemory(create=True, size=_TENSOR_BYTES)
+    try:
+        shared = np.ndarray((_TENSOR_BYTES // 8,), dtype=np.float64, buffer=memory.buf)
+        source = np.ones_like(shared)
+        other = np.ones(1 << 22)  # what else runs between two transfers
+
+        times = []
+        for _ in range(2 * _REPEATS):
+            np.add(other, 1.0, out=other)
+            start = time.perf_counter()
+            shared[:] = source
+            times.append(time.perf_counter() - start)
+        del shared  # closing refuses while an array looks into it
+        return _TENSOR_BYTES / float(np.median(times))
+    finally:
+        memory.close()
+        memory.unlink()
+
+
+def flop_rates() -> dict[str, float]:
+    """Return operations/second that onnxruntime reaches in matrix products, by element type."""
+    from onnx import TensorProto
+
+    rates = {}
+    size = 512
+    for label, code, dtype in (
+        ("float64", TensorProto.DOUBLE, np.float64),
+        ("float32", TensorProto.FLOAT, np.float32),
+    ):
+        a = np.full((size, size), 0.5, dtype=dtype)
+        model = _model([("MatMul", ["x0", "w"], ["y0"])], code, (size, size), code, {"w": a})
+        rates[label] = 2 * size**3 / _fastest(_session(model), {"x0": a}, _REPEATS)
+    byte = np.full((size, size), 3, dtype=np.uint8)
+    model = _model(
+        [("MatMulInteger", ["x0", "w"], ["y0"])],
+        TensorProto.UINT8,
+        (size, size),
+        TensorProto.INT32,
+        {"w": np.full((size, size), 3, dtype=np.int8)},
+    )
+    rates["int8"] = 2 * size**3 / _fastest(_session(model), {"x0": byte}, _REPEATS)
+    return rates
+
+
+def memory_rates() -> tuple[float, float]:
+    """Return bytes/second that a large elementwise kernel moves, and seconds that a tiny kernel takes."""
+    from onnx import TensorProto
+
+    count = 1 << 20
+    wide = _model([("Neg", ["x0"], ["y0"])], TensorProto.FLOAT, (count,), TensorProto.FLOAT, {})
+    seconds = _fastest(_session(wide), {"x0": np.ones(count, np.float32)}, 5 * _REPEATS)
+    length = 101
+
+    def chain(nodes: int) -> bytes:
+        names = ["x0", *(f"t{i}" for i in range(nodes - 1)), "y0"]
+        steps = [("Neg", [a], [b]) for a, b in pairwise(names)]
+        return _model(steps, TensorProto.FLOAT, (4,), TensorProto.FLOAT, {})
+
+    times = [_fastest(_session(chain(n)), _ones(1, (4,)), 100) for n in (1, length)]
+    return 8 * count / seconds, max(0.0, (times[1] - times[0]) / (length - 1))
+
+
+def _identities(count: int) -> bytes:
+    from onnx import TensorProto
+
+    nodes = [("Neg", [f"x{i}"], [f"y{i}"]) for i in range(count)]
+    return _model(nodes, TensorProto.FLOAT, (4,), TensorProto.FLOAT, {})
+
+
+def _model(
+    nodes: Sequence[tuple[str, list[str], list[str]]],
+    dtype: int,
+    shape: tuple[int, ...],
+    out_dtype: int,
+    weights: dict[str, np.ndarray[Any, Any]],
+) -> bytes:
+    """Return a model whose inputs are called x0, x1, ... and whose outputs y0, y1, ..."""
+    from onnx import helper, numpy_helper
+
+    reads = dict.fromkeys(name for _, inputs, _ in nodes for name in inputs if name.startswith("x"))
+    writes = dict.fromkeys(name for _, _, outputs in nodes for name in outputs if name.startswith("y"))
+    graph = helper.make_graph(
+        [helper.make_node(op, inputs, outputs) for op, inputs, outputs in nodes],
+        "calibration",
+        [helper.make_tensor_value_info(name, dtype, shape) for name in reads],
+        [helper.make_tensor_value_info(name, out_dtype, shape) for name in writes],
+        [numpy_helper.from_array(array, name) for name, array in weights.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    return bytes(model.SerializeToString())
+
+
+def _session(model: bytes) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 4
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+def _ones(count: int, shape: tuple[int, ...]) -> dict[str, np.ndarray[Any, Any]]:
+    return {f"x{i}": np.ones(shape, np.float32) for i in range(count)}
+
+
+def _fastest(session: Any, feeds: dict[str, np.ndarray[Any, Any]], runs: int) -> float:
+    session.run(None, feeds)
+    return min(_timed(lambda: session.run(None, feeds)) for _ in range(runs))
+
+
+def _waking(trip: Callable[[], object]) -> float:
+    """Median seconds of a round trip to somebody who sleeps."""
+    times = []
+    for _ in range(_ROUND_TRIPS):
+        time.sleep(_IDLE_SECONDS)
+        times.append(_timed(trip))
+    return float(np.median(times))
+
+
+def _timed(step: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    step()
+    return time.perf_counter() - start
