@@ -73,6 +73,8 @@ class Stage:
     parameter_bytes: int
     node_names: tuple[str, ...] = ()
     data: DataFile | None = None
+    #: Execution providers to run it on, names and options; whoever deploys a split may write them here.
+    providers: tuple[tuple[str, Mapping[str, Any]], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -104,6 +106,10 @@ class Manifest:
         for stage in document["stages"]:
             if stage["data"] is None:
                 del stage["data"]
+            if stage["providers"]:
+                stage["providers"] = [{"name": name, "options": o} for name, o in stage["providers"]]
+            else:
+                del stage["providers"]
         return document
 
     @classmethod
@@ -209,4 +215,5 @@ def _stage(entry: Mapping[str, Any]) -> Stage:
         parameter_bytes=entry["parameter_bytes"],
         node_names=tuple(entry.get("node_names", ())),
         data=None if data is None else DataFile(data["file"], data["sha256"], data["bytes"]),
+        providers=tuple((p["name"], p.get("options", {})) for p in entry.get("providers", ())),
     )
