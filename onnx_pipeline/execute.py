@@ -46,6 +46,7 @@ class Runner:
         self.foreign = {a.name: _FOREIGN[a.type] for a in session.get_inputs() if a.type in _FOREIGN}
         self.plain = not self.foreign and not any(a.type in _FOREIGN for a in session.get_outputs())
         self._options = onnxruntime.RunOptions()
+        self._options.log_severity_level = 4  # what goes wrong is raised
 
     def __call__(self, feeds: Mapping[str, Any]) -> list[Any]:
         """Run; results are arrays (lists for sequences) where numpy has the type, else ``OrtValue``.

@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +20,10 @@ import numpy as np
 import onnx_pipeline
 from onnx_pipeline.errors import InputError, PipelineError, StageError, UsageError
 from onnx_pipeline.runtime.feeds import numpy_type
+from onnx_pipeline.runtime.pipes import Receiver, Sender
 from onnx_pipeline.runtime.placement import StageSpec
 from onnx_pipeline.runtime.request import Request, StageInfo
-from onnx_pipeline.runtime.rings import Place, Ring, anonymous_file, slots_needed
+from onnx_pipeline.runtime.rings import PlaceRow, Ring, anonymous_file, place_of, slots_needed
 from onnx_pipeline.runtime.wiring import HOST, Wiring
 from onnx_pipeline.runtime.worker import Message, WorkerSpec
 
@@ -44,8 +45,8 @@ class Crew:
     def __init__(self, specs: Sequence[StageSpec], wiring: Wiring, depth: int, limit: int) -> None:
         self.specs, self._wiring = specs, wiring
         self.processes: list[subprocess.Popen[bytes]] = []
-        self._controls: list[Connection] = []
-        self._reports: list[Connection] = []
+        self._controls: list[Sender] = []
+        self._reports: list[Receiver] = []
         self._stopping = False
         self._culprit: PipelineError | None = None
         stages, keys = wiring.stages, list(wiring.rings)
@@ -84,8 +85,8 @@ class Crew:
             mine = [r for r, (p, last) in enumerate(keys) if p == HOST or last == stages]
             self._rings = {r: Ring(r, os.dup(files[r]), sizes[r]) for r in mine}
             self._fed = [(r, wiring.rings[keys[r]]) for r in mine if keys[r][0] == HOST]
-            self._first = Connection(os.dup(links[0][1]), readable=False)
-            self._last = Connection(os.dup(links[-1][0]), writable=False)
+            self._first = Sender(os.dup(links[0][1]))
+            self._last = Receiver(os.dup(links[-1][0]))
             self._taken = os.dup(rooms[-1][1])
         except BaseException:
             self.stop(at_once=True)
@@ -98,12 +99,12 @@ class Crew:
 
     def send(self, request: Request) -> None:
         """Hand a request to the first stage."""
-        places: dict[str, Place] = {}
+        places: dict[str, PlaceRow] = {}
         for ring, names in self._fed:
             written = self._rings[ring].write([request.live[name] for name in names])
             places.update(zip(names, written, strict=True))
         request.live.clear()
-        self._first.send_bytes(pickle.dumps((request.number, places, [], None), protocol=5))
+        self._first.send((request.number, places, [], None))
 
     def receive(self) -> Message:
         """Wait for a result of the last stage.
@@ -113,13 +114,14 @@ class Crew:
         EOFError
             If the workers are gone.
         """
-        message: Message = pickle.loads(self._last.recv_bytes())
+        message: Message = self._last.receive()
         with contextlib.suppress(BrokenPipeError):
             os.write(self._taken, b"\0")
         return message
 
-    def read(self, name: str, place: Place) -> Any:
+    def read(self, name: str, row: PlaceRow) -> Any:
         """Return an output as an array of its own."""
+        place = place_of(row)
         value = self._rings[place.ring].read(place)
         if place.dtype is None:
             return value
@@ -136,7 +138,7 @@ class Crew:
         self._stopping = True
         if at_once:
             self._kill()
-        elif not self._first.closed:
+        else:
             self._first.close()
         deadline = time.monotonic() + GRACE
         for process in self.processes:
@@ -149,9 +151,10 @@ class Crew:
     def close(self) -> None:
         """Give everything back; the processes have ended."""
         self._watcher.join(GRACE)
-        for pipe in (*self._controls, *self._reports, self._first, self._last):
-            if not pipe.closed:
-                pipe.close()
+        for sender in (*self._controls, self._first):
+            sender.close()
+        for receiver in (*self._reports, self._last):
+            receiver.close()
         os.close(self._taken)
         for ring in self._rings.values():
             ring.close()
@@ -159,13 +162,13 @@ class Crew:
     def _spawn(self, told: WorkerSpec) -> None:
         """Start a worker and tell it what to do."""
         if not sys.executable:
-            raise UsageError("backend 'processes' needs a Python interpreter to start: sys.executable is empty")
+            raise UsageError("backend 'processes' needs sys.executable, the Python interpreter to start")
         control, to_worker = os.pipe()
         from_worker, status = os.pipe()
         pipes = (control, status, told.source, told.sink, told.room_before, told.room_after)
         shared = [descriptor for descriptor, _ in told.rings.values()]
-        self._controls.append(Connection(to_worker, readable=False))
-        self._reports.append(Connection(from_worker, writable=False))
+        self._controls.append(Sender(to_worker))
+        self._reports.append(Receiver(from_worker))
         try:
             self.processes.append(
                 subprocess.Popen(
@@ -180,22 +183,23 @@ class Crew:
             os.close(control)
             os.close(status)
         with contextlib.suppress(BrokenPipeError):  # it died already: the greeting will say so
-            self._controls[-1].send_bytes(pickle.dumps(told))
+            self._controls[-1].send(pickle.dumps(told))
 
     def _greet(self, index: int) -> StageInfo:
         """Wait until a stage is loaded."""
         path = self.specs[index].path
         try:
-            answer = pickle.loads(self._reports[index].recv_bytes())
+            answer = pickle.loads(self._reports[index].receive())
         except EOFError:
-            raise InputError(path, f"its worker process {_fate(self.processes[index])} while loading") from None
+            fate = _fate(self.processes[index])
+            raise InputError(path, f"its worker process {fate} while loading") from None
         if isinstance(answer, StageInfo):
             return answer
         raise InputError(path, str(answer))
 
     def _watch(self) -> None:
         """Wait for the first worker to die; unless that is wanted, note which one and end the others."""
-        wait(self._reports)
+        wait([report.fileno() for report in self._reports])
         if self._stopping:
             return
         index = self._first_to_die()

@@ -69,8 +69,12 @@ def check_outputs(
     return wanted
 
 
-def blank_feeds(document: Manifest, dims: Mapping[str, int] | None = None) -> dict[str, Any]:
-    """Return zeros (empty strings) for every input; symbolic dimensions as profiled unless given.
+def blank_feeds(
+    document: Manifest, dims: Mapping[str, int] | None = None, seed: int | None = None
+) -> dict[str, Any]:
+    """Return zeros (empty strings) for every input, ones for masks; with a seed random floats.
+
+    Symbolic dimensions are those of the profile, unless given.
 
     Raises
     ------
@@ -78,13 +82,19 @@ def blank_feeds(document: Manifest, dims: Mapping[str, int] | None = None) -> di
         If an input is no tensor or has no rank.
     """
     known = {**document.cost_model.get("dims", {}), **(dims or {})}
+    random = None if seed is None else np.random.default_rng(seed)
     feeds: dict[str, Any] = {}
     for port in document.model.inputs:
         if "(" in port.dtype or port.dtype == "unknown" or port.shape is None:
             raise InputError(None, f"input {port.name!r} is {_text(port.dtype, port.shape)}: give its value")
         shape = [d if isinstance(d, int) else known.get(d or "", 1) for d in port.shape]
-        strings = port.dtype == "string"
-        feeds[port.name] = np.full(shape, "", object) if strings else np.zeros(shape, numpy_type(port.dtype))
+        if port.dtype == "string":
+            feeds[port.name] = np.full(shape, "", object)
+            continue
+        dtype = numpy_type(port.dtype)
+        feeds[port.name] = np.full(shape, "mask" in port.name.lower(), dtype)
+        if random is not None and dtype.kind in "fV":
+            feeds[port.name] = random.standard_normal(shape).astype(dtype)
     return feeds
 
 
@@ -109,7 +119,7 @@ def _check_feed(port: Port, value: Any) -> Any:
     shape = port.shape
     fits = shape is None or (
         len(shape) == array.ndim
-        and all(not isinstance(want, int) or want == got for want, got in zip(shape, array.shape, strict=True))
+        and all(not isinstance(a, int) or a == b for a, b in zip(shape, array.shape, strict=True))
     )
     if given != port.dtype or not fits:
         message = f"input {port.name!r} must be {_text(port.dtype, shape)}, got {_text(given, array.shape)}"

@@ -68,9 +68,7 @@ def place(
         chosen = _providers(named[i], optioned[i]) if named[i] else tuple(stage.providers)
         check_providers(chosen)
         mine = tuple(cores[(i * share + j) % len(cores)] for j in range(share)) if pin else ()
-        specs.append(
-            StageSpec(i, directory / stage.file, chosen or ((CPU, {}),), share, mine, settings[i])
-        )
+        specs.append(StageSpec(i, directory / stage.file, chosen or ((CPU, {}),), share, mine, settings[i]))
     return specs
 
 
@@ -170,7 +168,7 @@ def session_options(spec: StageSpec) -> Any:
     if spec.options is not None and not isinstance(spec.options, Mapping):
         return spec.options
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # whatever goes wrong is raised, and told once
     options.intra_op_num_threads = spec.threads
     options.inter_op_num_threads = 1
     for name, value in (spec.options or {}).items():

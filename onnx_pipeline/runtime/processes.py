@@ -11,6 +11,7 @@ from onnx_pipeline.errors import PipelineError, StageError
 from onnx_pipeline.runtime.crew import GRACE, Crew
 from onnx_pipeline.runtime.placement import StageSpec
 from onnx_pipeline.runtime.request import Finish, Request, StageInfo
+from onnx_pipeline.runtime.stats import Span
 from onnx_pipeline.runtime.wiring import Wiring
 from onnx_pipeline.runtime.worker import Message
 
@@ -42,13 +43,13 @@ class Processes:
         finish: Finish,
         restart: bool = False,
     ) -> None:
-        self._make = lambda: Crew(specs, wiring, depth, limit)
+        self._plan = (specs, wiring, depth, limit)
         self._finish, self._restart = finish, restart
         self._changed = threading.Condition()
         self._broken: BaseException | None = None
         self._closing = False
         self._inside: deque[Request] = deque()
-        self._crew: Crew | None = self._make()
+        self._crew: Crew | None = Crew(*self._plan)
         self.infos: Sequence[StageInfo] = self._crew.infos
         self._collector = threading.Thread(target=self._collect, name="collector", daemon=True)
         self._collector.start()
@@ -111,7 +112,7 @@ class Processes:
         with self._changed:
             if self._broken is None:
                 try:
-                    self._crew = self._make()
+                    self._crew = Crew(*self._plan)
                 except Exception as error:
                     self._broken = error
             self._changed.notify_all()
@@ -120,7 +121,7 @@ class Processes:
         number, places, spans, error = message
         request = self._inside.popleft()  # without the lock: whoever holds it may wait for room in a pipe
         assert request.number == number
-        request.spans.extend(spans)
+        request.spans.extend(map(Span._make, spans))
         failure: BaseException | None = None
         if error is None:
             request.results.update((name, crew.read(name, place)) for name, place in places.items())

@@ -38,7 +38,7 @@ class Threads:
     def __init__(self, specs: Sequence[StageSpec], wiring: Wiring, depth: int, finish: Finish) -> None:
         self._specs, self._wiring, self._finish = specs, wiring, finish
         sessions = [load(spec) for spec in specs]
-        self.infos = [describe(session) for session in sessions]
+        self.infos: Sequence[StageInfo] = [describe(session) for session in sessions]
         self._runners = [Runner(s, names) for s, names in zip(sessions, wiring.outputs, strict=True)]
         self._reason: BaseException | None = None
         self._lock = threading.Lock()

@@ -49,9 +49,7 @@ class Wiring:
             tuple(port.name for port in document.model.inputs),
             tuple(port.name for port in document.model.outputs),
             {port.name: port.dtype for port in document.model.outputs},
-            tuple(
-                all(_is_fixed(port.shape) for port in stage.outputs) for stage in document.stages
-            ),
+            tuple(all(_is_fixed(port.shape) for port in stage.outputs) for stage in document.stages),
         )
 
     @property

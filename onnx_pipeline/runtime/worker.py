@@ -14,19 +14,20 @@ import sys
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
 from typing import Any
 
 import numpy as np
 
 from onnx_pipeline.execute import Runner, to_ort
+from onnx_pipeline.runtime.pipes import Receiver, Sender
 from onnx_pipeline.runtime.placement import StageSpec, confine, load
-from onnx_pipeline.runtime.rings import Place, Ring, aligned
-from onnx_pipeline.runtime.stats import Span, now
+from onnx_pipeline.runtime.rings import PlaceRow, Ring, aligned, place_of
+from onnx_pipeline.runtime.stats import now
 from onnx_pipeline.runtime.threads import describe
 
-#: A request between processes: number, tensors by name, spans, and the reason with the stage that failed.
-Message = tuple[int, dict[str, Place], list[Span], tuple[int, str] | None]
+#: A request between processes: number, places of tensors by name, spans, and which stage failed and why.
+Message = tuple[int, dict[str, PlaceRow], list[tuple[int, ...]], tuple[int, str] | None]
+Made = tuple[dict[str, PlaceRow], int, int]
 
 
 @dataclass(frozen=True)
@@ -70,18 +71,18 @@ class WorkerSpec:
 def main(control: int, status: int) -> None:
     """Be a stage until there is nothing more to do."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which closes the pipes
-    pipe, report = Connection(control, writable=False), Connection(status, readable=False)
+    pipe, report = Receiver(control), Sender(status)
     try:
-        told: WorkerSpec = pickle.loads(pipe.recv_bytes())
+        told: WorkerSpec = pickle.loads(pipe.receive())
         threading.Thread(target=_watch_parent, args=(control,), daemon=True).start()
         confine(told.spec.cores)
         try:
             session = load(told.spec)
         except Exception as error:
-            report.send_bytes(pickle.dumps(getattr(error, "message", str(error))))
+            report.send(pickle.dumps(getattr(error, "message", str(error))))
             sys.exit(1)
         stage = _Stage(told, session)
-        report.send_bytes(pickle.dumps(describe(session)))
+        report.send(pickle.dumps(describe(session)))
         stage.serve()
     except (EOFError, BrokenPipeError, ConnectionError):
         sys.exit(0)  # a neighbour is gone
@@ -104,8 +105,8 @@ class _Stage:
     def __init__(self, told: WorkerSpec, session: Any) -> None:
         self._told = told
         self._runner = Runner(session, told.outputs)
-        self._source = Connection(told.source, writable=False)
-        self._sink = Connection(told.sink, readable=False)
+        self._source = Receiver(told.source)
+        self._sink = Sender(told.sink)
         self._rings = {index: Ring(index, *ring) for index, ring in told.rings.items()}
         self._room = told.depth
         self._bound = _Bound(self._runner, told, self._rings) if _can_bind(session, told) else None
@@ -115,7 +116,7 @@ class _Stage:
         told = self._told
         while True:
             idle = now()
-            message: Message = pickle.loads(self._source.recv_bytes())
+            message: Message = self._source.receive()
             if told.room_before >= 0:
                 os.write(told.room_before, b"\0")
             start = now()
@@ -132,10 +133,10 @@ class _Stage:
                         places.pop(name, None)
             end = now()
             self._wait_for_room()
-            spans.append(Span(told.spec.index, idle, start, end, now(), nbytes, copy))
-            self._sink.send_bytes(pickle.dumps((number, places, spans, error), protocol=5))
+            spans.append((told.spec.index, idle, start, end, now(), nbytes, copy))
+            self._sink.send((number, places, spans, error))
 
-    def _run(self, places: Mapping[str, Place]) -> tuple[dict[str, Place], int, int]:
+    def _run(self, places: Mapping[str, PlaceRow]) -> Made:
         """Run one request; return where its outputs are, their bytes and the time to copy them."""
         told = self._told
         inputs = {name: places[name] for name in told.inputs}
@@ -148,18 +149,19 @@ class _Stage:
                 return made
         return self._run_plain(inputs)
 
-    def _run_plain(self, inputs: Mapping[str, Place]) -> tuple[dict[str, Place], int, int]:
+    def _run_plain(self, inputs: Mapping[str, PlaceRow]) -> Made:
         told = self._told
         values = self._runner({name: self._read(name, place) for name, place in inputs.items()})
         done = now()
         results = dict(zip(told.outputs, values, strict=True))
-        made: dict[str, Place] = {}
+        made: dict[str, PlaceRow] = {}
         for ring, names in told.writes.items():
             written = self._rings[ring].write([results[name] for name in names])
             made.update(zip(names, written, strict=True))
-        return made, sum(place.nbytes for place in made.values()), now() - done
+        return made, sum(place_of(row).nbytes for row in made.values()), now() - done
 
-    def _read(self, name: str, place: Place) -> Any:
+    def _read(self, name: str, row: PlaceRow) -> Any:
+        place = place_of(row)
         value = self._rings[place.ring].read(place)
         foreign = self._runner.foreign.get(name)
         return value if foreign is None else to_ort(value, foreign)
@@ -180,40 +182,39 @@ class _Bound:
         self._runner, self._rings = runner, rings
         self._binding = runner.session.io_binding()
         args = {value.name: value for value in runner.session.get_outputs()}
-        self._layout: dict[int, list[tuple[str, Place]]] = {}
+        self._layout: list[tuple[Ring, int, list[tuple[str, int, int, str, tuple[int, ...]]]]] = []
+        self._nbytes = 0
         for ring, names in told.writes.items():
-            offset, row = 0, []
+            size, row = 0, []
             for name in names:
-                shape, dtype = tuple(args[name].shape), np.dtype(_NUMPY[args[name].type])
+                dtype, shape = np.dtype(_NUMPY[args[name].type]), tuple(args[name].shape)
                 nbytes = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
-                row.append((name, Place(ring, 0, offset, nbytes, dtype.str, shape)))
-                offset += aligned(nbytes)
-            self._layout[ring] = row
+                row.append((name, size, nbytes, dtype.str, shape))
+                size += aligned(nbytes)
+                self._nbytes += nbytes
+            self._layout.append((rings[ring], size, row))
 
-    def run(self, inputs: Mapping[str, Place]) -> tuple[dict[str, Place], int, int]:
+    def run(self, inputs: Mapping[str, PlaceRow]) -> Made:
         """Run one request."""
         binding = self._binding
-        for name, place in inputs.items():
-            view = self._rings[place.ring].view(place)
-            binding.bind_input(name, "cpu", 0, view.dtype, place.shape, view.ctypes.data)
-        made: dict[str, Place] = {}
-        nbytes = 0
-        for index, row in self._layout.items():
-            ring = self._rings[index]
+        for name, (index, slot, offset, nbytes, dtype, shape) in inputs.items():
+            assert dtype is not None  # what is bound is a tensor
+            address = self._rings[index].address(slot, offset + nbytes) + offset
+            binding.bind_input(name, "cpu", 0, _TYPES[dtype], shape, address)
+        made: dict[str, PlaceRow] = {}
+        for ring, size, row in self._layout:
             slot = ring.take()
-            ring.memory(slot, row[-1][1].offset + row[-1][1].nbytes)
-            for name, place in row:
-                made[name] = place = place._replace(slot=slot)
-                view = ring.view(place)
-                binding.bind_output(name, "cpu", 0, view.dtype, place.shape, view.ctypes.data)
-                nbytes += place.nbytes
+            start = ring.address(slot, size)
+            for name, offset, nbytes, dtype, shape in row:
+                binding.bind_output(name, "cpu", 0, _TYPES[dtype], shape, start + offset)
+                made[name] = (ring.index, slot, offset, nbytes, dtype, shape)
         try:
             self._runner.session.run_with_iobinding(binding)
         except Exception:
-            for index in self._layout:
-                self._rings[index].give_back()
+            for ring, _, _ in self._layout:
+                ring.give_back()
             raise
-        return made, nbytes, 0
+        return made, self._nbytes, 0
 
 
 _NUMPY = {
@@ -226,6 +227,9 @@ _NUMPY = {
         **{f"{sign}int{8 * size}": f"{sign or 'i'}{size}" for sign in ("", "u") for size in (1, 2, 4, 8)},
     }.items()
 }
+
+
+_TYPES = {np.dtype(code).str: np.dtype(code).type for code in _NUMPY.values()}
 
 
 def _can_bind(session: Any, told: WorkerSpec) -> bool:
