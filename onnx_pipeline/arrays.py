@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ from onnx_pipeline.files import new_file
 from onnx_pipeline.progress import Progress, silent
 
 if TYPE_CHECKING:
-    from onnx_pipeline.runtime import PipelineSession
+    from onnx_pipeline.timeline import Observe
 
 Arrays = dict[str, npt.NDArray[Any]]
 
@@ -55,7 +55,7 @@ def run_file(
     *,
     batched: bool = False,
     progress: Progress = silent,
-    observe: Callable[[PipelineSession], None] | None = None,
+    observe: Observe | None = None,
     **options: Any,
 ) -> Arrays:
     """Run the arrays of a file through a split model.
@@ -69,8 +69,8 @@ def run_file(
     batched : bool
         Every entry has one more axis in front: entry ``i`` along it is request ``i``, and the outputs are
         stacked the same way. An output whose shape differs between requests becomes ``name[i]``.
-    observe : callable, optional
-        Shown the session when all is done.
+    observe : Observe, optional
+        Shown what the requests did.
     **options
         Of the :class:`~onnx_pipeline.PipelineSession`.
 
@@ -94,7 +94,7 @@ def run_file(
             place = f"request {len(results)}: " if batched else ""
             raise InputError(inputs, f"{place}{error.message}") from None
         if observe is not None:
-            observe(session)
+            observe(session.timelines(), [stage.file for stage in session.manifest.stages])
     if not batched:
         return {name: np.asarray(value) for name, value in zip(names, results[0], strict=True)}
     return _stack(names, results)

@@ -25,6 +25,7 @@ from onnx_pipeline.runtime.feeds import blank_feeds, check_feeds
 from onnx_pipeline.runtime.placement import CPU, usable_cores
 from onnx_pipeline.runtime.stats import NS, Timeline, latencies
 from onnx_pipeline.simulation import simulate
+from onnx_pipeline.timeline import Observe
 from onnx_pipeline.whole import load_whole
 
 #: Seconds that one measurement should last, when the number of requests is not given.
@@ -59,7 +60,7 @@ def bench(
     max_in_flight: int | None = None,
     baselines: bool = True,
     progress: Progress = silent,
-    observe: Callable[[PipelineSession], None] | None = None,
+    observe: Observe | None = None,
 ) -> dict[str, Any]:
     """Measure a split against its prediction, its simulation and the unsplit model.
 
@@ -81,8 +82,8 @@ def bench(
         As for :class:`~onnx_pipeline.PipelineSession`. The unsplit model runs on the first stage's provider.
     baselines : bool
         Also run the unsplit model: with one thread, with all, and as replicas beside each other.
-    observe : callable, optional
-        Shown the session after the last round, for its timelines.
+    observe : Observe, optional
+        Shown what the last round's pipelined requests did.
 
     Returns
     -------
@@ -124,7 +125,7 @@ def bench(
             found.append(_measure(session, feeds, each, contenders, lines, index))
         progress("bench", 1.0, "done")
         if observe is not None:
-            observe(session)
+            observe(lines[-each:], [stage.file for stage in session.manifest.stages])
         return _document(session, found, lines, each, replicas)
 
 
@@ -137,18 +138,14 @@ def _contenders(
 
     def runner(threads: int) -> Runner:
         whole = load_whole(session.directory, session.manifest, model, threads, provider)
-        known = {value.name for value in whole.get_inputs()}
-        if known - set(feeds):
-            raise InputError(
-                model, f"the unsplit model has inputs that the split has not: {known - set(feeds)}"
-            )
+        if {value.name for value in whole.get_inputs()} - set(feeds):
+            raise InputError(model, "this is not the model that was split: it has other inputs")
         return Runner(whole)
 
-    wanted = {name: check for name, check in check_feeds(session.manifest, feeds).items()}
+    arrays = check_feeds(session.manifest, feeds)
 
     def timed(run: Runner) -> Callable[[int], float]:
-        known = [value.name for value in run.session.get_inputs()]
-        mine = {name: wanted[name] for name in known}
+        mine = {value.name: arrays[value.name] for value in run.session.get_inputs()}
 
         def measure(count: int) -> float:
             begin = time.perf_counter()
@@ -190,7 +187,7 @@ def _requests_per_round(
     begin = time.perf_counter()
     session.run(None, feeds)
     seconds = (time.perf_counter() - begin) / len(session.manifest.stages)
-    return max(least, min(2000, math.ceil(MEASUREMENT / seconds)))
+    return max(least, min(900, math.ceil(MEASUREMENT / seconds)))
 
 
 def _measure(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,8 @@ from onnx_pipeline.console import Console, print_json
 from onnx_pipeline.files import check_file
 
 if TYPE_CHECKING:
-    from onnx_pipeline.runtime import PipelineSession
+    from onnx_pipeline.runtime import Timeline
+    from onnx_pipeline.timeline import Observe
 
 
 @click.command()
@@ -117,7 +118,7 @@ def bench(
         bench_report.show_bench(document)
 
 
-def _observer(trace: Path | None, plot: Path | None) -> Callable[[PipelineSession], None] | None:
+def _observer(trace: Path | None, plot: Path | None) -> Observe | None:
     """Return what writes the timelines; what would go wrong then goes wrong now."""
     if trace is None and plot is None:
         return None
@@ -129,11 +130,10 @@ def _observer(trace: Path | None, plot: Path | None) -> Callable[[PipelineSessio
         if path is not None:
             check_file(path, force=True)
 
-    def observe(session: PipelineSession) -> None:
-        files = [stage.file for stage in session.manifest.stages]
+    def observe(lines: Sequence[Timeline], files: Sequence[str]) -> None:
         if trace is not None:
-            timeline.write_trace(trace, session.timelines(), files)
+            timeline.write_trace(trace, lines, files)
         if plot is not None:
-            timeline.write_plot(plot, session.timelines(), files)
+            timeline.write_plot(plot, lines, files)
 
     return observe

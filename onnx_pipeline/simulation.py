@@ -1,7 +1,7 @@
 """How a pipeline would run on k devices, for those who have none.
 
 Requests keep their order, so the events of one request follow from those of earlier ones: a discrete-event
-simulation without an event list. With s a stage, i a request, d the queue depth, m the requests inside at once:
+simulation without an event list. For request i, stage s, queue depth d and at most m requests inside:
 
     enter(i)   = max(arrival(i), done(i - m))
     start(i,s) = max(free(i-1,s), handed(i,s-1) + handover)

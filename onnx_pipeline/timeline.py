@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,8 @@ from onnx_pipeline.errors import UsageError
 from onnx_pipeline.files import new_file
 from onnx_pipeline.runtime.stats import Timeline
 
+#: Shown timelines and the names of the stages' files.
+Observe = Callable[[Sequence[Timeline], Sequence[str]], None]
 #: Colours of consecutive requests; neighbours differ.
 PALETTE = ("#4c78a8", "#f58518", "#54a24b", "#e45756", "#72b7b2", "#eeca3b", "#b279a2", "#9d755d")
 
@@ -88,7 +90,6 @@ def write_plot(path: Path, timelines: Sequence[Timeline], files: Sequence[str], 
     last : int
         How many requests.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     shown = list(timelines)[-last:]
@@ -103,13 +104,15 @@ def write_plot(path: Path, timelines: Sequence[Timeline], files: Sequence[str], 
                 span.stage, width, left=begin, height=0.8, color=colour, edgecolor="white", linewidth=0.5
             )
             if len(shown) <= 40:
-                axes.text(begin + width / 2, span.stage, line.number, ha="center", va="center", fontsize=7)
+                axes.text(
+                    begin + width / 2, span.stage, str(line.number), ha="center", va="center", fontsize=7
+                )
     axes.set_yticks(range(len(files)), [f"stage {i}" for i in range(len(files))])
     axes.invert_yaxis()
     axes.set_xlabel("milliseconds")
     axes.spines[["top", "right"]].set_visible(False)
     with new_file(path) as temporary:
-        FigureCanvasAgg(figure).print_png(str(temporary))
+        figure.savefig(temporary, format="png")
 
 
 def _us(nanoseconds: int) -> float:

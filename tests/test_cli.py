@@ -75,12 +75,15 @@ def test_option_names_are_the_contract() -> None:
     output = {"--output", "-o", "--force"}
     search = {"--stages", "-k", "--time-limit", "--gap", "--seed", "--threads"}
     target = {"--device", "--bandwidth", "--memory"}
+    streaming = {"--provider", "--backend", "--queue-depth", "--max-in-flight", "--trace", "--plot"}
     expected = {
         "split": {"MODEL", "--annotate"} | costs | output | search | target,
         "profile": {"MODEL"} | costs | output,
         "plan": {"GRAPH", "--ignore-colocation"} | output | search | target,
         "verify": {"DIR", "--model", "--inputs", "--dim", "--seed"},
-        "run": {"DIR", "--inputs", "--batched", "--provider"} | output,
+        "run": {"DIR", "--inputs", "--batched"} | output | streaming,
+        "bench": {"DIR", "--requests", "--rounds", "--model", "--no-baselines", "--inputs", "--dim"}
+        | streaming,
         "show": {"DIR|PLAN.json"},
     }
     assert set(cli.commands) == set(expected)

@@ -2,6 +2,6 @@
 
 from onnx_pipeline.runtime.feeds import NodeArg, check_feeds
 from onnx_pipeline.runtime.session import PipelineSession
-from onnx_pipeline.runtime.stats import Span, StageStats, Stats
+from onnx_pipeline.runtime.stats import Span, StageStats, Stats, Timeline
 
-__all__ = ["NodeArg", "PipelineSession", "Span", "StageStats", "Stats", "check_feeds"]
+__all__ = ["NodeArg", "PipelineSession", "Span", "StageStats", "Stats", "Timeline", "check_feeds"]
