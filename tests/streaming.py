@@ -16,8 +16,7 @@ BACKENDS = ("threads", "processes")
 #: Iterations that no test waits for.
 FOREVER = 10**15
 
-#: Three stages: the middle one negates n times; `early` is there before, `late` is read only at the end, and
-#: `skip` passes over the middle.
+#: Negates n times in a loop; `early` is an output that later stages read too, `late` enters late.
 TEXT = """m (float[N] x, int64 n, float[N] late) => (float[N] y, float[N] early) {
     early = Abs(x)
     b = Loop (n, , early) <body = body (int64 i, bool c, float[K] s) => (bool d, float[K] t) {
@@ -29,9 +28,9 @@ TEXT = """m (float[N] x, int64 n, float[N] late) => (float[N] y, float[N] early)
 }"""
 
 
-def loops(folder: Path) -> Path:
-    """Split :data:`TEXT` into four stages."""
-    split(save(folder, TEXT), folder / "out", 4)
+def loops(folder: Path, stages: int = 4) -> Path:
+    """Split :data:`TEXT` into stages of one node each, or into two of two."""
+    split(save(folder, TEXT), folder / "out", stages)
     return folder / "out"
 
 
