@@ -15,6 +15,7 @@ import os
 import statistics
 import tempfile
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ def identities(folder: Path, stages: int, count: int) -> Path:
     """Split a chain of Identity nodes, one per stage, on ``count`` floats."""
     names = [f"t{i}" for i in range(stages + 1)]
     ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [count]) for name in (names[0], names[-1])]
-    nodes = [helper.make_node("Identity", [a], [b], a) for a, b in zip(names, names[1:], strict=False)]
+    nodes = [helper.make_node("Identity", [a], [b], a) for a, b in pairwise(names)]
     graph = helper.make_graph(nodes, "identities", ends[:1], ends[1:])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     onnx.save(model, folder / "identities.onnx")
@@ -98,8 +99,9 @@ def _copies(nbytes: int, seconds: float) -> None:
                 _, rate, _ = _stream(session, feeds, seconds)
         # Processes copy an input in and an output out; each Identity is a copy, too.
         print(
-            f"{backend:9} 2 stages, {nbytes >> 20} MiB: {rate:6.1f} requests/s, {rate * nbytes / 1e9:.1f} GB/s "
-            f"through each stage; memcpy {plain:.1f} GB/s, into fresh memory {fresh:.1f} GB/s",
+            f"{backend:9} 2 stages, {nbytes >> 20} MiB: {rate:6.1f} requests/s, "
+            f"{rate * nbytes / 1e9:.1f} GB/s through each stage; "
+            f"memcpy {plain:.1f} GB/s, into fresh memory {fresh:.1f} GB/s",
             flush=True,
         )
 
