@@ -16,6 +16,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from onnx_pipeline.benchmark import bench as bench
     from onnx_pipeline.costmodel import CostModel as CostModel
     from onnx_pipeline.costmodel import CostRequest as CostRequest
     from onnx_pipeline.costmodel import NodeCosts as NodeCosts
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from onnx_pipeline.errors import InfeasibleError as InfeasibleError
     from onnx_pipeline.errors import InputError as InputError
     from onnx_pipeline.errors import PipelineError as PipelineError
+    from onnx_pipeline.errors import StageError as StageError
     from onnx_pipeline.errors import UsageError as UsageError
     from onnx_pipeline.errors import VerificationError as VerificationError
     from onnx_pipeline.graph import CostGraph as CostGraph
@@ -41,6 +43,8 @@ if TYPE_CHECKING:
     from onnx_pipeline.pipeline import profile as profile
     from onnx_pipeline.pipeline import split as split
     from onnx_pipeline.runtime import PipelineSession as PipelineSession
+    from onnx_pipeline.simulation import Simulation as Simulation
+    from onnx_pipeline.simulation import simulate as simulate
     from onnx_pipeline.verify import VerifyReport as VerifyReport
     from onnx_pipeline.verify import verify as verify
 
@@ -60,16 +64,20 @@ _HOME = {
     "PartitionResult": "partition.result",
     "PipelineError": "errors",
     "PipelineSession": "runtime",
+    "Simulation": "simulation",
     "StageCost": "graph",
+    "StageError": "errors",
     "Target": "graph",
     "UsageError": "errors",
     "VerificationError": "errors",
     "VerifyReport": "verify",
+    "bench": "benchmark",
     "load_device": "costmodel.devices",
     "partition": "partition",  # the subpackage, which is callable
     "plan": "pipeline",
     "profile": "pipeline",
     "read_graph": "graphio",
+    "simulate": "simulation",
     "split": "pipeline",
     "stage_costs": "graph",
     "verify": "verify",  # the submodule, made callable below

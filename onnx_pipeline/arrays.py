@@ -6,7 +6,7 @@ import os
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,9 @@ import numpy.typing as npt
 from onnx_pipeline.errors import InputError
 from onnx_pipeline.files import new_file
 from onnx_pipeline.progress import Progress, silent
+
+if TYPE_CHECKING:
+    from onnx_pipeline.timeline import Observe
 
 Arrays = dict[str, npt.NDArray[Any]]
 
@@ -51,8 +54,9 @@ def run_file(
     inputs: Path,
     *,
     batched: bool = False,
-    providers: Sequence[str] | None = None,
     progress: Progress = silent,
+    observe: Observe | None = None,
+    **options: Any,
 ) -> Arrays:
     """Run the arrays of a file through a split model.
 
@@ -65,8 +69,10 @@ def run_file(
     batched : bool
         Every entry has one more axis in front: entry ``i`` along it is request ``i``, and the outputs are
         stacked the same way. An output whose shape differs between requests becomes ``name[i]``.
-    providers : sequence of str, optional
-        Execution providers of every stage.
+    observe : Observe, optional
+        Shown what the requests did.
+    **options
+        Of the :class:`~onnx_pipeline.PipelineSession`.
 
     Raises
     ------
@@ -77,16 +83,18 @@ def run_file(
 
     arrays = load_arrays(inputs)
     requests = list(_requests(arrays, inputs)) if batched else [arrays]
-    with PipelineSession(directory, providers=providers) as session:
+    with PipelineSession(directory, **options) as session:
         names = [value.name for value in session.get_outputs()]
         results: list[list[Any]] = []
-        for index, feeds in enumerate(requests):
-            progress("run", index / len(requests), f"request {index + 1} of {len(requests)}")
-            try:
-                results.append(session.run(None, feeds))
-            except InputError as error:
-                place = f"request {index}: " if batched else ""
-                raise InputError(inputs, f"{place}{error.message}") from None
+        try:
+            for result in session.map(requests):
+                results.append(result)
+                progress("run", len(results) / len(requests), f"{len(results)} of {len(requests)} requests")
+        except InputError as error:
+            place = f"request {len(results)}: " if batched else ""
+            raise InputError(inputs, f"{place}{error.message}") from None
+        if observe is not None:
+            observe(session.timelines(), [stage.file for stage in session.manifest.stages])
     if not batched:
         return {name: np.asarray(value) for name, value in zip(names, results[0], strict=True)}
     return _stack(names, results)

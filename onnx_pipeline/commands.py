@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -11,8 +10,8 @@ from typing import Any
 
 import click
 
-from onnx_pipeline import options
-from onnx_pipeline.console import Console
+from onnx_pipeline import options, run_commands
+from onnx_pipeline.console import Console, print_json
 from onnx_pipeline.errors import InputError, UsageError, VerificationError
 from onnx_pipeline.files import check_file, new_file
 
@@ -236,52 +235,8 @@ def verify(
         raise VerificationError(f"{directory}: {'; '.join(found.problems)}")
 
 
-@cli.command(name="run")
-@click.argument("directory", type=options.PATH, metavar="DIR")
-@click.option(
-    "--inputs", type=options.PATH, required=True, metavar="X.npz", help="The model's inputs by name."
-)
-@options.output("Y.npz", "default: print only")
-@click.option("--batched", is_flag=True, help="The leading axis of every entry of X.npz counts requests.")
-@click.option(
-    "--provider",
-    "providers",
-    multiple=True,
-    metavar="NAME",
-    help="Of every stage (repeat).  [default: CPU]",
-)
-@options.reporting
-def run_command(
-    directory: Path,
-    inputs: Path,
-    output: Path | None,
-    force: bool,
-    batched: bool,
-    providers: tuple[str, ...],
-    as_json: bool,
-    quiet: bool,
-    verbose: int,
-) -> None:
-    """Run inputs through the stages of DIR."""
-    from onnx_pipeline import arrays, prepare, report
-
-    if output is not None:
-        check_file(output, force=force)
-    for provider in providers:
-        prepare.check_provider(provider)
-    with Console(quiet, verbose) as console:
-        results = arrays.run_file(
-            directory, inputs, batched=batched, providers=list(providers) or None, progress=console
-        )
-        if output is not None:
-            arrays.save_arrays(results, output)
-    document = arrays.describe(results)
-    if as_json:
-        print_json({"output": None if output is None else os.fspath(output), "outputs": document})
-    else:
-        report.show_arrays(document)
-        if output is not None:
-            click.echo(f"written to {output}")
+cli.add_command(run_commands.run)
+cli.add_command(run_commands.bench)
 
 
 @cli.command()
@@ -370,8 +325,3 @@ def info() -> None:
 
     count, size = usage()
     click.echo(f"{count} profiles, {format_bytes(size)}, in {cache_dir()}")
-
-
-def print_json(document: Mapping[str, Any]) -> None:
-    """Print one JSON document."""
-    click.echo(json.dumps(document, indent=2, allow_nan=False))

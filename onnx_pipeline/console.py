@@ -1,11 +1,16 @@
-"""What a running command says on stderr: a bar on a terminal, notes always, phases when asked."""
+"""What a running command says on stderr: a bar on a terminal, notes always, phases when asked.
+
+Its result goes to stdout.
+"""
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
+from collections.abc import Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
@@ -93,3 +98,8 @@ class Console:
             self._bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
         else:
             print(line, file=sys.stderr, flush=True)
+
+
+def print_json(document: Mapping[str, Any]) -> None:
+    """Print one JSON document on stdout."""
+    print(json.dumps(document, indent=2, allow_nan=False))

@@ -36,6 +36,24 @@ class InputError(PipelineError):
         super().__init__(self.message if self.source is None else f"{self.source}: {self.message}")
 
 
+class StageError(PipelineError):
+    """A request that failed inside the pipeline, or a worker that died.
+
+    Parameters
+    ----------
+    file : str or os.PathLike
+        Of the stage.
+    stage : int
+        Its index.
+    reason : str
+        What went wrong.
+    """
+
+    def __init__(self, file: str | os.PathLike[str], stage: int, reason: str) -> None:
+        self.file, self.stage, self.reason = os.fspath(file), stage, " ".join(reason.split())
+        super().__init__(f"{self.file}: stage {stage} failed: {self.reason}")
+
+
 class InfeasibleError(PipelineError):
     """No partition satisfies the given limits (exit code 4)."""
 

@@ -78,6 +78,8 @@ class Stage:
     data: DataFile | None = None
     peak_activation_bytes: int | None = None
     measured: Mapping[str, float] | None = None
+    #: Execution providers to run it on, names and options; whoever deploys a split may write them here.
+    providers: tuple[tuple[str, Mapping[str, Any]], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -111,6 +113,11 @@ class Manifest:
             for key in ("data", "peak_activation_bytes", "measured", "measurement"):
                 if entry.get(key, 0) is None:
                     del entry[key]
+        for stage in document["stages"]:
+            if stage["providers"]:
+                stage["providers"] = [{"name": name, "options": o} for name, o in stage["providers"]]
+            else:
+                del stage["providers"]
         return document
 
     @classmethod
@@ -219,4 +226,5 @@ def _stage(entry: Mapping[str, Any]) -> Stage:
         data=None if data is None else DataFile(data["file"], data["sha256"], data["bytes"]),
         peak_activation_bytes=entry.get("peak_activation_bytes"),
         measured=entry.get("measured"),
+        providers=tuple((p["name"], p.get("options", {})) for p in entry.get("providers", ())),
     )

@@ -59,6 +59,21 @@ class Dim(ParamType):
         return name, number
 
 
+class Provider(ParamType):
+    """``[STAGE=]NAME[:key=value...]``: an execution provider with options."""
+
+    name = "provider"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the stage (None for all) and the provider."""
+        from onnx_pipeline.runtime.placement import parse_provider
+
+        try:
+            return value if isinstance(value, tuple) else parse_provider(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
 class Number(ParamType):
     """A number for which ``accept`` holds; ``what`` says which ones do."""
 
@@ -211,6 +226,50 @@ search = _together(
     click.option(
         "--threads", type=click.IntRange(min=1), metavar="N", help="For the search.  [default: all cores]"
     ),
+)
+
+
+def _providers(ctx: click.Context, param: click.Parameter, parsed: Any) -> Any:
+    if not parsed:
+        return None
+    from onnx_pipeline.runtime.placement import gather_providers
+
+    return gather_providers(parsed)
+
+
+streaming = _together(
+    click.option(
+        "--provider",
+        "providers",
+        type=Provider(),
+        multiple=True,
+        callback=_providers,
+        metavar="[STAGE=]NAME[:key=value]",
+        help="Execution provider of all stages or of one (repeat).  [default: the manifest's, or CPU]",
+    ),
+    click.option(
+        "--backend",
+        type=click.Choice(["auto", "threads", "processes"]),
+        default="auto",
+        show_default=True,
+        help="Where the stages work.",
+    ),
+    click.option(
+        "--queue-depth",
+        type=click.IntRange(min=1),
+        default=2,
+        show_default=True,
+        metavar="N",
+        help="Requests that may wait between two stages.",
+    ),
+    click.option(
+        "--max-in-flight",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="Requests inside at once.  [default: what stages and queues hold]",
+    ),
+    click.option("--trace", type=PATH, metavar="FILE.json", help="Write a timeline for Perfetto."),
+    click.option("--plot", type=PATH, metavar="FILE.png", help="Draw a timeline."),
 )
 
 reporting = _together(

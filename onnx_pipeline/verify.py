@@ -358,7 +358,7 @@ def _explain_difference(folder: Path, source: Any, arrays: Mapping[str, npt.NDAr
     """Say whether the runtime's optimisations alone make outputs differ, by running without them."""
     from onnx_pipeline import runtime
 
-    with runtime.PipelineSession(folder, session_options=_plain_options(source)) as session:
+    with runtime.PipelineSession(folder, sess_options=_plain_options(source)) as session:
         actual = session.run(None, arrays)
     expected = _run_unsplit(source, arrays, _plain_options(source))
     if all(compare_output("", a, e, 0.0).equal for a, e in zip(actual, expected, strict=True)):

@@ -1,0 +1,77 @@
+"""Messages through a pipe: one system call to send, usually one to receive."""
+
+from __future__ import annotations
+
+import marshal
+import os
+import struct
+from typing import Any
+
+_HEADER = struct.Struct("=I")
+_CHUNK = 1 << 16
+
+
+class Sender:
+    """The writing end; it owns the descriptor."""
+
+    def __init__(self, descriptor: int) -> None:
+        self.descriptor = descriptor
+
+    def send(self, message: Any) -> None:
+        """Send numbers, text, bytes, None, and tuples, lists and dicts of them.
+
+        Raises
+        ------
+        BrokenPipeError
+            If nobody reads any more.
+        """
+        body = marshal.dumps(message)
+        data = memoryview(_HEADER.pack(len(body)) + body)
+        while data:
+            data = data[os.write(self.descriptor, data) :]
+
+    def close(self) -> None:
+        """Let the other end know that nothing more comes; once is enough."""
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
+            self.descriptor = -1
+
+
+class Receiver:
+    """The reading end; it owns the descriptor."""
+
+    def __init__(self, descriptor: int) -> None:
+        self.descriptor = descriptor
+        self._buffer = bytearray()
+
+    def fileno(self) -> int:
+        """Return the descriptor, for waiting."""
+        return self.descriptor
+
+    def receive(self) -> Any:
+        """Wait for a message.
+
+        Raises
+        ------
+        EOFError
+            If nobody writes any more.
+        """
+        self._fill(_HEADER.size)
+        end = _HEADER.size + _HEADER.unpack_from(self._buffer)[0]
+        self._fill(end)
+        message = marshal.loads(memoryview(self._buffer)[_HEADER.size : end])
+        del self._buffer[:end]
+        return message
+
+    def close(self) -> None:
+        """Give the descriptor back; once is enough."""
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
+            self.descriptor = -1
+
+    def _fill(self, count: int) -> None:
+        while len(self._buffer) < count:
+            data = os.read(self.descriptor, _CHUNK)
+            if not data:
+                raise EOFError
+            self._buffer += data

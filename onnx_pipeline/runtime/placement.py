@@ -1,0 +1,217 @@
+"""What runs where: execution providers, session options and cores of every stage."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from onnx_pipeline.errors import InputError, UsageError
+from onnx_pipeline.manifest import Manifest
+
+Provider = tuple[str, Mapping[str, Any]]
+CPU = "CPUExecutionProvider"
+
+
+@dataclass(frozen=True)
+class StageSpec:
+    """Everything that is needed to load one stage, in this process or another.
+
+    Attributes
+    ----------
+    index : int
+    path : Path
+    providers : tuple of (str, mapping)
+        Names and options, in order of preference.
+    threads : int
+        Intra-op threads, where ``options`` do not say.
+    cores : tuple of int
+        Cores that it is confined to; empty for all.
+    options : mapping or onnxruntime.SessionOptions, optional
+        Attributes of the session options, and configuration entries (keys with a dot).
+    """
+
+    index: int
+    path: Path
+    providers: tuple[Provider, ...]
+    threads: int = 1
+    cores: tuple[int, ...] = ()
+    options: Any = field(default=None)
+
+
+def place(
+    directory: Path,
+    document: Manifest,
+    providers: Any = None,
+    provider_options: Any = None,
+    sess_options: Any = None,
+    pin: bool = False,
+) -> list[StageSpec]:
+    """Return how to load every stage; parameters as :class:`~onnx_pipeline.runtime.PipelineSession`.
+
+    Raises
+    ------
+    UsageError
+        If a stage or a provider does not exist, or options do not match providers.
+    """
+    count = len(document.stages)
+    cores = usable_cores()
+    share = max(1, len(cores) // count)
+    named = _per_stage(providers, count, "providers")
+    optioned = _per_stage(provider_options, count, "provider_options")
+    settings = _per_stage(sess_options, count, "sess_options")
+    specs = []
+    for stage in document.stages:
+        i = stage.index
+        chosen = _providers(named[i], optioned[i]) if named[i] else tuple(stage.providers)
+        check_providers(chosen)
+        mine = tuple(cores[(i * share + j) % len(cores)] for j in range(share)) if pin else ()
+        specs.append(StageSpec(i, directory / stage.file, chosen or ((CPU, {}),), share, mine, settings[i]))
+    return specs
+
+
+def usable_cores() -> list[int]:
+    """Return the cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
+
+
+def check_providers(chosen: Sequence[Provider]) -> None:
+    """Refuse execution providers that this onnxruntime does not have.
+
+    Raises
+    ------
+    UsageError
+    """
+    import onnxruntime
+
+    available = onnxruntime.get_available_providers()
+    for name, _ in chosen:
+        if name not in available:
+            raise UsageError(f"unknown provider {name!r}: this onnxruntime has {', '.join(available)}")
+
+
+def parse_provider(text: str) -> tuple[int | None, Provider]:
+    """Read ``[STAGE=]NAME[:key=value...]``.
+
+    Returns
+    -------
+    tuple
+        The stage (None for all), and the provider's name and options.
+
+    Raises
+    ------
+    ValueError
+        If it is none of that.
+    """
+    head, *pairs = text.split(":")
+    stage, equals, name = head.rpartition("=")
+    options = dict(pair.partition("=")[::2] for pair in pairs)
+    if not name or "" in options or any("=" not in pair for pair in pairs):
+        raise ValueError(f"{text!r} is not [STAGE=]NAME[:key=value...]")
+    if equals and not stage.isdecimal():
+        raise ValueError(f"{stage!r} is no stage number")
+    return (int(stage) if equals else None), (name, options)
+
+
+def gather_providers(parsed: Sequence[tuple[int | None, Provider]]) -> Any:
+    """Return the ``providers`` argument for options that :func:`parse_provider` read.
+
+    Those of a stage replace those for all stages.
+    """
+    if not parsed:
+        return None
+    table: dict[int | None, list[Provider]] = {}
+    for stage, provider in parsed:
+        table.setdefault(stage, []).append(provider)
+    return table[None] if set(table) == {None} else table
+
+
+def load(spec: StageSpec) -> Any:
+    """Load a stage; the threads that onnxruntime makes for it stay on the stage's cores.
+
+    Raises
+    ------
+    InputError
+        If onnxruntime cannot load it, or runs it on another provider than the one asked for.
+    """
+    import onnxruntime
+
+    options = session_options(spec)
+    before = _confine(spec.cores)
+    try:
+        session = onnxruntime.InferenceSession(str(spec.path), options, providers=list(spec.providers))
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        raise InputError(spec.path, f"onnxruntime cannot load this stage: {reason}") from error
+    finally:
+        _confine(before)
+    wanted, used = spec.providers[0][0], session.get_providers()
+    if wanted not in used:
+        raise InputError(spec.path, f"{wanted} could not be started; onnxruntime fell back to {used[0]}")
+    return session
+
+
+def session_options(spec: StageSpec) -> Any:
+    """Return onnxruntime's options for a stage.
+
+    Raises
+    ------
+    UsageError
+        If onnxruntime has no such option.
+    """
+    import onnxruntime
+
+    if spec.options is not None and not isinstance(spec.options, Mapping):
+        return spec.options
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4  # whatever goes wrong is raised, and told once
+    options.intra_op_num_threads = spec.threads
+    options.inter_op_num_threads = 1
+    for name, value in (spec.options or {}).items():
+        if "." in name:
+            options.add_session_config_entry(name, str(value))
+        elif hasattr(options, name):
+            setattr(options, name, value)
+        else:
+            raise UsageError(f"onnxruntime's SessionOptions have no {name!r}")
+    return options
+
+
+def _confine(cores: Sequence[int]) -> tuple[int, ...]:
+    """Confine the calling thread to some cores; return where it was, empty for no change."""
+    if not cores or not hasattr(os, "sched_setaffinity"):
+        return ()
+    before = tuple(sorted(os.sched_getaffinity(0)))
+    os.sched_setaffinity(0, cores)
+    return before
+
+
+confine = _confine
+
+
+def _per_stage(value: Any, count: int, what: str) -> list[Any]:
+    """Spread a value over the stages: a mapping by stage number, anything else is for all.
+
+    A mapping's entry None stands for the stages that it does not name. Session options may also be a mapping
+    of their own, whose keys are names.
+    """
+    if not isinstance(value, Mapping) or any(isinstance(key, str) for key in value):
+        return [value] * count
+    for key in value:
+        if key is not None and not (isinstance(key, int) and 0 <= key < count):
+            raise UsageError(f"{what}: there is no stage {key!r}; stages are 0 to {count - 1}")
+    return [value.get(stage, value.get(None)) for stage in range(count)]
+
+
+def _providers(named: Any, optioned: Any) -> tuple[Provider, ...]:
+    """Pair names with options, as InferenceSession does."""
+    pairs = [(p, {}) if isinstance(p, str) else (p[0], dict(p[1])) for p in named]
+    if not optioned:
+        return tuple(pairs)
+    if len(optioned) != len(pairs):
+        raise UsageError(f"{len(pairs)} providers but {len(optioned)} provider_options")
+    return tuple((name, {**own, **more}) for (name, own), more in zip(pairs, optioned, strict=True))

@@ -1,0 +1,81 @@
+"""One request on its way through the stages, and what carries it: the interface of the backends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from onnx_pipeline.runtime.stats import Span
+
+
+@dataclass(eq=False, slots=True)
+class Request:
+    """A request.
+
+    Attributes
+    ----------
+    number : int
+        Counts the requests of a session.
+    live : dict of str to value
+        Tensors that somebody still needs.
+    wanted : sequence of str
+        Outputs to return.
+    submitted : int
+        Nanoseconds.
+    results : dict of str to value
+        Model outputs so far.
+    spans : list of Span
+        One per stage that is done.
+    future : Future
+    """
+
+    number: int
+    live: dict[str, Any]
+    wanted: Sequence[str]
+    submitted: int
+    results: dict[str, Any] = field(default_factory=dict)
+    spans: list[Span] = field(default_factory=list)
+    future: Future[list[Any]] = field(default_factory=Future)
+
+
+#: Told once per request: its results are complete, or what went wrong.
+Finish = Callable[[Request, BaseException | None], None]
+
+
+@dataclass(frozen=True)
+class StageInfo:
+    """What a loaded stage says of itself: active providers and model metadata."""
+
+    providers: tuple[str, ...]
+    meta: dict[str, Any]
+
+
+class Backend(Protocol):
+    """Carries requests through the stages, first in, first out.
+
+    A backend takes every request that :meth:`put` accepted to the ``finish`` it was made with, exactly once,
+    whatever happens.
+    """
+
+    name: str
+    infos: Sequence[StageInfo]
+
+    def put(self, request: Request) -> None:
+        """Start a request; the caller limits how many are inside.
+
+        Raises
+        ------
+        PipelineError
+            If the stages are gone.
+        """
+
+    def close(self, reason: BaseException | None = None) -> None:
+        """Stop all workers.
+
+        Parameters
+        ----------
+        reason : exception, optional
+            Fail what is inside with it, at once; without one nothing is inside any more.
+        """

@@ -1,0 +1,408 @@
+"""PipelineSession: the call of an onnxruntime session, over stages that work at the same time."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import weakref
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from pathlib import Path
+from queue import SimpleQueue
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+
+from onnx_pipeline import manifest
+from onnx_pipeline.errors import PipelineError, UsageError
+from onnx_pipeline.execute import to_numpy
+from onnx_pipeline.manifest import Manifest
+from onnx_pipeline.runtime.backend import make_backend
+from onnx_pipeline.runtime.feeds import NodeArg, blank_feeds, check_feeds, check_outputs
+from onnx_pipeline.runtime.gate import Gate
+from onnx_pipeline.runtime.placement import place
+from onnx_pipeline.runtime.request import Backend, Finish, Request
+from onnx_pipeline.runtime.stats import Recorder, Stats, Timeline, now
+from onnx_pipeline.runtime.wiring import Wiring
+
+Feeds = Mapping[str, Any]
+
+
+class ModelMeta:
+    """Metadata of the model, with onnxruntime's attributes."""
+
+    def __init__(self, **fields: Any) -> None:
+        self.__dict__.update(fields)
+
+
+class PipelineSession:
+    """Run the stages of an output directory as if they were one model, several requests at a time.
+
+    Parameters
+    ----------
+    directory : path-like
+        Output of ``split``.
+    providers : sequence or mapping, optional
+        Execution providers as for ``onnxruntime.InferenceSession``: names, or pairs of name and options. For
+        all stages, or a mapping by stage number, whose entry None stands for the others. By default what the
+        manifest says, else the CPU.
+    provider_options : sequence of mapping, or mapping by stage number, optional
+        Options of each provider, in the same order.
+    sess_options : mapping or onnxruntime.SessionOptions, or mapping by stage number, optional
+        ``{"intra_op_num_threads": 2, "session.intra_op.allow_spinning": "0"}``: attributes, and configuration
+        entries (names with a dot). By default the cores are shared out evenly among the stages. A
+        SessionOptions object cannot be sent to other processes.
+    backend : {"auto", "threads", "processes"}
+        Where the stages work. Threads hand tensors over by reference. Processes copy them through shared
+        memory, but do not share an interpreter lock with each other and with the caller.
+    queue_depth : int
+        Requests that may wait between two stages.
+    max_in_flight : int, optional
+        Requests inside at once; a caller that submits more waits. By default as many as the stages and the
+        queues between them hold, and one more for the first stage to take.
+    restart : bool
+        Start the stages again when a worker process died. What was in flight has failed even so.
+    pin : bool
+        Confine each stage to its own share of the cores. It pays only where nothing else runs on the machine.
+
+    Raises
+    ------
+    InputError
+        If the directory or a stage cannot be loaded.
+    UsageError
+        If an option makes no sense.
+
+    Notes
+    -----
+    A request's arrays must not be changed before it is done; the session never changes them. Two calls
+    may run in different threads at the same time.
+
+    Examples
+    --------
+    >>> with PipelineSession("out") as session:  # doctest: +SKIP
+    ...     (logits,) = session.run(None, {"image": image})
+    ...     for (logits,) in session.map({"image": image} for image in images):
+    ...         print(logits.argmax())
+    """
+
+    def __init__(
+        self,
+        directory: str | os.PathLike[str],
+        providers: Any = None,
+        provider_options: Any = None,
+        sess_options: Any = None,
+        backend: str = "auto",
+        queue_depth: int = 2,
+        max_in_flight: int | None = None,
+        restart: bool = False,
+        pin: bool = False,
+    ) -> None:
+        self.directory = Path(directory)
+        self.manifest: Manifest = manifest.read(directory)
+        self._wiring = wiring = Wiring.of(self.manifest)
+        if queue_depth < 1 or (max_in_flight is not None and max_in_flight < 1):
+            raise UsageError("queue_depth and max_in_flight must be at least 1")
+        self.queue_depth = queue_depth
+        self.max_in_flight = max_in_flight or capacity(wiring.stages, queue_depth)
+        specs = place(self.directory, self.manifest, providers, provider_options, sess_options, pin)
+        self._gate = Gate(self.max_in_flight)
+        self._recorder = Recorder(wiring.files)
+        self._numbers = itertools.count()
+        self._closed = False
+        finish = _finisher(self._gate, self._recorder)
+        self._backend = make_backend(
+            backend, specs, wiring, self.manifest, queue_depth, self.max_in_flight, finish, restart
+        )
+        # A session that nobody closes is closed when it goes, at the latest when the interpreter ends.
+        self._finalizer = weakref.finalize(self, _abandon, self._backend, self._gate)
+
+    def __enter__(self) -> Self:
+        """Return the session itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close; after an exception without waiting for what is in flight."""
+        self.close(drain=kind is None)
+
+    @property
+    def backend(self) -> str:
+        """``"threads"`` or ``"processes"``."""
+        return self._backend.name
+
+    def get_inputs(self) -> list[NodeArg]:
+        """Return what :meth:`run` must be fed."""
+        return [NodeArg.of(port) for port in self.manifest.model.inputs]
+
+    def get_outputs(self) -> list[NodeArg]:
+        """Return what :meth:`run` gives."""
+        return [NodeArg.of(port) for port in self.manifest.model.outputs]
+
+    def get_providers(self) -> list[str]:
+        """Return the execution providers of all stages, each once."""
+        return list(dict.fromkeys(name for info in self._backend.infos for name in info.providers))
+
+    def get_stage_providers(self) -> list[list[str]]:
+        """Return the execution providers of each stage."""
+        return [list(info.providers) for info in self._backend.infos]
+
+    def get_modelmeta(self) -> ModelMeta:
+        """Return the metadata of the first stage's model."""
+        return ModelMeta(**self._backend.infos[0].meta)
+
+    def run(self, output_names: Sequence[str] | None, feeds: Feeds, run_options: None = None) -> list[Any]:
+        """Run one request and wait for it.
+
+        Parameters
+        ----------
+        output_names : sequence of str or None
+            Model outputs to return, all of them by default.
+        feeds : mapping of str to array
+            Every model input.
+        run_options : None
+            Only there to have InferenceSession's signature.
+
+        Returns
+        -------
+        list
+            One array (or list, for a sequence) per output.
+
+        Raises
+        ------
+        InputError
+            If an input or output is unknown or missing, or an input has a wrong type or shape.
+        StageError
+            If a stage fails; it names the stage and its file.
+        PipelineError
+            If the session is closed.
+        """
+        if run_options is not None:
+            raise UsageError("a pipeline takes no run_options")
+        return self.submit(feeds, output_names).result()
+
+    def submit(self, feeds: Feeds, output_names: Sequence[str] | None = None) -> Future[list[Any]]:
+        """Start a request; wait first while ``max_in_flight`` requests are inside.
+
+        Returns
+        -------
+        concurrent.futures.Future
+            Of what :meth:`run` returns or raises; bad feeds raise here and now.
+        """
+        request = self._request(feeds, output_names)
+        self._gate.wait()
+        return self._start(request)
+
+    async def arun(self, output_names: Sequence[str] | None, feeds: Feeds) -> list[Any]:
+        """Run one request without blocking the event loop; otherwise as :meth:`run`."""
+        request = self._request(feeds, output_names)
+        waiter = self._gate.enter()
+        if waiter is not None:
+            try:
+                await asyncio.shield(asyncio.wrap_future(waiter))
+            except BaseException:
+                self._gate.give_up(waiter)
+                raise
+        return await asyncio.wrap_future(self._start(request))
+
+    def map(
+        self,
+        feeds: Iterable[Feeds],
+        ordered: bool = True,
+        output_names: Sequence[str] | None = None,
+        return_exceptions: bool = False,
+    ) -> Iterator[list[Any]]:
+        """Run a stream of requests, lazy on both ends.
+
+        At most ``max_in_flight`` requests have been taken from ``feeds`` and not been yielded yet: a caller
+        that stops reading stops the stream. If ``feeds`` itself raises, or a request is malformed, what
+        was before it is yielded first.
+
+        Parameters
+        ----------
+        feeds : iterable of mapping
+            One per request.
+        ordered : bool
+            Yield in the order of the requests, or else as they get done.
+        output_names : sequence of str, optional
+            As for :meth:`run`.
+        return_exceptions : bool
+            Yield the exception of a failed request in the place of its outputs and go on, instead of
+            raising it.
+
+        Yields
+        ------
+        list
+            The outputs of a request.
+        """
+        pending = _InOrder() if ordered else _AsDone()
+        stream = iter(feeds)
+        failure: BaseException | None = None
+        more = True
+        while more or pending.count:
+            while pending.count and (not more or pending.ready() or pending.count >= self.max_in_flight):
+                yield _outcome(pending.take(), return_exceptions)
+            if more:
+                try:
+                    request = next(stream)
+                except StopIteration:
+                    more = False
+                    continue
+                except Exception as error:
+                    failure, more = error, False
+                    continue
+                try:
+                    future = self.submit(request, output_names)
+                except Exception as error:
+                    if return_exceptions:
+                        future = Future()
+                        future.set_exception(error)
+                    else:
+                        failure, more = error, False
+                        continue
+                pending.add(future)
+        if failure is not None:
+            raise failure
+
+    def warm_up(self, runs: int = 1, feeds: Feeds | None = None) -> None:
+        """Run every stage a few times and forget the statistics; zeros are fed by default."""
+        given = blank_feeds(self.manifest) if feeds is None else feeds
+        for _ in range(runs):
+            self.run(None, given)
+        self._recorder.reset()
+
+    def stats(self) -> Stats:
+        """Return what the session did so far."""
+        return self._recorder.stats(self.backend, self._gate.inside)
+
+    def timelines(self) -> list[Timeline]:
+        """Return when the last requests (at most 1024) were in which stage."""
+        return self._recorder.timelines()
+
+    def close(self, drain: bool = True, timeout: float | None = None) -> None:
+        """Let no request in any more and release the stages.
+
+        Parameters
+        ----------
+        drain : bool
+            Finish what is in flight first; otherwise it fails at once.
+        timeout : float, optional
+            Seconds after which what is in flight fails even so.
+        """
+        closed = PipelineError("the pipeline session is closed")
+        self._gate.close(closed)
+        if self._closed:
+            return
+        self._closed = True
+        reason: BaseException | None = closed
+        try:
+            if drain and self._gate.wait_idle(timeout):
+                reason = None
+        finally:
+            self._finalizer.detach()
+            self._backend.close(reason)
+
+    def _request(self, feeds: Feeds, output_names: Sequence[str] | None) -> Request:
+        if self._closed:
+            raise PipelineError("the pipeline session is closed")
+        wanted = check_outputs(self.manifest, output_names, self.directory)
+        live = check_feeds(self.manifest, feeds)
+        # An output that is an input passes no stage; the caller gets an array of its own.
+        results = {name: _copy(live[name]) for name in wanted if name in live}
+        live = {name: live[name] for name in self._wiring.fed if name in self._wiring.last_reader}
+        return Request(next(self._numbers), live, wanted, 0, results)
+
+    def _start(self, request: Request) -> Future[list[Any]]:
+        request.submitted = now()
+        request.future.set_running_or_notify_cancel()
+        future = request.future
+        try:
+            self._backend.put(request)
+        except BaseException:
+            self._gate.leave()
+            raise
+        return future
+
+
+def capacity(stages: int, queue_depth: int) -> int:
+    """Return the default of ``max_in_flight``: stages, queues between them, one that waits outside."""
+    return stages + queue_depth * (stages - 1) + 1
+
+
+class _InOrder:
+    """Futures in the order in which they were added."""
+
+    def __init__(self) -> None:
+        self._futures: deque[Future[list[Any]]] = deque()
+
+    @property
+    def count(self) -> int:
+        return len(self._futures)
+
+    def add(self, future: Future[list[Any]]) -> None:
+        self._futures.append(future)
+
+    def ready(self) -> bool:
+        return self._futures[0].done()
+
+    def take(self) -> Future[list[Any]]:
+        return self._futures.popleft()
+
+
+class _AsDone:
+    """Futures in the order in which they get done."""
+
+    def __init__(self) -> None:
+        self._done: SimpleQueue[Future[list[Any]]] = SimpleQueue()
+        self.count = 0
+
+    def add(self, future: Future[list[Any]]) -> None:
+        self.count += 1
+        future.add_done_callback(self._done.put)
+
+    def ready(self) -> bool:
+        return not self._done.empty()
+
+    def take(self) -> Future[list[Any]]:
+        self.count -= 1
+        return self._done.get()
+
+
+def _outcome(future: Future[list[Any]], return_exceptions: bool) -> Any:
+    if return_exceptions and isinstance(error := future.exception(), Exception):
+        return error
+    return future.result()
+
+
+def _finisher(gate: Gate, recorder: Recorder) -> Finish:
+    """Return what ends a request; it must not hold the session, or no session would ever go."""
+
+    def finish(request: Request, error: BaseException | None) -> None:
+        outputs: list[Any] = []
+        if error is None:
+            try:
+                outputs = [to_numpy(request.results[name]) for name in request.wanted]
+            except Exception as problem:
+                error = problem
+        request.results.clear()
+        recorder.add(request.number, request.submitted, request.spans, error is not None)
+        gate.leave()
+        if error is None:
+            request.future.set_result(outputs)
+        else:
+            request.future.set_exception(error)
+
+    return finish
+
+
+def _abandon(backend: Backend, gate: Gate) -> None:
+    reason = PipelineError("the pipeline session is gone")
+    gate.close(reason)
+    backend.close(reason)
+
+
+def _copy(value: Any) -> Any:
+    return value.copy() if isinstance(value, np.ndarray) else value

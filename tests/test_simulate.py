@@ -1,0 +1,125 @@
+"""The simulator against closed formulas, against an independent event simulation, and on a real manifest."""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import onnx_pipeline as op
+from onnx_pipeline import manifest
+from onnx_pipeline.errors import UsageError
+from onnx_pipeline.manifest import Manifest
+from onnx_pipeline.runtime.session import capacity
+from tests import streaming
+
+
+@pytest.fixture(scope="module")
+def document(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
+    """A split of four stages."""
+    return manifest.read(streaming.loops(tmp_path_factory.mktemp("loops")))
+
+
+def test_balanced_stages_flow_without_waiting(document: Manifest) -> None:
+    """Period: one stage. One request at a time takes the sum of all."""
+    found = op.simulate(document, 50, stage_seconds=[0.01] * 4)
+    assert found.period_seconds == pytest.approx(0.01)
+    assert found.throughput_per_second == pytest.approx(100)
+    alone = op.simulate(document, 50, stage_seconds=[0.01] * 4, max_in_flight=1)
+    assert alone.period_seconds == pytest.approx(0.04)
+    assert alone.latency_seconds == pytest.approx({"p50": 0.04, "p95": 0.04, "p99": 0.04})
+
+
+@pytest.mark.parametrize("slow", range(4))
+def test_the_slowest_stage_sets_the_period(document: Manifest, slow: int) -> None:
+    """And latency is period times what is inside (Little), wherever it is."""
+    times = [0.004] * 4
+    times[slow] = 0.01
+    found = op.simulate(document, 200, 2, stage_seconds=times)
+    assert found.period_seconds == pytest.approx(0.01)
+    assert found.latency_seconds["p50"] == pytest.approx(0.01 * capacity(4, 2), rel=0.25)
+    assert np.argmax(found.utilisation) == slow
+
+
+def test_requests_that_come_slowly_meet_an_empty_pipeline(document: Manifest) -> None:
+    """Latency: the sum of all stages and hand-overs. Period: that of the arrivals."""
+    arrivals = [0.1 * i for i in range(20)]
+    found = op.simulate(
+        document, 20, stage_seconds=[0.01, 0.02, 0.03, 0.0], handover_seconds=0.001, arrival_seconds=arrivals
+    )
+    assert found.latency_seconds["p99"] == pytest.approx(0.06 + 5 * 0.001)
+    assert found.period_seconds == pytest.approx(0.1)
+
+
+def events(times: np.ndarray, depth: int, limit: int) -> list[float]:
+    """Simulate the same with events and queues; return when each request is done."""
+    requests, stages = times.shape
+    queues: list[deque[int]] = [deque() for _ in range(stages)]
+    serving: list[int | None] = [None] * stages
+    blocked = [False] * stages
+    done = [0.0] * requests
+    calendar: list[tuple[float, int]] = []
+    entered = inside = 0
+    clock = 0.0
+    while True:
+        moved = True
+        while moved:
+            moved = False
+            if entered < requests and inside < limit:
+                queues[0].append(entered)
+                entered, inside, moved = entered + 1, inside + 1, True
+            for s in range(stages):
+                if blocked[s] and len(queues[s + 1]) < depth:
+                    queues[s + 1].append(serving[s])  # type: ignore[arg-type]
+                    serving[s], blocked[s], moved = None, False, True
+                if serving[s] is None and queues[s]:
+                    serving[s], moved = queues[s].popleft(), True
+                    heapq.heappush(calendar, (clock + times[serving[s], s], s))
+        if not calendar:
+            return done
+        clock, s = heapq.heappop(calendar)
+        if s + 1 < stages:
+            blocked[s] = True
+        else:
+            done[serving[s]] = clock  # type: ignore[index]
+            serving[s], inside = None, inside - 1
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_recurrences_agree_with_an_event_simulation(document: Manifest, seed: int) -> None:
+    """Random times, depths and limits: every completion."""
+    random = np.random.default_rng(seed)
+    times = random.exponential(0.01, (60, 4))
+    depth, limit = int(random.integers(1, 4)), int(random.integers(1, 12))
+    found = op.simulate(document, 60, depth, max_in_flight=limit, stage_seconds=times)
+    done = [line.done / 1e9 for line in found.timelines]
+    np.testing.assert_allclose(done, events(times, depth, limit), atol=1e-8)
+
+
+def test_costs_of_the_manifest_by_default(document: Manifest, tmp_path: Path) -> None:
+    """The period is the certified bottleneck; a directory will do."""
+    found = op.simulate(streaming.loops(tmp_path), 100)
+    bottleneck = document.certificate["bottleneck_seconds"]
+    assert found.period_seconds == pytest.approx(bottleneck)
+    assert found.to_json()["requests"] == 100
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"requests": 0},
+        {"queue_depth": 0},
+        {"max_in_flight": 0},
+        {"stage_seconds": [1, 2]},
+        {"stage_seconds": [-1] * 4},
+        {"stage_seconds": [float("nan")] * 4},
+        {"arrival_seconds": [1, 2, 3]},
+    ],
+)
+def test_nothing_to_simulate(document: Manifest, options: dict) -> None:
+    """One line."""
+    with pytest.raises(UsageError):
+        op.simulate(document, **options)
