@@ -93,7 +93,7 @@ def write_plot(path: Path, timelines: Sequence[Timeline], files: Sequence[str], 
     from matplotlib.figure import Figure
 
     shown = list(timelines)[-last:]
-    zero = min((line.submitted for line in shown), default=0)
+    zero = min((span.start for line in shown for span in line.spans), default=0)
     figure = Figure(figsize=(10, 0.9 + 0.55 * len(files)), layout="constrained")
     axes = figure.add_subplot()
     for line in shown:

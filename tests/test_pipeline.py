@@ -189,10 +189,14 @@ def test_the_readme_is_true(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     readme = Path(__file__).resolve().parent.parent.joinpath("README.md").read_text(encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     onnx.save(builders.mlp(width=8, batch="batch"), "model.onnx")
-    names = {"x": np.zeros((1, 8), np.float32)}
-    first, second = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    x = np.zeros((1, 8), np.float32)
+    names = {"x": x, "stream": [x] * 3}
+    first, second, pipelined = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
     exec(first, names)
     assert np.shape(names["outputs"]) == (1, 1, 8)
+    names = {"op": op, "x": x, "requests": [{"x": x}] * 3}
+    exec(pipelined, names)
+    assert np.shape(names["future"].result()) == (1, 1, 8)
     shutil.rmtree("out")
     exec(second, {})
     assert Path("out/manifest.json").is_file()

@@ -6,11 +6,9 @@ import asyncio
 import itertools
 import os
 import weakref
-from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
-from queue import SimpleQueue
 from types import TracebackType
 from typing import Any, Self
 
@@ -26,6 +24,7 @@ from onnx_pipeline.runtime.gate import Gate
 from onnx_pipeline.runtime.placement import place
 from onnx_pipeline.runtime.request import Backend, Finish, Request
 from onnx_pipeline.runtime.stats import Recorder, Stats, Timeline, now
+from onnx_pipeline.runtime.stream import stream
 from onnx_pipeline.runtime.wiring import Wiring
 
 Feeds = Mapping[str, Any]
@@ -233,39 +232,16 @@ class PipelineSession:
             Yield the exception of a failed request in the place of its outputs and go on, instead of
             raising it.
 
-        Yields
-        ------
-        list
-            The outputs of a request.
+        Returns
+        -------
+        iterator of list
+            The outputs of each request.
         """
-        pending = _InOrder() if ordered else _AsDone()
-        stream = iter(feeds)
-        failure: BaseException | None = None
-        more = True
-        while more or pending.count:
-            while pending.count and (not more or pending.ready() or pending.count >= self.max_in_flight):
-                yield _outcome(pending.take(), return_exceptions)
-            if more:
-                try:
-                    request = next(stream)
-                except StopIteration:
-                    more = False
-                    continue
-                except Exception as error:
-                    failure, more = error, False
-                    continue
-                try:
-                    future = self.submit(request, output_names)
-                except Exception as error:
-                    if return_exceptions:
-                        future = Future()
-                        future.set_exception(error)
-                    else:
-                        failure, more = error, False
-                        continue
-                pending.add(future)
-        if failure is not None:
-            raise failure
+
+        def submit(request: Feeds) -> Future[list[Any]]:
+            return self.submit(request, output_names)
+
+        return stream(submit, feeds, ordered, self.max_in_flight, return_exceptions)
 
     def warm_up(self, runs: int = 1, feeds: Feeds | None = None) -> None:
         """Run every stage a few times and forget the statistics; zeros are fed by default."""
@@ -330,51 +306,6 @@ class PipelineSession:
 def capacity(stages: int, queue_depth: int) -> int:
     """Return the default of ``max_in_flight``: stages, queues between them, one that waits outside."""
     return stages + queue_depth * (stages - 1) + 1
-
-
-class _InOrder:
-    """Futures in the order in which they were added."""
-
-    def __init__(self) -> None:
-        self._futures: deque[Future[list[Any]]] = deque()
-
-    @property
-    def count(self) -> int:
-        return len(self._futures)
-
-    def add(self, future: Future[list[Any]]) -> None:
-        self._futures.append(future)
-
-    def ready(self) -> bool:
-        return self._futures[0].done()
-
-    def take(self) -> Future[list[Any]]:
-        return self._futures.popleft()
-
-
-class _AsDone:
-    """Futures in the order in which they get done."""
-
-    def __init__(self) -> None:
-        self._done: SimpleQueue[Future[list[Any]]] = SimpleQueue()
-        self.count = 0
-
-    def add(self, future: Future[list[Any]]) -> None:
-        self.count += 1
-        future.add_done_callback(self._done.put)
-
-    def ready(self) -> bool:
-        return not self._done.empty()
-
-    def take(self) -> Future[list[Any]]:
-        self.count -= 1
-        return self._done.get()
-
-
-def _outcome(future: Future[list[Any]], return_exceptions: bool) -> Any:
-    if return_exceptions and isinstance(error := future.exception(), Exception):
-        return error
-    return future.result()
 
 
 def _finisher(gate: Gate, recorder: Recorder) -> Finish:
