@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -68,6 +69,7 @@ def cli(context: click.Context, version: bool) -> None:
 @options.target()
 @options.costs
 @options.search
+@options.constraints
 @click.option(
     "--measure",
     type=click.IntRange(min=0),
@@ -149,6 +151,7 @@ def profile(
     "--samples", type=click.IntRange(min=1), default=50, show_default=True, help="Perturbed graphs."
 )
 @options.search
+@options.constraints
 @options.reporting
 def plan(
     graph: Path,
@@ -206,6 +209,12 @@ def plan(
 @options.inputs
 @options.dims
 @options.seed
+@click.option(
+    "--recheck",
+    type=options.Number(lambda x: 0 < x < math.inf, "a number of seconds above 0"),
+    metavar="SECONDS",
+    help="Prove the lower bound again by exhaustive search, this long from each end.",
+)
 @options.reporting
 def verify(
     directory: Path,
@@ -213,6 +222,7 @@ def verify(
     inputs: Path | None,
     dims: Mapping[str, int],
     seed: int,
+    recheck: float | None,
     as_json: bool,
     quiet: bool,
     verbose: int,
@@ -224,7 +234,9 @@ def verify(
     if model is None and (inputs is not None or dims):
         raise UsageError("--inputs and --dim need --model: without it nothing is run")
     with Console(quiet, verbose) as console:
-        found = inspect(directory, model=model, inputs=inputs, dims=dims, seed=seed, progress=console)
+        found = inspect(
+            directory, model=model, inputs=inputs, dims=dims, seed=seed, recheck=recheck, progress=console
+        )
         for note in found.notes:
             console.note(note)
     if as_json:

@@ -8,12 +8,42 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
 
-import networkx
 import numpy as np
 
 from onnx_pipeline.errors import UsageError
 from onnx_pipeline.graph import HOST, CostGraph
+
+
+@dataclass(frozen=True)
+class Demands:
+    """Everything a caller demands of one partition beyond graph and target.
+
+    Attributes
+    ----------
+    together, uncut, pins
+        As in :func:`constrain`.
+    exactly : bool
+        Leave no stage empty.
+    bounds : tuple of str or None
+        Which certificates to compute; see :data:`onnx_pipeline.partition.portfolio.BOUNDS`.
+    """
+
+    together: tuple[tuple[str, ...], ...] = ()
+    uncut: tuple[str, ...] = ()
+    pins: Mapping[str, int] = field(default_factory=dict)
+    exactly: bool = False
+    bounds: tuple[str, ...] | None = None
+
+    def apply(self, graph: CostGraph) -> CostGraph:
+        """Write the constraints into a graph."""
+        if not (self.together or self.uncut or self.pins):
+            return graph
+        return constrain(graph, together=self.together, uncut=self.uncut, pins=self.pins)
+
+
+NO_DEMANDS = Demands()
 
 
 def constrain(
@@ -40,6 +70,8 @@ def constrain(
     UsageError
         If a node or tensor is unknown; the message names close matches.
     """
+    import networkx
+
     node = {name: v for v, name in enumerate(graph.node_names)}
     net = {name: t for t, name in enumerate(graph.net_names)}
     groups = networkx.utils.UnionFind(range(graph.num_nodes))

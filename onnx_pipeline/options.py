@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -152,6 +153,13 @@ def target(memory_words: tuple[str, ...] = (), default: str = "cpu") -> Decorato
             + (", or the graph file's own limit" if memory_words else "")
             + ".  [default: the device's]",
         ),
+        click.option(
+            "--memory-mode",
+            type=click.Choice(["overflow", "hard"]),
+            default="overflow",
+            show_default=True,
+            help="Parameters beyond the memory are streamed, or forbidden.",
+        ),
     )
 
 
@@ -227,6 +235,63 @@ search = _together(
         "--threads", type=click.IntRange(min=1), metavar="N", help="For the search.  [default: all cores]"
     ),
 )
+
+
+class Pin(ParamType):
+    """``NODE=STAGE``; node names may hold equals signs."""
+
+    name = "pin"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the pair."""
+        node, equals, stage = str(value).rpartition("=")
+        if not equals or not node or not stage.isdigit():
+            self.fail(f"{value!r} is not NODE=STAGE with a stage counted from 0", param, ctx)
+        return node, int(stage)
+
+
+def _demands(command: Any) -> Any:
+    """Gather the constraint options into one ``demands``."""
+
+    @functools.wraps(command)
+    def gathered(
+        *args: Any, pins: Any, together: Any, uncut: Any, exactly: bool, bounds: Any, **rest: Any
+    ) -> Any:
+        from onnx_pipeline.constraints import Demands
+
+        groups = tuple(tuple(group.split(",")) for group in together)
+        rest["demands"] = Demands(groups, tuple(uncut), dict(pins), exactly, bounds)
+        return command(*args, **rest)
+
+    return gathered
+
+
+def _bounds(ctx: click.Context, param: click.Parameter, text: str | None) -> tuple[str, ...] | None:
+    return None if text is None else tuple(text.split(","))
+
+
+_constraints = _together(
+    click.option("--pin", "pins", type=Pin(), multiple=True, help="Put a node into this stage (repeat)."),
+    click.option(
+        "--together", multiple=True, metavar="NODE,NODE...", help="Nodes that share a stage (repeat)."
+    ),
+    click.option(
+        "--no-cut", "uncut", multiple=True, metavar="TENSOR", help="Must not cross a border (repeat)."
+    ),
+    click.option("--exactly", is_flag=True, help="Leave no stage empty."),
+    click.option(
+        "--bounds",
+        callback=_bounds,
+        metavar="NAME,NAME...",
+        help="Certificates to compute: simple, min-cut, windows, ideals, bottleneck, guess, cp-sat, mip.",
+    ),
+    click.option("--log", type=PATH, metavar="FILE.csv", help="Write the history of the search."),
+)
+
+
+def constraints(command: Any) -> Any:
+    """Demands on the partition, and how it is proved and logged."""
+    return _constraints(_demands(command))
 
 
 def _providers(ctx: click.Context, param: click.Parameter, parsed: Any) -> Any:

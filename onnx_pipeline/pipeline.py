@@ -8,8 +8,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from onnx_pipeline.errors import InputError, UsageError
+from onnx_pipeline.constraints import NO_DEMANDS, Demands
+from onnx_pipeline.errors import InfeasibleError, InputError, UsageError
 from onnx_pipeline.files import check_writable, scratch_beside
+from onnx_pipeline.planfile import write_log
 from onnx_pipeline.prepare import Feeds, PathLike, Phases, Priced, as_device, price
 from onnx_pipeline.progress import Progress, silent
 
@@ -29,6 +31,7 @@ def split(
     device: str | PathLike | Device = "cpu",
     bandwidth: float | None = None,
     memory: float | None = None,
+    memory_mode: str = "overflow",
     cost_model: str = "profile",
     dims: Mapping[str, int] | None = None,
     inputs: PathLike | Feeds | None = None,
@@ -41,6 +44,8 @@ def split(
     cache: bool = True,
     provider: str = "CPUExecutionProvider",
     measure: int | None = None,
+    demands: Demands = NO_DEMANDS,
+    log: PathLike | None = None,
     annotate: bool = False,
     force: bool = False,
     progress: Progress = silent,
@@ -84,6 +89,12 @@ def split(
     measure : int, optional
         How often the stages are measured, the costs corrected and the model partitioned again; by default
         once for profiled costs, not at all for others. The best measured partition is written.
+    memory_mode : {"overflow", "hard"}
+        Whether parameters beyond the memory are streamed over the link or forbidden.
+    demands : Demands
+        Constraints, and which bounds to compute.
+    log : path-like, optional
+        CSV file for the history of the search: seconds, method, bottleneck and bound.
     annotate : bool
         Also write the whole model with the standard's ``pipeline_stage`` on its nodes.
     force : bool
@@ -110,7 +121,7 @@ def split(
     _check_stages(stages)
     check_output(output, force=force)
     check_writable(output)
-    target = make_target(device, bandwidth=bandwidth, memory=memory)
+    target = make_target(device, bandwidth=bandwidth, memory=memory, memory_mode=memory_mode)
     phases = Phases()
     priced = price(
         model,
@@ -131,9 +142,13 @@ def split(
     def search(graph: CostGraph) -> PartitionResult:
         # The searches of the closed loop share the time limit.
         with phases.measure("partition", progress):
-            found = _partition(graph, stages, target, time_limit / (rounds + 1), gap, seed, threads, progress)
+            found = _partition(
+                graph, stages, target, time_limit / (rounds + 1), gap, seed, threads, demands, log, progress
+            )
         if found.interrupted:
             raise KeyboardInterrupt
+        if found.used <= int(found.stage_of.max(initial=0)):
+            raise InfeasibleError("the pins leave a stage before a pinned one empty; pin to lower stages")
         return found
 
     result = search(priced.graph)
@@ -258,11 +273,14 @@ def plan(
     device: str | PathLike | Device | None = None,
     bandwidth: float | None = None,
     memory: float | str | None = None,
+    memory_mode: str = "overflow",
     ignore_colocation: bool = False,
     time_limit: float = 10.0,
     gap: float = 0.0,
     seed: int = 0,
     threads: int | None = None,
+    demands: Demands = NO_DEMANDS,
+    log: PathLike | None = None,
     progress: Progress = silent,
     phases: Phases | None = None,
 ) -> PartitionResult:
@@ -311,12 +329,13 @@ def plan(
         device or "cpu",
         bandwidth=bandwidth,
         memory=memory,
+        memory_mode=memory_mode,
         host_io=graph.meta.get("host_io", True) is not False,
     )
-    if target.memory < float("inf") and target.bandwidth == float("inf"):
+    if memory_mode == "overflow" and target.memory < float("inf") == target.bandwidth:
         progress("note", None, "the memory limit costs nothing over an unlimited link; give --bandwidth too")
     with phases.measure("partition", progress):
-        return _partition(graph, stages, target, time_limit, gap, seed, threads, progress)
+        return _partition(graph, stages, target, time_limit, gap, seed, threads, demands, log, progress)
 
 
 def make_target(
@@ -325,9 +344,10 @@ def make_target(
     bandwidth: float | None = None,
     memory: float | None = None,
     host_io: bool = True,
+    memory_mode: str = "overflow",
 ) -> Target:
     """Return what the partitioner needs to know of a device, with overrides."""
-    target = as_device(device).target(host_io=host_io)
+    target = replace(as_device(device).target(host_io=host_io), memory_mode=memory_mode)
     if bandwidth is not None:
         target = replace(target, bandwidth=bandwidth)
     return target if memory is None else replace(target, memory=memory)
@@ -341,6 +361,8 @@ def _partition(
     gap: float,
     seed: int,
     threads: int | None,
+    demands: Demands,
+    log: PathLike | None,
     progress: Progress,
 ) -> PartitionResult:
     from onnx_pipeline.partition.portfolio import partition
@@ -348,8 +370,19 @@ def _partition(
     if stages > graph.num_nodes:
         progress("note", None, f"{stages} stages for {graph.num_nodes} nodes: empty stages are not emitted")
     result = partition(
-        graph, stages, target, time_limit=time_limit, gap=gap, seed=seed, threads=threads, progress=progress
+        demands.apply(graph),
+        stages,
+        target,
+        time_limit=time_limit,
+        gap=gap,
+        seed=seed,
+        threads=threads,
+        exactly=demands.exactly,
+        bounds=demands.bounds,
+        progress=progress,
     )
+    if log is not None:
+        write_log(result.history, log)
     if result.used < min(stages, graph.num_nodes):
         progress("note", None, f"the best partition found uses {result.used} of {stages} stages")
     return result

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import math
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from onnx_pipeline.errors import InputError
 from onnx_pipeline.files import new_file
 from onnx_pipeline.graph import NS, StageCost, Target, stage_costs
-from onnx_pipeline.partition.result import PartitionResult
+from onnx_pipeline.partition.result import HistoryPoint, PartitionResult
 from onnx_pipeline.peak import stage_peaks
 
 FORMAT = "onnx-pipeline/plan"
@@ -76,9 +78,19 @@ def plan_document(result: PartitionResult, file: str | os.PathLike[str] | None =
                 "parameter_bytes": cost.parameter_bytes,
                 "peak_activation_bytes": peaks[index],
             }
-            for index, cost in enumerate(result.costs[: result.used])
+            for index, cost in enumerate(result.costs)
+            if cost.nodes
         ],
     }
+
+
+def write_log(history: Sequence[HistoryPoint], path: str | os.PathLike[str]) -> None:
+    """Write the history of a search as CSV: seconds, method, bottleneck_seconds, lower_bound_seconds."""
+    with new_file(Path(path)) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["seconds", "method", "bottleneck_seconds", "lower_bound_seconds"])
+        for point in history:
+            writer.writerow([f"{point.seconds:.4f}", point.method, point.upper / NS, point.lower / NS])
 
 
 def target_fields(target: Target, stages: int) -> dict[str, Any]:
@@ -88,6 +100,7 @@ def target_fields(target: Target, stages: int) -> dict[str, Any]:
         "stages": stages,
         "bandwidth_bytes_per_second": _finite(target.bandwidth),
         "memory_bytes": _finite(target.memory),
+        "memory_mode": target.memory_mode,
         "transfer_latency_seconds": target.transfer_latency,
         "stage_overhead_seconds": target.stage_overhead,
         "host_io": target.host_io,

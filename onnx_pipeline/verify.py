@@ -85,6 +85,7 @@ def verify(
     inputs: Inputs | None = None,
     dims: Mapping[str, int] | None = None,
     seed: int = 0,
+    recheck: float | None = None,
     progress: Progress = silent,
 ) -> VerifyReport:
     """Check an output directory; parameters as in :func:`inspect`.
@@ -109,6 +110,7 @@ def inspect(
     inputs: Inputs | None = None,
     dims: Mapping[str, int] | None = None,
     seed: int = 0,
+    recheck: float | None = None,
     progress: Progress = silent,
 ) -> VerifyReport:
     """Check an output directory and collect every problem.
@@ -124,6 +126,8 @@ def inspect(
         Symbolic dimensions of random inputs; those of the manifest by default.
     seed : int
         Of random inputs.
+    recheck : float, optional
+        Prove the lower bound again, for at most this many seconds from each end of the graph.
     progress : Progress
 
     Raises
@@ -141,7 +145,7 @@ def inspect(
         progress("verify", 0.2, "stages")
         found.add("stage models", _check_stages(folder, document))
     progress("verify", 0.4, "certificate")
-    found.add("certificate", _check_certificate(folder, document))
+    found.add("certificate", _check_certificate(folder, document, recheck))
     if model is not None and whole and wired:
         progress("verify", 0.6, "outputs")
         _compare(folder, document, Path(model), inputs, dims, seed, found)
@@ -237,7 +241,7 @@ def _check_stages(folder: Path, document: Manifest) -> Iterator[str]:
                 yield f"{stage.file}: its {label} are not those of the manifest"
 
 
-def _check_certificate(folder: Path, document: Manifest) -> Iterator[str]:
+def _check_certificate(folder: Path, document: Manifest, recheck: float | None) -> Iterator[str]:
     """Recompute costs and bounds from ``costs.json``."""
     from onnx_pipeline import planfile
     from onnx_pipeline.graphio import read_graph
@@ -272,6 +276,8 @@ def _check_certificate(folder: Path, document: Manifest) -> Iterator[str]:
         seed=0,
     )
     problems = certificate.check(result)
+    if recheck is not None and not problems:
+        problems = certificate.recheck(result, recheck)
     yield from (f"certificate: {problem}" for problem in problems)
     if problems:
         return
@@ -297,6 +303,7 @@ def _target(entry: Mapping[str, Any]) -> Target:
         transfer_latency=entry.get("transfer_latency_seconds", 0.0),
         stage_overhead=entry.get("stage_overhead_seconds", 0.0),
         host_io=entry["host_io"],
+        memory_mode=entry.get("memory_mode", "overflow"),
         name=entry["device"],
     )
 

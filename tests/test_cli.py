@@ -18,6 +18,8 @@ import pytest
 from models import builders
 from onnx_pipeline.cli import main
 from onnx_pipeline.commands import cli
+from onnx_pipeline.graph import GraphBuilder
+from onnx_pipeline.graphio import write_graph
 
 #: Enough for a tiny model, and nothing that depends on how fast this machine is.
 QUICK = ["--profile-runs", "2", "--time-limit", "2", "--threads", "1"]
@@ -75,13 +77,14 @@ def test_option_names_are_the_contract() -> None:
     costs |= {"--profile-seconds", "--cache"}
     output = {"--output", "-o", "--force"}
     search = {"--stages", "-k", "--time-limit", "--gap", "--seed", "--threads"}
-    target = {"--device", "--bandwidth", "--memory"}
+    search |= {"--pin", "--together", "--no-cut", "--exactly", "--bounds", "--log"}
+    target = {"--device", "--bandwidth", "--memory", "--memory-mode"}
     streaming = {"--provider", "--backend", "--queue-depth", "--max-in-flight", "--trace", "--plot"}
     expected = {
         "split": {"MODEL", "--annotate", "--measure"} | costs | output | search | target,
         "profile": {"MODEL"} | costs | output,
         "plan": {"GRAPH", "--ignore-colocation", "--perturb", "--samples"} | output | search | target,
-        "verify": {"DIR", "--model", "--inputs", "--dim", "--seed"},
+        "verify": {"DIR", "--model", "--inputs", "--dim", "--seed", "--recheck"},
         "run": {"DIR", "--inputs", "--batched"} | output | streaming,
         "bench": {"DIR", "--requests", "--rounds", "--model", "--no-baselines", "--inputs", "--dim"}
         | streaming,
@@ -329,3 +332,35 @@ def test_verbose_and_quiet(run: Run, model: Path) -> None:
     outcome = run("split", model, "-k", 2, "-o", "b", "-q", *QUICK)
     assert outcome.err == ""
     assert "bottleneck" in outcome.out
+
+
+def test_plan_takes_demands(tmp_path: Path, run: Run) -> None:
+    """Pins, groups, a hard limit, chosen bounds and the log reach the partitioner; nonsense is refused."""
+    builder = GraphBuilder("chain")
+    nodes = [builder.add_node(f"n{i}", 1000) for i in range(6)]
+    for i in range(5):
+        builder.add_net(f"t{i}", nodes[i], [nodes[i + 1]], nbytes=1)
+    for i in range(6):
+        builder.add_group(f"w{i}", 100, [nodes[i]])
+    costs = tmp_path / "costs.json"
+    write_graph(builder.build(), costs)
+
+    def plan(*arguments: str) -> Outcome:
+        fixed = ["-k", 3, "--time-limit", 2, "--bandwidth", "1GB/s", "--json"]
+        return run("plan", costs, *fixed, *arguments)
+
+    log = tmp_path / "log.csv"
+    done = plan("--pin", "n0=1", "--together", "n1,n2", "--no-cut", "t3", "--log", str(log))
+    assert done.code == 0, done.err
+    stage = {name: s["index"] for s in json.loads(done.out)["stages"] for name in s["node_names"]}
+    assert stage["n0"] == 1
+    assert stage["n1"] == stage["n2"]
+    assert stage["n3"] == stage["n4"]
+    assert log.read_text().startswith("seconds,method,bottleneck_seconds,lower_bound_seconds\n")
+    names = [b["method"] for b in json.loads(plan("--bounds", "guess").out)["certificate"]["bounds"]]
+    assert set(names) <= {"simple", "guess"}
+    used = [s for s in json.loads(plan("--exactly").out)["stages"] if s["nodes"]]
+    assert len(used) == 3
+    assert plan("--memory", "150B", "--memory-mode", "hard").code == 4
+    for wrong in (["--pin", "n0"], ["--pin", "zz=1"], ["--no-cut", "zz"], ["--bounds", "zz"]):
+        assert plan(*wrong).code == 2, wrong

@@ -11,8 +11,42 @@ from onnx_pipeline.partition.bounds.mincut import mincut
 from onnx_pipeline.partition.bounds.simple import simple
 from onnx_pipeline.partition.bounds.windows import window_bound
 from onnx_pipeline.partition.contract import contract
+from onnx_pipeline.partition.exact import IdealSearch
 from onnx_pipeline.partition.instance import build
 from onnx_pipeline.partition.result import PartitionResult
+from onnx_pipeline.stop import Deadline
+
+
+def recheck(result: PartitionResult, seconds: float) -> list[str]:
+    """Prove the lower bound again, by exhaustive search from both ends of the graph.
+
+    Parameters
+    ----------
+    result : PartitionResult
+        Passed by :func:`check`.
+    seconds : float
+        Time for each direction.
+
+    Returns
+    -------
+    list of str
+        Empty when one direction proves that no partition is below the bound.
+    """
+    if result.lower_ns == 0:
+        return []
+    inst = contract(build(result.graph, result.target))
+    for reverse in (False, True):
+        late = Deadline(seconds)
+        answer = IdealSearch(inst, result.stages, reverse=reverse).ask(
+            result.lower_ns - 1,
+            1 << 60,
+            lambda late=late: late(0, 0),  # type: ignore[misc]
+        )
+        if answer.proved_none:
+            return []
+        if answer.stage_of is not None:
+            return [f"a partition below the bound of {result.lower_ns} ns exists"]
+    return [f"the bound of {result.lower_ns} ns could not be proved again in {seconds:g} s from each end"]
 
 
 def check(result: PartitionResult) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 
 import numpy as np
@@ -29,6 +29,9 @@ from onnx_pipeline.partition.result import Bound, PartitionResult
 from onnx_pipeline.progress import Progress, silent
 from onnx_pipeline.stop import AnyOf, Deadline, GapReached
 
+#: Certificates by name. The simple bound is always there.
+BOUNDS = ("simple", "min-cut", "windows", "ideals", "bottleneck", "guess", "cp-sat", "mip")
+DEFAULT_BOUNDS = frozenset(("simple", "min-cut", "windows", "ideals", "bottleneck", "cp-sat"))
 #: Share of the time left for the bottleneck MIP, and the sizes up to which it and BRKGA are worth it.
 MIP_SHARE = 0.1
 MIP_LIMIT = 2_000
@@ -51,6 +54,7 @@ def partition(
     seed: int = 0,
     threads: int | None = None,
     exactly: bool = False,
+    bounds: Collection[str] | None = None,
     progress: Progress = silent,
 ) -> PartitionResult:
     """Partition a cost graph into pipeline stages and certify the result.
@@ -72,6 +76,8 @@ def partition(
         With two or more, searching and proving run side by side; default: all cores.
     exactly : bool
         Leave no stage empty. The bound stays that of at most ``stages`` stages.
+    bounds : collection of str, optional
+        Certificates to compute, out of ``BOUNDS``; by default those of ``DEFAULT_BOUNDS``.
     progress : Progress
 
     Returns
@@ -96,6 +102,9 @@ def partition(
         raise UsageError(f"time limit must be positive, got {time_limit}")
     if not 0 <= gap < 1:
         raise UsageError(f"gap must be in [0, 1), got {gap}")
+    unknown = sorted(set(bounds or ()) - set(BOUNDS))
+    if unknown:
+        raise UsageError(f"unknown bound {unknown[0]!r}; choose from {', '.join(BOUNDS)}")
     ensure_compiled(progress)
     target = target or Target()
     known = Incumbent(graph, target, stages, progress)
@@ -104,7 +113,8 @@ def partition(
     elif int(graph.pinned.max()) >= stages:
         name = graph.node_names[int(graph.pinned.argmax())]
         raise UsageError(f"node {name!r} is pinned to stage {graph.pinned.max()}, beyond {stages - 1}")
-    search = _Search(known, seed, threads, Deadline(time_limit), gap)
+    wanted = DEFAULT_BOUNDS if bounds is None else frozenset(bounds)
+    search = _Search(known, seed, threads, Deadline(time_limit), gap, wanted)
     interrupted = False
     try:
         search.run()
@@ -130,9 +140,16 @@ class _Search:
     """One run: cheap phases in order, then searching and proving, in turns or in two threads."""
 
     def __init__(
-        self, known: Incumbent, seed: int, threads: int | None, deadline: Deadline, gap: float
+        self,
+        known: Incumbent,
+        seed: int,
+        threads: int | None,
+        deadline: Deadline,
+        gap: float,
+        wanted: Collection[str],
     ) -> None:
         self.known = known
+        self.wanted = wanted
         self.seed = seed
         self.threads = threads or os.cpu_count() or 1
         self.deadline = deadline
@@ -232,10 +249,12 @@ class _Search:
         """Raise the bound: one solver model for the record, then exact questions of growing effort."""
         yield from self._bottleneck()
         length = 1.0
-        while self.ladder:
-            self.ladder.round()
-            yield
-            if self.inst.n * self.k <= MODEL_LIMIT and not self.stop():
+        models = "cp-sat" in self.wanted and self.inst.n * self.k <= MODEL_LIMIT
+        while self.ladder or models:
+            if self.ladder:
+                self.ladder.round()
+                yield
+            if models and not self.stop():
                 self._exact_model(length)
                 length *= 3
                 yield
@@ -269,6 +288,8 @@ class _Search:
             self.known.offer(inst.expand(slicing.stages_of(order, ends, found)), method)
 
     def _mincut(self) -> None:
+        if "min-cut" not in self.wanted:
+            return
         self._timed(
             "min-cut",
             lambda: mincut(self.inst, lambda: self.deadline(0, 0), self.known.upper),
@@ -276,7 +297,7 @@ class _Search:
         )
 
     def _windows(self) -> None:
-        if self.inst.n <= EXACT_LIMIT:
+        if self.inst.n <= EXACT_LIMIT and "windows" in self.wanted:
             pause = self._pause(0.1 * self.deadline.remaining)
             self._timed(
                 "windows",
@@ -285,23 +306,29 @@ class _Search:
             )
 
     def _prove_cheaply(self) -> None:
-        if self.inst.n <= EXACT_LIMIT:
+        if self.inst.n <= EXACT_LIMIT and "ideals" in self.wanted:
             self.ladder = Ladder(self.inst, self.known, self.stop)
             for _ in range(2):
                 self.ladder.round()
 
     def _bottleneck(self) -> Iterator[None]:
-        """The paper's bottleneck MIP; on large instances it has nothing to say within its share."""
+        """The paper's MIPs; on large instances they have nothing to say within their share."""
         from onnx_pipeline.partition.bounds.bottleneck import bottleneck
+        from onnx_pipeline.partition.bounds.exact_mip import exact_mip
+        from onnx_pipeline.partition.bounds.guess import bottleneck_guess
 
-        if self.inst.n <= MIP_LIMIT:
-            limit = MIP_SHARE * self.deadline.remaining
-            self._timed(
-                "bottleneck",
-                lambda: bottleneck(self.inst, self.k, limit, self.known.upper, 1, self.seed),
-                solver="ortools CP-SAT",
-            )
-            yield
+        inst, k, known = self.inst, self.k, self.known
+        for name, solver, model in (
+            ("bottleneck", "ortools CP-SAT", lambda t: bottleneck(inst, k, t, known.upper, 1, self.seed)),
+            ("guess", "ortools CP-SAT", lambda t: bottleneck_guess(inst, k, t, known.upper, 1, self.seed)),
+            ("mip", "HiGHS", lambda t: exact_mip(inst, k, known.lower, known.upper, t)),
+        ):
+            if name in self.wanted and inst.n <= MIP_LIMIT and not self.stop():
+                # Nothing but models asked for: they may have all the time.
+                share = MIP_SHARE if self.ladder else 0.5
+                limit = share * self.deadline.remaining
+                self._timed(name, lambda model=model, limit=limit: model(limit), solver)  # type: ignore[misc]
+                yield
 
     def _exact_model(self, seconds: float) -> None:
         """Ask CP-SAT for something better than the incumbent, or a proof that there is nothing."""
@@ -320,9 +347,9 @@ class _Search:
             stop=self.stop,
         )
         if answer.stage_of is not None:
-            self.known.offer(self.inst.expand(answer.stage_of), "exact model")
+            self.known.offer(self.inst.expand(answer.stage_of), "cp-sat")
         wall = time.perf_counter() - start
-        self.known.bound(Bound("exact model", min(answer.bound, upper), False, "ortools CP-SAT", wall))
+        self.known.bound(Bound("cp-sat", min(answer.bound, upper), False, "ortools CP-SAT", wall))
 
     def _anneal(self, annealer: Annealer, stop: Callable[[], bool]) -> None:
         annealer.turn(
