@@ -195,7 +195,8 @@ def _summarise(
 def _shares(whole: FloatArray, stages: FloatArray) -> FloatArray:
     """Return the stages' times in units of the whole."""
     each: FloatArray = _fast(stages)
-    return each / each.sum() * _fast(stages.sum(axis=1)) / _fast(whole)
+    shares: FloatArray = each / each.sum() * _fast(stages.sum(axis=1)) / _fast(whole)
+    return shares
 
 
 def _fast(times: FloatArray) -> Any:
