@@ -52,6 +52,7 @@ MODEL_FIELDS = [
     "sum_error",
     "analytic",
 ]
+BEGIN, END = "<!-- results -->", "<!-- end of results -->"
 OURS = ("open loop", "closed loop")
 Search = Callable[[CostGraph], PartitionResult]
 Errors = dict[tuple[str, int], list[float]]
@@ -390,6 +391,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--time-limit", type=float, default=5.0)
     parser.add_argument("--seconds", type=float, default=30.0, help="of rounds per model and k")
     parser.add_argument("--report", action="store_true", help="only print the tables of the results")
+    parser.add_argument("--write", type=Path, help="page that gets the tables, such as docs/fidelity.md")
     options = parser.parse_args(arguments)
     if not options.report:
         for name in options.models:
@@ -408,7 +410,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
                     run_case(case, k, options.work, options.time_limit, options.seconds),
                 )
                 print(f"{name} k={k}: {time.perf_counter() - begin:.0f} s", flush=True)
-    print(report(options.results))
+    text = report(options.results)
+    print(text)
+    if options.write is not None:
+        page = options.write.read_text(encoding="utf-8")
+        before, _, rest = page.partition(BEGIN)
+        _, _, after = rest.partition(END)
+        options.write.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}", encoding="utf-8")
 
 
 if __name__ == "__main__":

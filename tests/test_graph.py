@@ -132,3 +132,17 @@ def test_networkx_view() -> None:
         assert networkx.is_directed_acyclic_graph(view)
         position = {graph.node_names[v]: i for i, v in enumerate(topological_order(graph))}
         assert all(position[a] < position[b] for a, b in view.edges())
+
+
+def test_border_costs_count_like_transfers() -> None:
+    """What a crossing tensor costs beyond its transfer is paid on both sides of a cut, and only there."""
+    b = GraphBuilder("pair")
+    u, v = b.add_node("u", 10), b.add_node("v", 20)
+    b.add_net("t", u, [v], nbytes=1000, extra=7)
+    graph = b.build()
+    target = Target(bandwidth=1e9)
+    assert [cost.total for cost in stage_costs(graph, target, [0, 1], 2)] == [10 + 1007, 20 + 1007]
+    assert stage_costs(graph, target, [0, 0], 1)[0].total == 30
+    b.add_net("bad", u, [v], nbytes=1, extra=-1)
+    with pytest.raises(InputError, match="border"):
+        b.build()

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from onnx_pipeline.errors import InputError
+from onnx_pipeline.graph import GraphBuilder
 from onnx_pipeline.graphio import graph_to_json, read_graph, write_graph
 from tests.random_graphs import random_graph
 
@@ -91,3 +92,15 @@ def test_missing(tmp_path: Path) -> None:
     for path in (tmp_path / "none.json", tmp_path):
         with pytest.raises(InputError, match="cannot be read"):
             read_graph(path)
+
+
+def test_border_costs_survive(tmp_path: Path) -> None:
+    """COSTS.json keeps what a cut adds to a tensor."""
+    b = GraphBuilder("pair")
+    u, v = b.add_node("u", 1), b.add_node("v", 2)
+    b.add_net("t", u, [v], nbytes=3, extra=5)
+    b.add_net("s", u, [v], nbytes=4)
+    write_graph(b.build(), tmp_path / "c.json")
+    again = read_graph(tmp_path / "c.json")
+    assert again.net_extra is not None
+    assert again.net_extra.tolist() == [5, 0]

@@ -217,3 +217,14 @@ def test_measure_pairs_every_partition(model: Path, tmp_path: Path) -> None:
     assert one.reference_seconds == 2.0
     assert one.whole_seconds == three.whole_seconds > 0
     assert min(three.stage_seconds) > 0
+
+
+def test_statistics_pair_chain_and_whole() -> None:
+    """Drift cancels, disturbed rounds are ignored, and the stages add up to the chain."""
+    whole = np.array([10.0, 10.0, 10.0, 40.0])
+    stages = np.array([[4.0, 8.0], [4.0, 8.0], [4.0, 8.0], [4.0, 90.0]])
+    drifted = measure._summarise([whole, 3 * whole], [stages, 3 * stages], 1.0)
+    assert drifted.stage_seconds == pytest.approx((0.4, 0.8))
+    assert drifted.whole_seconds == pytest.approx(20.0)
+    assert drifted.rounds == 8
+    assert drifted.spread[0] > 0

@@ -188,3 +188,31 @@ def test_sizes_and_rates() -> None:
         *("16 GB/s", "800 MB/s", "31.5 GB/s", "500 B/s", "unlimited")
     ]
     assert [format_percent(x) for x in (0, 0.0341, 1)] == ["0 %", "3.41 %", "100.00 %"]
+
+
+def test_measured_stages_are_shown() -> None:
+    """Measured seconds with half their spread, peaks, which costs the certificate is about, and the error."""
+    content = document(0.010, 0.008, costs="profile, corrected by 1 measurement of the stages")
+    for stage, seconds in zip(content["stages"], (0.009, 0.0125), strict=True):
+        stage["peak_activation_bytes"] = 5 << 20
+        stage["measured"] = {"seconds": seconds, "spread": 0.04, "predicted_seconds": 0.010}
+    content["measurement"] = {"rounds": 12, "reference_seconds": 0.02}
+    text = rendered(content)
+    assert "9.00 ms ±2%" in text
+    assert "5.00 MiB" in text
+    assert "slowest stage 12.5 ms without transfers, predicted -20.0 %, 12 rounds" in text
+    assert "(costs: profile, corrected by 1 measurement of the stages)" in text
+
+
+def test_sensitivity_is_shown() -> None:
+    """Quantiles in words."""
+    found = {
+        "perturb": 0.1,
+        "samples": 50,
+        "bottleneck_seconds": {"p10": 0.009, "p90": 0.011},
+        "regret": {"p90": 0.012},
+        "other_partition_wins": 0.3,
+    }
+    text = rendered(document(0.010, 0.008) | {"sensitivity": found})
+    assert "costs off by up to 10 %: bottleneck 9.00 ms to 11.0 ms" in text
+    assert "in 30 % of 50 samples, by 1.2 % (p90)" in text
