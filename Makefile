@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test install clean
+.PHONY: demo test soundness install clean
 
 install: .venv/installed
 
@@ -19,6 +19,10 @@ test: install
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest
+
+# 20,000 random small nets against brute force; a tenth of it is in the tests.
+soundness: install
+	$(BIN)/python -m benchmarks.soundness
 
 clean:
 	rm -rf .venv build demo *.egg-info
