@@ -27,7 +27,8 @@ from onnx_pipeline.graph import IntArray
 from onnx_pipeline.partition.hypergraph import Hypergraph, hypergraph, place_free_sources
 from onnx_pipeline.partition.instance import Instance
 from onnx_pipeline.partition.jit import inner, kernel
-from onnx_pipeline.partition.slicing import overflow
+from onnx_pipeline.partition.orders import in_degrees, kahn
+from onnx_pipeline.partition.slicing import arrays, evaluate, overflow, stages_of
 
 #: Moves of the first runs, of the longest, and between two looks at the clock (about 50 ms).
 MOVES, MAX_MOVES, CHUNK = 300_000, 20_000_000, 300_000
@@ -74,6 +75,9 @@ class Annealer:
         """Build the hypergraph once."""
         self._h, self._index = hypergraph(self.inst)
         self._walk: Walk | None = None
+        self._g = arrays(self.inst)
+        self._degrees = in_degrees(self._g)
+        self._rng = np.random.default_rng(self.seed)
         self._moves = max(MOVES, 50 * len(self._h.work))
         self._runs = 0
 
@@ -114,7 +118,10 @@ class Annealer:
             self._runs += 1
             limit = max(lower, min(upper - 1, int(upper * (1 - self.step))))
             aim = int(limit * aim_share)
-            walk.stage[:] = best
+            # Every third run leaves the incumbent's valley and starts from a random order.
+            walk.stage[:] = (
+                self._random_start(lower, upper) if self._runs % 3 == 0 and len(best) <= EAGER else best
+            )
             reset(self._h, walk)
             found, done = False, 0
             while done < self._moves and not found and not stop():
@@ -138,6 +145,13 @@ class Annealer:
         if fresh:
             offer(place_free_sources(self.inst, self._index, best))
         return upper
+
+    def _random_start(self, lower: int, upper: int) -> IntArray:
+        """Stages of the hypergraph's nodes from a random order, sliced."""
+        order = kahn(self._g, self._degrees, self._rng.random(self.inst.n))
+        ends = np.zeros(self.k, dtype=np.int64)
+        found, _ = evaluate(self._g, order, self.k, lower, upper, 0, ends)
+        return np.asarray(stages_of(order, ends, found)[self._index >= 0], dtype=np.int64)
 
 
 def new_walk(h: Hypergraph, k: int, stage: IntArray, seed: int) -> Walk:
