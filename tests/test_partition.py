@@ -20,6 +20,7 @@ from onnx_pipeline.errors import InfeasibleError, UsageError
 from onnx_pipeline.graph import INFEASIBLE, CostGraph, GraphBuilder, Target, bottleneck, check_partition
 from onnx_pipeline.graphio import read_graph
 from onnx_pipeline.partition import exact, refine, slicing
+from onnx_pipeline.partition.beam import beam
 from onnx_pipeline.partition.bounds.bottleneck import bottleneck as bottleneck_mip
 from onnx_pipeline.partition.bounds.mincut import mincut
 from onnx_pipeline.partition.bounds.simple import simple
@@ -32,6 +33,7 @@ from onnx_pipeline.partition.instance import Instance, build, quotient
 from onnx_pipeline.partition.orders import in_degrees, kahn, keys_of, starting_orders
 from onnx_pipeline.partition.portfolio import partition
 from onnx_pipeline.partition.result import Bound
+from onnx_pipeline.stop import never
 from tests.random_graphs import brute_force, random_graph, random_target
 
 
@@ -132,6 +134,25 @@ def test_ideal_search_is_exact(chunk: int, monkeypatch: pytest.MonkeyPatch) -> N
         assert not check_partition(graph, stage, k)
         assert bottleneck(graph, target, stage, k) == optimum
         assert search.ask(optimum - 1, 10**6, lambda: False).proved_none
+
+
+def test_beam_finds_partitions() -> None:
+    """What the beam returns is valid and within the limit, and it mostly finds the optimum."""
+    found = tried = 0
+    for graph, target, k in cases(150, 91, 8):
+        inst = build(graph, target)
+        if (inst.pin >= 0).any():
+            continue
+        optimum = brute_force(graph, target, k)
+        search = exact.IdealSearch(inst, k, reverse=tried % 2 == 1)
+        assert beam(search, optimum - 1, 0.5, never) is None
+        stage = beam(search, optimum, 0.5, never)
+        tried += 1
+        if stage is not None:
+            found += 1
+            assert not check_partition(graph, inst.expand(stage), k)
+            assert bottleneck(graph, target, inst.expand(stage), k) == optimum
+    assert found > 0.8 * tried > 80
 
 
 def test_annealing_keeps_its_books() -> None:

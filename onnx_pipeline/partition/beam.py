@@ -1,4 +1,4 @@
-"""The ideal search as a beam: the best heuristic on wide graphs.
+"""The ideal search as a beam: a heuristic that builds stages one after the other.
 
 Each level keeps the ``width`` ideals with the best score work(J) - beta * live(J) out of at most ``keep``
 successors of each; the limit steps down from the incumbent as long as partitions are found.
@@ -94,7 +94,7 @@ def descend(
     search: IdealSearch,
     lower: Callable[[], int],
     upper: Callable[[], int],
-    offer: Callable[[IntArray], None],
+    offer: Callable[[IntArray], object],
     stop: Callable[[], bool],
     patience: int = 3,
 ) -> None:
@@ -112,12 +112,11 @@ def descend(
         Failed rounds in a row; each halves the step towards the incumbent.
     """
     step, failed = 0.25, 0
-    width = 20
     while failed < patience and not stop():
         before = upper()
         limit = min(before - 1, int(before - step * (before - lower())))
         for beta in (0.5, 0.0, 1.0):
-            stage = beam(search, limit, beta, stop, width)
+            stage = beam(search, limit, beta, stop)
             if stage is not None:
                 offer(stage)
                 break

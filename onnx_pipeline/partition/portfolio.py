@@ -13,12 +13,14 @@ import numpy as np
 from onnx_pipeline.errors import InfeasibleError, UsageError
 from onnx_pipeline.graph import INFEASIBLE, CostGraph, IntArray, Target
 from onnx_pipeline.partition import slicing
+from onnx_pipeline.partition.beam import descend
 from onnx_pipeline.partition.bounds.mincut import mincut
 from onnx_pipeline.partition.bounds.simple import simple
 from onnx_pipeline.partition.bounds.windows import window_bound
 from onnx_pipeline.partition.brkga import brkga
 from onnx_pipeline.partition.coarsen import coarsen
 from onnx_pipeline.partition.contract import contract
+from onnx_pipeline.partition.exact import IdealSearch
 from onnx_pipeline.partition.incumbent import Incumbent
 from onnx_pipeline.partition.instance import Instance, build
 from onnx_pipeline.partition.kernels import ensure_compiled
@@ -234,12 +236,15 @@ class _Search:
             )
 
     def _searching(self) -> Iterator[None]:
-        """Improve the partition: annealing and evolution, time going to the one that has earned it."""
+        """Improve the partition: annealing most of the time, a beam over ideals, evolution."""
         annealer = Annealer(self.inst, self.k, self.seed)
         length = 0.2
         while True:
             self._anneal(annealer, self._pause(2 * length))
             yield
+            if self.ladder and not (self.inst.pin >= 0).any():
+                self._beam(self.ladder.searches[0], self._pause(length / 2))
+                yield
             if self.inst.n <= EVOLVE_LIMIT:
                 self._evolve(self._pause(length))
                 yield
@@ -357,6 +362,16 @@ class _Search:
             self.known.lower,
             self.known.upper,
             lambda stage: self.known.offer(self.inst.expand(stage), "anneal"),
+            stop,
+        )
+
+    def _beam(self, search: IdealSearch, stop: Callable[[], bool]) -> None:
+        known = self.known
+        descend(
+            search,
+            lambda: known.lower,
+            lambda: known.upper,
+            lambda stage: known.offer(self.inst.expand(stage), "beam"),
             stop,
         )
 
