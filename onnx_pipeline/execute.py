@@ -1,7 +1,7 @@
 """One call of an onnxruntime session, for every element type that numpy has or has not.
 
-onnxruntime's numpy interface knows neither bfloat16 nor the 8-bit floats; tensors of these types travel as
-``OrtValue`` and become ``ml_dtypes`` arrays only at the very end.
+onnxruntime's numpy interface knows neither bfloat16 nor floats of 8 bits nor anything of 4 bits; tensors of
+these types travel as ``OrtValue`` and become ``ml_dtypes`` arrays only at the very end.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnx_ir as ir
 
 _FOREIGN = {
@@ -21,6 +22,9 @@ _FOREIGN = {
         "float8e4m3fnuz": ir.DataType.FLOAT8E4M3FNUZ,
         "float8e5m2": ir.DataType.FLOAT8E5M2,
         "float8e5m2fnuz": ir.DataType.FLOAT8E5M2FNUZ,
+        "int4": ir.DataType.INT4,
+        "uint4": ir.DataType.UINT4,
+        "float4e2m1": ir.DataType.FLOAT4E2M1,
     }.items()
 }
 
@@ -52,11 +56,24 @@ def to_numpy(value: Any) -> Any:
     """Return an array for what :func:`run_session` gave; ``ml_dtypes`` arrays for types that numpy lacks."""
     if isinstance(value, (np.ndarray, np.generic, list, dict)) or value is None:
         return value
-    dtype = np.dtype(ir.DataType(value.element_type()).numpy())
+    kind = ir.DataType(value.element_type())
+    dtype = np.dtype(kind.numpy())
     shape = tuple(value.shape())
-    count = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
-    buffer = (ctypes.c_uint8 * count).from_address(value.data_ptr()) if count else b""
-    return np.frombuffer(bytes(buffer), dtype=dtype).reshape(shape)
+    size = int(np.prod(shape, dtype=np.int64))
+    count = -(-size * int(kind.bitwidth) // 8)
+    raw = bytes((ctypes.c_uint8 * count).from_address(value.data_ptr())) if count else b""
+    if kind.bitwidth == 4:
+        packed = np.frombuffer(raw, dtype=np.uint8)
+        nibbles = np.stack([packed & 15, packed >> 4], axis=-1).reshape(-1)[:size]
+        return _widen(nibbles, kind).view(dtype).reshape(shape)
+    return np.frombuffer(raw, dtype=dtype).reshape(shape)
+
+
+def _widen(nibbles: npt.NDArray[np.uint8], kind: ir.DataType) -> npt.NDArray[np.uint8]:
+    """Extend the sign of 4-bit integers to the byte that ``ml_dtypes`` keeps them in."""
+    if kind != ir.DataType.INT4:
+        return nibbles
+    return np.where(nibbles > 7, nibbles | np.uint8(0xF0), nibbles).astype(np.uint8)
 
 
 def _to_ort(value: Any, foreign: ir.DataType | None) -> Any:
@@ -66,8 +83,22 @@ def _to_ort(value: Any, foreign: ir.DataType | None) -> Any:
         return value
     if foreign is None:
         return onnxruntime.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(value))
+    if foreign.bitwidth == 4:
+        return _pack(value, foreign)
     raw = np.ascontiguousarray(value).view(np.uint16 if value.dtype.itemsize == 2 else np.uint8)
     return onnxruntime.OrtValue.ortvalue_from_numpy_with_onnx_type(raw, foreign.value)
+
+
+def _pack(value: npt.NDArray[Any], kind: ir.DataType) -> Any:
+    """Return 4-bit numbers two to a byte; numpy arrays cannot hold them that way."""
+    import onnxruntime
+
+    made = onnxruntime.OrtValue.ortvalue_from_shape_and_type(list(value.shape), kind.value)
+    nibbles = np.ascontiguousarray(value).reshape(-1).view(np.uint8) & 15
+    nibbles = np.append(nibbles, np.zeros(nibbles.size % 2, np.uint8))
+    packed = (nibbles[::2] | nibbles[1::2] << 4).tobytes()
+    ctypes.memmove(made.data_ptr(), packed, len(packed))
+    return made
 
 
 def _from_ort(value: Any) -> Any:

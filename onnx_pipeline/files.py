@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from onnx_pipeline.errors import InputError, UsageError
+from onnx_pipeline.scratch import PREFIX, scratch_folder
 
 
 def check_file(output: Path, *, force: bool) -> None:
@@ -41,7 +41,7 @@ def check_writable(output: Path) -> None:
     while not os.path.lexists(folder):
         folder = folder.parent
     try:
-        with tempfile.TemporaryDirectory(prefix=".onnx-pipeline-", dir=folder):
+        with scratch_folder(folder, f".{PREFIX}"):
             pass
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
@@ -58,12 +58,9 @@ def new_file(output: Path) -> Iterator[Path]:
         yield output
         return
     output.parent.mkdir(parents=True, exist_ok=True)
-    temporary = output.with_name(f".{output.name}.{os.getpid()}.tmp")
-    try:
-        yield temporary
-        os.replace(temporary, output)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with scratch_folder(output.parent, f".{output.name}.") as folder:
+        yield folder / output.name
+        os.replace(folder / output.name, output)
 
 
 def _is_device(path: Path) -> bool:

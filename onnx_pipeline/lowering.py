@@ -17,6 +17,7 @@ import onnx_ir as ir
 from onnx_pipeline.errors import InputError
 from onnx_pipeline.graph import HOST, CostGraph, GraphBuilder
 from onnx_pipeline.model import SourceModel, node_graphs, node_inputs
+from onnx_pipeline.quantised import fused_with
 from onnx_pipeline.shapes import TensorInfo
 
 if TYPE_CHECKING:
@@ -161,7 +162,7 @@ def _colocation(
     """Number the groups of nodes that no stage boundary may separate; -1 for free nodes.
 
     A boundary carries tensors of known type and rank only, so whatever else passes between nodes (sequences,
-    maps, optionals, tensors of unknown rank) keeps producer and consumers together.
+    maps, optionals, tensors of unknown rank) keeps producer and consumers together. So do quantised groups.
     """
     parent = list(range(len(nodes)))
 
@@ -173,6 +174,10 @@ def _colocation(
 
     tied: set[int] = set()
     for node, i in index.items():
+        for partner in fused_with(node):
+            if partner in index:
+                tied.update((i, index[partner]))
+                parent[find(index[partner])] = find(i)
         for value in node.outputs:
             if value in readers and not infos[str(value.name)].can_cross:
                 tied.update((i, *readers[value]))

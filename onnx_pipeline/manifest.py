@@ -97,10 +97,14 @@ class Manifest:
     search: Mapping[str, Any]
     stages: tuple[Stage, ...]
     phases: Mapping[str, float] = field(default_factory=dict)
+    #: Where weights are that no stage has a copy of: ``mode``, ``folder`` and ``files``.
+    weights: Mapping[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON document."""
         document = {"format": FORMAT, "format_version": FORMAT_VERSION, **_plain(asdict(self))}
+        if document["weights"] is None:
+            del document["weights"]
         for stage in document["stages"]:
             if stage["data"] is None:
                 del stage["data"]
@@ -140,6 +144,7 @@ class Manifest:
             search=document["search"],
             stages=tuple(_stage(entry) for entry in document["stages"]),
             phases=document.get("phases", {}),
+            weights=document.get("weights"),
         )
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import onnx
 
 from onnx_pipeline.errors import InputError
+from onnx_pipeline.limits import MAX_NESTING, check_functions
 
 
 def check_structure(path: Path, proto: onnx.ModelProto) -> bool:
@@ -22,6 +23,7 @@ def check_structure(path: Path, proto: onnx.ModelProto) -> bool:
     if len(set(outputs)) < len(outputs):
         twice = next(name for name in outputs if outputs.count(name) > 1)
         raise InputError(path, f"output {twice!r} is listed twice")
+    check_functions(path, proto)
     domains = {o.domain if o.domain != "ai.onnx" else "" for o in proto.opset_import}
     free, is_sorted = _scan(path, proto.graph, domains)
     for name, reader in free.items():
@@ -65,10 +67,12 @@ def _subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
         yield from attribute.graphs
 
 
-def _scan(path: Path, graph: onnx.GraphProto, domains: set[str]) -> tuple[dict[str, str], bool]:
+def _scan(
+    path: Path, graph: onnx.GraphProto, domains: set[str], depth: int = 0
+) -> tuple[dict[str, str], bool]:
     """Return the names that a graph reads from outside, each with a reader, and whether it is sorted."""
-    if graph.sparse_initializer:
-        raise InputError(path, "sparse initializers are not supported; store them as dense tensors")
+    if depth > MAX_NESTING:
+        raise InputError(path, f"subgraphs are nested more than {MAX_NESTING} deep")
     seen: set[str] = set()
     defined = [v.name for v in graph.input]
     if len(set(defined)) < len(defined):
@@ -85,7 +89,7 @@ def _scan(path: Path, graph: onnx.GraphProto, domains: set[str]) -> tuple[dict[s
             raise InputError(path, f"{_describe(node)} uses domain {node.domain!r}, which is not imported")
         reads = {name: _describe(node) for name in node.input if name}
         for sub in _subgraphs(node):
-            inner, inner_sorted = _scan(path, sub, domains)
+            inner, inner_sorted = _scan(path, sub, domains, depth + 1)
             reads.update(inner)
             is_sorted &= inner_sorted
         early.update((name, reader) for name, reader in reads.items() if name not in seen)
