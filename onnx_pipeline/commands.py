@@ -70,6 +70,13 @@ def cli(context: click.Context, version: bool) -> None:
 @options.costs
 @options.search
 @click.option("--annotate", is_flag=True, help="Also write the whole model with pipeline_stage on its nodes.")
+@click.option(
+    "--weights",
+    type=click.Choice(["copy", "link", "reference"]),
+    default="copy",
+    show_default=True,
+    help="External weights: copy into each stage, hard-link into the output, or use where they are.",
+)
 @options.reporting
 def split(
     model: Path, stages: int, output: Path | None, as_json: bool, quiet: bool, verbose: int, **choices: Any
@@ -174,6 +181,7 @@ def plan(
 @options.inputs
 @options.dims
 @options.seed
+@options.custom_ops
 @options.reporting
 def verify(
     directory: Path,
@@ -181,6 +189,7 @@ def verify(
     inputs: Path | None,
     dims: Mapping[str, int],
     seed: int,
+    custom_ops: tuple[Path, ...],
     as_json: bool,
     quiet: bool,
     verbose: int,
@@ -192,7 +201,15 @@ def verify(
     if model is None and (inputs is not None or dims):
         raise UsageError("--inputs and --dim need --model: without it nothing is run")
     with Console(quiet, verbose) as console:
-        found = inspect(directory, model=model, inputs=inputs, dims=dims, seed=seed, progress=console)
+        found = inspect(
+            directory,
+            model=model,
+            inputs=inputs,
+            dims=dims,
+            seed=seed,
+            custom_ops=custom_ops,
+            progress=console,
+        )
         for note in found.notes:
             console.note(note)
     if as_json:

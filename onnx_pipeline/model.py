@@ -19,15 +19,13 @@ from onnx_ir import Value
 from onnx_pipeline.errors import InputError
 from onnx_pipeline.external import Stamp, nbytes, resolve_external_data, tensor_protos
 from onnx_pipeline.limits import MAX_PROTO_BYTES, check_elements
+from onnx_pipeline.manifest import DATA_FOLDER_OPTION
 from onnx_pipeline.quantised import clone_dequantize
 from onnx_pipeline.structure import check_structure, node_on_cycle
 from onnx_pipeline.tensors import check_tensor, densify
 
 if TYPE_CHECKING:
     import onnxruntime
-
-#: Tells onnxruntime where the external weights of a model given as bytes are.
-DATA_FOLDER_OPTION = "session.model_external_initializers_file_folder_path"
 
 
 @dataclass(frozen=True, eq=False)

@@ -183,6 +183,15 @@ costs = _together(
     ),
 )
 
+custom_ops = click.option(
+    "--custom-ops",
+    type=PATH,
+    multiple=True,
+    metavar="LIBRARY",
+    help="Library of custom operators for onnxruntime (repeat); its code is run.",
+)
+costs = _together(costs, custom_ops)
+
 search = _together(
     click.option(
         "--time-limit",

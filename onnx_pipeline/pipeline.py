@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -37,6 +37,8 @@ def split(
     profile_runs: int = 10,
     provider: str = "CPUExecutionProvider",
     annotate: bool = False,
+    weights: str = "copy",
+    custom_ops: Sequence[PathLike] = (),
     force: bool = False,
     progress: Progress = silent,
 ) -> Manifest:
@@ -74,6 +76,12 @@ def split(
         onnxruntime execution provider to measure.
     annotate : bool
         Also write the whole model with the standard's ``pipeline_stage`` on its nodes.
+    weights : str
+        Large weights in external data: ``"copy"`` them into each stage's data file, hard-``"link"`` the
+        model's data files into the output, or only ``"reference"`` them where they are; stages that
+        reference run in :class:`~onnx_pipeline.runtime.PipelineSession` only.
+    custom_ops : sequence of path-like
+        Libraries of custom operators for onnxruntime. Loading one runs its code.
     force : bool
         Replace an existing output of this package.
     progress : Progress
@@ -111,6 +119,7 @@ def split(
         seed=seed,
         progress=progress,
         phases=phases,
+        custom_ops=custom_ops,
     )
     with phases.measure("partition", progress):
         result = _partition(priced.graph, stages, target, time_limit, gap, seed, threads, progress)
@@ -124,6 +133,7 @@ def split(
         output,
         force=force,
         annotate=annotate,
+        weights=weights,
         phases=phases,
         progress=progress,
     )
@@ -139,6 +149,7 @@ def profile(
     profile_runs: int = 10,
     provider: str = "CPUExecutionProvider",
     seed: int = 0,
+    custom_ops: Sequence[PathLike] = (),
     progress: Progress = silent,
     phases: Phases | None = None,
 ) -> CostGraph:
@@ -159,6 +170,7 @@ def profile(
         seed=seed,
         progress=progress,
         phases=Phases() if phases is None else phases,
+        custom_ops=custom_ops,
     ).graph
 
 

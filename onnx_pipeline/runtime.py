@@ -14,7 +14,7 @@ import numpy as np
 from onnx_pipeline import manifest
 from onnx_pipeline.errors import InputError, PipelineError
 from onnx_pipeline.execute import run_session, to_numpy
-from onnx_pipeline.manifest import Manifest, Port, Shape
+from onnx_pipeline.manifest import DATA_FOLDER_OPTION, Manifest, Port, Shape
 
 
 @dataclass(frozen=True)
@@ -135,8 +135,14 @@ class PipelineSession:
         if options is None:
             options = onnxruntime.SessionOptions()
             options.log_severity_level = 3
+        model: Any = str(path)
+        weights = self.manifest.weights
+        if weights is not None and weights["mode"] == "reference":
+            # A path into another folder is refused in a file, but not as an option of the session.
+            options.add_session_config_entry(DATA_FOLDER_OPTION, weights["folder"])
+            model = path.read_bytes()
         try:
-            return onnxruntime.InferenceSession(str(path), options, providers=self._providers)
+            return onnxruntime.InferenceSession(model, options, providers=self._providers)
         except Exception as error:
             reason = " ".join(str(error).split())
             raise InputError(path, f"onnxruntime cannot load this stage: {reason}") from error
