@@ -19,7 +19,7 @@ TOLERANCE_HALF = 1e-2
 TOLERANCE_QUANTISED = 5e-2
 #: How many standard errors two means of random outputs may be apart: one false alarm in millions.
 _SIGMAS = 8.0
-_QUANTISED = ("QuantizeLinear", "QLinear", "MatMulInteger", "ConvInteger", "MatMulNBits")
+_QUANTISED = ("QuantizeLinear", "DequantizeLinear", "QLinear", "MatMulInteger", "ConvInteger", "MatMulNBits")
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ import onnx
 import onnx_ir as ir
 
 from onnx_pipeline import graphio, manifest, planfile
+from onnx_pipeline import model as models
 from onnx_pipeline.boundary import plan_stages
 from onnx_pipeline.directory import new_directory
 from onnx_pipeline.manifest import DataFile, Manifest, ModelEntry, Port, Stage, StageInput, StageOutput
@@ -129,7 +130,7 @@ def port(value: ir.Value, infos: Mapping[str, TensorInfo]) -> dict[str, Any]:
     """Return name, dtype and declared shape of a value, as the manifest has them."""
     info = infos.get(str(value.name))
     if info is None or info.dtype == ir.DataType.UNDEFINED:
-        return {"name": str(value.name), "dtype": type_text(value.type), "shape": None}
+        return {"name": str(value.name), "dtype": type_text(models.describe(value).type), "shape": None}
     return {"name": info.name, "dtype": dtype_text(info.dtype), "shape": info.declared}
 
 
@@ -138,21 +139,27 @@ def dtype_text(dtype: ir.DataType) -> str:
     return {"FLOAT": "float32", "DOUBLE": "float64"}.get(dtype.name, dtype.name.lower())
 
 
-def type_text(kind: ir.TypeProtocol | None) -> str:
-    """Return a readable name of a type that is not a dense tensor: ``sequence(float32)``."""
-    if kind is None:
+def type_text(kind: onnx.TypeProto) -> str:
+    """Return a readable name of a type: ``float32``, ``sequence(map(int64,float32))``."""
+    which = kind.WhichOneof("value")
+    if which is None:
         return "unknown"
-    if isinstance(kind, ir.TensorType):
-        return dtype_text(kind.dtype)
-    inner = getattr(kind, "elem_type", None)
-    label = type(kind).__name__.removesuffix("Type").lower()
-    inside = dtype_text(inner) if isinstance(inner, ir.DataType) else type_text(inner)
-    return f"{label}({inside})"
+    inside = getattr(kind, which)
+    if which == "tensor_type":
+        return _element_text(inside.elem_type)
+    label = which.removesuffix("_type")
+    if which == "sparse_tensor_type":
+        return f"{label}({_element_text(inside.elem_type)})"
+    if which == "map_type":
+        return f"{label}({_element_text(inside.key_type)},{type_text(inside.value_type)})"
+    return f"{label}({type_text(inside.elem_type)})" if which != "opaque_type" else label
 
 
-def value_dtype(value: onnx.ValueInfoProto) -> str:
-    """Return the manifest's text for the type of a stage's input or output."""
-    return type_text(ir.serde.deserialize_value_info_proto(value, None).type)
+def _element_text(number: int) -> str:
+    try:
+        return dtype_text(ir.DataType(number))
+    except ValueError:
+        return "unknown"
 
 
 def _size(value: ir.Value, infos: Mapping[str, TensorInfo]) -> int:

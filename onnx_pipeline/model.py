@@ -22,10 +22,13 @@ from onnx_pipeline.limits import MAX_PROTO_BYTES, check_elements
 from onnx_pipeline.manifest import DATA_FOLDER_OPTION
 from onnx_pipeline.quantised import clone_dequantize
 from onnx_pipeline.structure import check_structure, node_on_cycle
-from onnx_pipeline.tensors import check_tensor, densify
+from onnx_pipeline.tensors import check_tensor, densify, graph_protos
 
 if TYPE_CHECKING:
     import onnxruntime
+
+#: Key of a value's type among its metadata where onnx_ir has no class for it.
+_TYPE = "onnx_pipeline.type"
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,7 +106,11 @@ def _build(path: Path, proto: onnx.ModelProto, digest: str, custom_ops: tuple[Pa
     for tensor in tensor_protos(proto):
         check_tensor(path, tensor)
     data_dir, stamps = resolve_external_data(path, proto)
+    maps = _set_maps_aside(proto)
     model = ir.serde.deserialize_model(proto)
+    for value in (*model.graph.inputs, *model.graph.outputs):
+        if value.name in maps:
+            value.meta[_TYPE] = maps[value.name]
     for outside in _external_tensors(model):
         outside.base_dir = data_dir
     if not is_sorted:
@@ -116,6 +123,33 @@ def _build(path: Path, proto: onnx.ModelProto, digest: str, custom_ops: tuple[Pa
     source = SourceModel(path, model, digest, data_dir, stamps, custom_ops)
     _check_writable(source)
     return source
+
+
+def _set_maps_aside(proto: onnx.ModelProto) -> dict[str | None, onnx.TypeProto]:
+    """Clear the types that onnx_ir cannot hold; return those of graph inputs and outputs, by name."""
+    maps: dict[str | None, onnx.TypeProto] = {}
+    for graph in graph_protos(proto):
+        for value in (*graph.input, *graph.output, *graph.value_info):
+            if _has_map(value.type):
+                if graph is proto.graph:
+                    maps[value.name] = onnx.TypeProto.FromString(value.type.SerializeToString())
+                value.ClearField("type")
+    return maps
+
+
+def _has_map(kind: onnx.TypeProto) -> bool:
+    for holder in ("sequence_type", "optional_type"):
+        if kind.HasField(holder):
+            return _has_map(getattr(kind, holder).elem_type)
+    return bool(kind.HasField("map_type") or kind.HasField("opaque_type"))
+
+
+def describe(value: ir.Value) -> onnx.ValueInfoProto:
+    """Return name, type, documentation and metadata of a value; maps included, which onnx_ir cannot write."""
+    proto = ir.to_proto(value)
+    if _TYPE in value.meta:
+        proto.type.CopyFrom(value.meta[_TYPE])
+    return proto
 
 
 def node_inputs(node: ir.Node) -> tuple[ir.Value, ...]:
@@ -168,6 +202,12 @@ def serialize(source: SourceModel, extra_outputs: Sequence[str] = ()) -> bytes:
         If the model does not fit into one protobuf message.
     """
     proto = ir.to_proto(source.ir)
+    for values, protos in (
+        (source.ir.graph.inputs, proto.graph.input),
+        (source.ir.graph.outputs, proto.graph.output),
+    ):
+        for value, info in zip(values, protos, strict=True):
+            info.CopyFrom(describe(value))
     present = {output.name for output in proto.graph.output}
     for name in extra_outputs:
         if name not in present:

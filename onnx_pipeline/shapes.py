@@ -165,7 +165,7 @@ def _skeleton(source: SourceModel, fixed: Mapping[str, tuple[int, ...]]) -> onnx
     proto = models.shell(source)
     proto.ir_version = max(proto.ir_version, 4)  # initializers need not be inputs
     for value in source.inputs:
-        info = ir.to_proto(value)
+        info = models.describe(value)
         if value.name in fixed:
             del info.type.tensor_type.shape.dim[:]
             for size in fixed[str(value.name)]:
@@ -183,8 +183,8 @@ def _skeleton(source: SourceModel, fixed: Mapping[str, tuple[int, ...]]) -> onnx
         info = onnx.ValueInfoProto(name=value.name)
         if isinstance(value.type, ir.TensorType):
             info.type.tensor_type.elem_type = value.type.dtype.value
-        elif value.type is not None:
-            info.CopyFrom(ir.to_proto(value))
+        else:
+            info.CopyFrom(models.describe(value))
         proto.graph.output.append(info)
     return proto
 

@@ -105,7 +105,7 @@ def _boundary(value: ir.Value, infos: Mapping[str, TensorInfo]) -> onnx.ValueInf
     info = infos.get(str(value.name))
     own = value.is_graph_input() or value.is_graph_output()
     if info is None or not info.can_cross:
-        return ir.to_proto(value)
+        return models.describe(value)
     typed = tensor_value_info(info)
     if not own:
         return typed
@@ -152,8 +152,8 @@ def write_annotated(
     proto = models.shell(source)
     proto.ir_version = max(proto.ir_version, _ANNOTATION_IR_VERSION)
     graph = source.ir.graph
-    proto.graph.input.extend(ir.to_proto(v) for v in graph.inputs)
-    proto.graph.output.extend(ir.to_proto(v) for v in graph.outputs)
+    proto.graph.input.extend(models.describe(v) for v in graph.inputs)
+    proto.graph.output.extend(models.describe(v) for v in graph.outputs)
     placed = {name: place for store in stores for name, place in store.placed.items()}
     store = WeightStore(source, folder, f"{ANNOTATED_NAME}.data", placed, shared)
     _add_body(proto, list(graph), list(graph.initializers.values()), store)

@@ -73,12 +73,12 @@ def densify(path: Path, proto: onnx.ModelProto) -> None:
         If one is malformed, or all together exceed :data:`~onnx_pipeline.limits.MAX_SPARSE_BYTES`.
     """
     room = MAX_SPARSE_BYTES
-    for graph in _graphs(proto):
+    for graph in graph_protos(proto):
         for sparse in graph.sparse_initializer:
             dense, room = _dense(path, sparse, room)
             graph.initializer.append(dense)
         graph.ClearField("sparse_initializer")
-    for node in (n for holder in (*_graphs(proto), *proto.functions) for n in _nodes(holder)):
+    for node in (n for holder in (*graph_protos(proto), *proto.functions) for n in _nodes(holder)):
         for attribute in node.attribute:
             if attribute.HasField("sparse_tensor") and node.op_type == "Constant":
                 dense, room = _dense(path, attribute.sparse_tensor, room)
@@ -130,7 +130,7 @@ def _nodes(holder: Any) -> Iterator[onnx.NodeProto]:
     yield from holder.node
 
 
-def _graphs(proto: onnx.ModelProto) -> Iterator[onnx.GraphProto]:
+def graph_protos(proto: onnx.ModelProto) -> Iterator[onnx.GraphProto]:
     """Yield every graph of a model, subgraphs included."""
     waiting: list[Any] = [proto.graph, *proto.functions]
     while waiting:

@@ -250,7 +250,7 @@ def _check_stages(folder: Path, document: Manifest) -> Iterator[str]:
     """Check that each stage is a valid model with the boundary that the manifest says."""
     import onnx
 
-    from onnx_pipeline.emit import value_dtype
+    from onnx_pipeline.emit import type_text
 
     for stage in document.stages:
         path = folder / stage.file
@@ -271,7 +271,7 @@ def _check_stages(folder: Path, document: Manifest) -> Iterator[str]:
             ("outputs", stage.outputs, list(graph.output)),
         ):
             expected = [(p.name, p.dtype) for p in ports]
-            if expected != [(v.name, value_dtype(v)) for v in values]:
+            if expected != [(v.name, type_text(v.type)) for v in values]:
                 yield f"{stage.file}: its {label} are not those of the manifest"
 
 
