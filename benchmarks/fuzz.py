@@ -229,7 +229,7 @@ def attempt(data: bytes, folder: Path, *, profile: bool = False) -> tuple[str, s
             path, stages=3, output=output, cost_model=kind, profile_runs=1, time_limit=0.2, threads=1
         )  # fmt: skip
         found = inspect(output)
-        if not found.ok:
+        if not found.ok and _is_valid(data):
             verdict, message = "broken output", "; ".join(found.problems)[:500]
     except PipelineError as error:
         verdict, message = "refused", str(error)
@@ -241,7 +241,7 @@ def attempt(data: bytes, folder: Path, *, profile: bool = False) -> tuple[str, s
         place = traceback.extract_tb(error.__traceback__)[-1]
         where = f"{Path(place.filename).name}:{place.lineno}"
         verdict, message = "traceback", f"{type(error).__name__} at {where}: {str(error)[:300]}"
-    if verdict != "split" and output.exists():
+    if verdict in ("refused", "traceback") and output.exists():
         verdict = "partial output"
     shutil.rmtree(output, ignore_errors=True)
     path.unlink()
@@ -250,6 +250,15 @@ def attempt(data: bytes, folder: Path, *, profile: bool = False) -> tuple[str, s
         shutil.rmtree(folder)
         folder.mkdir()
     return verdict, message
+
+
+def _is_valid(data: bytes) -> bool:
+    """Whether the checker accepts the source; onnxruntime accepts more, and so does the splitter."""
+    try:
+        onnx.checker.check_model(data)
+    except Exception:
+        return False
+    return True
 
 
 def _work(chunk: Sequence[tuple[int, bytes]], profile: bool, pipe: Any) -> None:

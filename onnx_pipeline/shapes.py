@@ -148,6 +148,8 @@ def _input_shapes(
 def _infer(source: SourceModel, fixed: Mapping[str, tuple[int, ...]]) -> dict[str, onnx.TypeProto]:
     """Run ONNX shape inference without weights and without the shapes recorded in the file."""
     proto = _skeleton(source, fixed)
+    if not fixed:
+        _check_valid(source, proto)
     inferred = proto
     for data_prop in (True, False):
         try:
@@ -157,6 +159,20 @@ def _infer(source: SourceModel, fixed: Mapping[str, tuple[int, ...]]) -> dict[st
             continue
     graph = inferred.graph
     return {v.name: v.type for v in itertools.chain(graph.input, graph.value_info, graph.output)}
+
+
+def _check_valid(source: SourceModel, skeleton: onnx.ModelProto) -> None:
+    """Refuse what neither the ONNX checker nor onnxruntime accepts: it would only give broken stages."""
+    try:
+        onnx.checker.check_model(skeleton)
+    except Exception as problem:
+        if "No Op registered" in str(problem):  # the operators of onnxruntime and of custom libraries
+            return
+        try:
+            _session(source)
+        except Exception:
+            reason = " ".join(str(problem).split())[:300]
+            raise InputError(source.path, f"this is no valid ONNX model: {reason}") from None
 
 
 def _skeleton(source: SourceModel, fixed: Mapping[str, tuple[int, ...]]) -> onnx.ModelProto:

@@ -10,6 +10,9 @@ import onnx
 from onnx_pipeline.errors import InputError
 from onnx_pipeline.limits import MAX_NESTING, check_functions
 
+#: The first version with operator sets.
+MIN_IR_VERSION = 3
+
 
 def check_structure(path: Path, proto: onnx.ModelProto) -> bool:
     """Check names and domains; return whether the nodes are in topological order."""
@@ -17,6 +20,13 @@ def check_structure(path: Path, proto: onnx.ModelProto) -> bool:
         raise InputError(path, "this is not an ONNX model: it has no graph")
     if not proto.opset_import:
         raise InputError(path, "the model imports no operator set, it may be truncated")
+    if not MIN_IR_VERSION <= proto.ir_version <= onnx.IR_VERSION:
+        raise InputError(
+            path, f"IR version {proto.ir_version} is not between {MIN_IR_VERSION} and {onnx.IR_VERSION}"
+        )
+    for entry in proto.opset_import:
+        if not 1 <= entry.version < 1 << 31:
+            raise InputError(path, f"operator set {entry.domain!r} has version {entry.version}")
     if not proto.graph.output:
         raise InputError(path, "the model has no outputs")
     outputs = [output.name for output in proto.graph.output]
