@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import onnx_ir as ir
 
@@ -136,7 +137,12 @@ def port(value: ir.Value, infos: Mapping[str, TensorInfo]) -> dict[str, Any]:
 
 def dtype_text(dtype: ir.DataType) -> str:
     """Return the numpy-style name of an element type: ``float32``, ``int64``, ``bfloat16``, ``string``."""
-    return {"FLOAT": "float32", "DOUBLE": "float64"}.get(dtype.name, dtype.name.lower())
+    if dtype == ir.DataType.STRING:
+        return "string"
+    try:
+        return np.dtype(dtype.numpy()).name
+    except TypeError:  # a type that numpy has no name for
+        return dtype.name.lower()
 
 
 def type_text(kind: onnx.TypeProto) -> str:

@@ -107,6 +107,7 @@ def _build(path: Path, proto: onnx.ModelProto, digest: str, custom_ops: tuple[Pa
         check_tensor(path, tensor)
     data_dir, stamps = resolve_external_data(path, proto)
     maps = _set_maps_aside(proto)
+    _forget_negative_dims(proto)
     model = ir.serde.deserialize_model(proto)
     for value in (*model.graph.inputs, *model.graph.outputs):
         if value.name in maps:
@@ -135,6 +136,15 @@ def _set_maps_aside(proto: onnx.ModelProto) -> dict[str | None, onnx.TypeProto]:
                     maps[value.name] = onnx.TypeProto.FromString(value.type.SerializeToString())
                 value.ClearField("type")
     return maps
+
+
+def _forget_negative_dims(proto: onnx.ModelProto) -> None:
+    """Some exporters write -1 where a dimension is not known."""
+    for graph in graph_protos(proto):
+        for value in (*graph.input, *graph.output, *graph.value_info):
+            for dim in value.type.tensor_type.shape.dim if value.type.HasField("tensor_type") else ():
+                if dim.dim_value < 0:
+                    dim.ClearField("dim_value")
 
 
 def _has_map(kind: onnx.TypeProto) -> bool:

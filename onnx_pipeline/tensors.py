@@ -57,7 +57,7 @@ def check_tensor(path: Path, tensor: onnx.TensorProto) -> None:
             raise InputError(path, f"{where} holds strings as raw bytes")
     else:
         field, share = _FIELDS.get(tensor.data_type, ("int32_data", 1))
-        if kind.bitwidth < 8:
+        if kind != ir.DataType.STRING and kind.bitwidth < 8:
             share = kind.bitwidth / 8
         given, needed = len(getattr(tensor, field)), math.ceil(elements * share)
     if given != needed:
