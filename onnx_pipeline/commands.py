@@ -76,6 +76,13 @@ def cli(context: click.Context, version: bool) -> None:
     "[default: 1 for profiled costs, else 0]",
 )
 @click.option("--annotate", is_flag=True, help="Also write the whole model with pipeline_stage on its nodes.")
+@click.option(
+    "--weights",
+    type=click.Choice(["copy", "link", "reference"]),
+    default="copy",
+    show_default=True,
+    help="External weights: copy into each stage, hard-link into the output, or use where they are.",
+)
 @options.reporting
 def split(
     model: Path, stages: int, output: Path | None, as_json: bool, quiet: bool, verbose: int, **choices: Any
@@ -206,6 +213,7 @@ def plan(
 @options.inputs
 @options.dims
 @options.seed
+@options.custom_ops
 @options.reporting
 def verify(
     directory: Path,
@@ -213,6 +221,7 @@ def verify(
     inputs: Path | None,
     dims: Mapping[str, int],
     seed: int,
+    custom_ops: tuple[Path, ...],
     as_json: bool,
     quiet: bool,
     verbose: int,
@@ -224,7 +233,15 @@ def verify(
     if model is None and (inputs is not None or dims):
         raise UsageError("--inputs and --dim need --model: without it nothing is run")
     with Console(quiet, verbose) as console:
-        found = inspect(directory, model=model, inputs=inputs, dims=dims, seed=seed, progress=console)
+        found = inspect(
+            directory,
+            model=model,
+            inputs=inputs,
+            dims=dims,
+            seed=seed,
+            custom_ops=custom_ops,
+            progress=console,
+        )
         for note in found.notes:
             console.note(note)
     if as_json:

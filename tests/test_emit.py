@@ -13,7 +13,7 @@ import pytest
 
 from models import builders
 from onnx_pipeline import emit as emission
-from onnx_pipeline import feeds, lowering, shapes
+from onnx_pipeline import feeds, lowering, shapes, stagefile
 from onnx_pipeline import model as models
 from onnx_pipeline.errors import InputError, UsageError
 from onnx_pipeline.runtime import PipelineSession
@@ -329,14 +329,14 @@ def test_a_failure_leaves_nothing_and_harms_nothing(
     output = tmp_path / "deep" / "out"
     if force:
         split(path, output, 2)
-    real = emission._save
+    real = stagefile.save
 
     def fail_at_second(proto: onnx.ModelProto, file: Path) -> str:
         if file.name == "stage_1.onnx":
             raise failure
         return real(proto, file)
 
-    monkeypatch.setattr(emission, "_save", fail_at_second)
+    monkeypatch.setattr(stagefile, "save", fail_at_second)
     with pytest.raises(KeyboardInterrupt if failure is KeyboardInterrupt else InputError):
         split(path, output, 3, force=force)
     if force:
