@@ -7,7 +7,9 @@ these types travel as ``OrtValue`` and become ``ml_dtypes`` arrays only at the v
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -29,7 +31,9 @@ _FOREIGN = {
 }
 
 
-def run_session(session: Any, outputs: Sequence[str], feeds: Mapping[str, Any]) -> list[Any]:
+def run_session(
+    session: Any, outputs: Sequence[str], feeds: Mapping[str, Any], *, seconds: float | None = None
+) -> list[Any]:
     """Run a session.
 
     Parameters
@@ -38,6 +42,8 @@ def run_session(session: Any, outputs: Sequence[str], feeds: Mapping[str, Any]) 
     outputs : sequence of str
     feeds : mapping of str to array, list or OrtValue
         Results of :func:`run_session` may be fed back as they are.
+    seconds : float, optional
+        End the run after that long; onnxruntime then raises an exception that says "terminate".
 
     Returns
     -------
@@ -46,10 +52,30 @@ def run_session(session: Any, outputs: Sequence[str], feeds: Mapping[str, Any]) 
     """
     foreign = {a.name: _FOREIGN[a.type] for a in session.get_inputs() if a.type in _FOREIGN}
     if not foreign and not any(a.type in _FOREIGN for a in session.get_outputs()):
-        results: list[Any] = session.run(list(outputs), dict(feeds))
+        with _ending_after(seconds) as options:
+            results: list[Any] = session.run(list(outputs), dict(feeds), options)
         return results
     values = {name: _to_ort(value, foreign.get(name)) for name, value in feeds.items()}
-    return [_from_ort(value) for value in session.run_with_ort_values(list(outputs), values)]
+    with _ending_after(seconds) as options:
+        return [_from_ort(value) for value in session.run_with_ort_values(list(outputs), values, options)]
+
+
+@contextmanager
+def _ending_after(seconds: float | None) -> Iterator[Any]:
+    """Yield run options that end a run in time; None without a limit."""
+    if seconds is None:
+        yield None
+        return
+    import onnxruntime
+
+    options = onnxruntime.RunOptions()
+    timer = threading.Timer(seconds, setattr, (options, "terminate", True))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield options
+    finally:
+        timer.cancel()
 
 
 def to_numpy(value: Any) -> Any:
