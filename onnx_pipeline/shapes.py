@@ -391,8 +391,10 @@ def _run(
 
 def _loops(source: SourceModel) -> bool:
     """Whether a run may never end."""
-    bodies = [source.ir.graph, *source.ir.functions.values()]
-    return any(node.op_type == "Loop" for body in bodies for node in body.all_nodes())
+    nodes = itertools.chain(
+        source.ir.graph.all_nodes(), *(body.all_nodes() for body in source.ir.functions.values())
+    )
+    return any(node.op_type == "Loop" for node in nodes)
 
 
 def _one_line(error: Exception) -> str:
