@@ -72,14 +72,15 @@ def test_option_names_are_the_contract() -> None:
     """Scripts outside the repository call these: renaming or removing one breaks them."""
     shared = {"--json", "--quiet", "-q", "--verbose", "-v", "--help"}
     costs = {"--cost-model", "--dim", "--inputs", "--profile-runs", "--provider", "--device", "--seed"}
+    costs |= {"--custom-ops"}
     output = {"--output", "-o", "--force"}
     search = {"--stages", "-k", "--time-limit", "--gap", "--seed", "--threads"}
     target = {"--device", "--bandwidth", "--memory"}
     expected = {
-        "split": {"MODEL", "--annotate"} | costs | output | search | target,
+        "split": {"MODEL", "--annotate", "--weights"} | costs | output | search | target,
         "profile": {"MODEL"} | costs | output,
         "plan": {"GRAPH", "--ignore-colocation"} | output | search | target,
-        "verify": {"DIR", "--model", "--inputs", "--dim", "--seed"},
+        "verify": {"DIR", "--model", "--inputs", "--dim", "--seed", "--custom-ops"},
         "run": {"DIR", "--inputs", "--batched", "--provider"} | output,
         "show": {"DIR|PLAN.json"},
     }
