@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test install clean
+.PHONY: demo test conformance fuzz kills install clean
 
 install: .venv/installed
 
@@ -19,6 +19,15 @@ test: install
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest
+
+conformance: install
+	$(BIN)/python -m benchmarks.conformance
+
+fuzz: install
+	$(BIN)/python -m benchmarks.fuzz --count 10000 --jobs 2
+
+kills: install
+	$(BIN)/python -m benchmarks.kills --count 100
 
 clean:
 	rm -rf .venv build demo *.egg-info

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import math
+import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -75,9 +76,23 @@ class Runner:
         self._options.terminate = True
 
 
-def run_session(session: Any, outputs: Sequence[str], feeds: Mapping[str, Any]) -> list[Any]:
-    """Run a session once; see :class:`Runner`."""
-    return Runner(session, outputs)(dict(feeds))
+def run_session(
+    session: Any, outputs: Sequence[str], feeds: Mapping[str, Any], *, seconds: float | None = None
+) -> list[Any]:
+    """Run a session once; see :class:`Runner`.
+
+    After ``seconds``, if given, onnxruntime ends the run with an exception that says "terminate".
+    """
+    runner = Runner(session, outputs)
+    if seconds is None:
+        return runner(dict(feeds))
+    timer = threading.Timer(seconds, runner.stop)
+    timer.daemon = True
+    timer.start()
+    try:
+        return runner(dict(feeds))
+    finally:
+        timer.cancel()
 
 
 def to_numpy(value: Any) -> Any:

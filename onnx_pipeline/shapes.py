@@ -17,7 +17,7 @@ from onnx_pipeline.errors import InputError, PipelineError
 from onnx_pipeline.execute import run_session
 from onnx_pipeline.external import nbytes as tensor_bytes
 from onnx_pipeline.feeds import bound_dims, dims_of, evaluate, input_shape, make_feeds
-from onnx_pipeline.limits import MAX_VALUE_BYTES
+from onnx_pipeline.limits import MAX_LOOP_SECONDS, MAX_VALUE_BYTES
 from onnx_pipeline.model import SourceModel
 from onnx_pipeline.stop import Deadline
 
@@ -336,10 +336,16 @@ def _fill(
         raise InputError(source.path, f"onnxruntime cannot load the model: {_one_line(error)}") from error
     inputs = feeds if feeds is not None else make_feeds(source, bound)
     try:
-        results = _run(session, wanted, inputs)
+        results = _run(session, wanted, inputs, MAX_LOOP_SECONDS if _loops(source) else None)
     except PipelineError:
         raise
     except Exception as error:
+        if "terminate" in str(error).lower():
+            raise InputError(
+                source.path,
+                f"a Loop runs longer than {MAX_LOOP_SECONDS} seconds, and unknown shapes need a run; "
+                "give inputs that end it with --inputs FILE.npz",
+            ) from None
         raise explain_failure(source, bound, error) from error
     return {name: _from_run(values[name], infos[name], results[name], bound) for name in wanted}
 
@@ -377,8 +383,18 @@ def _session(source: SourceModel, outputs: Sequence[str] = ()) -> Any:
     )
 
 
-def _run(session: Any, outputs: Sequence[str], feeds: Mapping[str, npt.NDArray[Any]]) -> dict[str, Any]:
-    return dict(zip(outputs, run_session(session, outputs, feeds), strict=True))
+def _run(
+    session: Any, outputs: Sequence[str], feeds: Mapping[str, npt.NDArray[Any]], seconds: float | None = None
+) -> dict[str, Any]:
+    return dict(zip(outputs, run_session(session, outputs, feeds, seconds=seconds), strict=True))
+
+
+def _loops(source: SourceModel) -> bool:
+    """Whether a run may never end."""
+    nodes = itertools.chain(
+        source.ir.graph.all_nodes(), *(body.all_nodes() for body in source.ir.functions.values())
+    )
+    return any(node.op_type == "Loop" for node in nodes)
 
 
 def _one_line(error: Exception) -> str:

@@ -146,13 +146,15 @@ def write_annotated(
 ) -> None:
     """Write the whole model with ``pipeline_stage``; its weights are those of the stages' data files.
 
-    A model of IR version 3 becomes one of version 11. Its initializers stay inputs that a caller may
-    override, but onnxruntime takes them for constants in version 3 only: see the module's tests.
+    onnxruntime takes the initializers of an IR version 3 model for constants, and folds them, although they
+    are inputs as well. In later versions they would be defaults that a caller may override, so the inputs
+    are dropped.
     """
     proto = models.shell(source)
     proto.ir_version = max(proto.ir_version, _ANNOTATION_IR_VERSION)
     graph = source.ir.graph
-    proto.graph.input.extend(models.describe(v) for v in graph.inputs)
+    inputs = source.inputs if (source.ir.ir_version or 0) < 4 else graph.inputs
+    proto.graph.input.extend(models.describe(v) for v in inputs)
     proto.graph.output.extend(models.describe(v) for v in graph.outputs)
     placed = {name: place for store in stores for name, place in store.placed.items()}
     store = WeightStore(source, folder, f"{ANNOTATED_NAME}.data", placed, shared)

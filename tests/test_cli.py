@@ -77,7 +77,7 @@ def test_option_names_are_the_contract() -> None:
     search = {"--stages", "-k", "--time-limit", "--gap", "--seed", "--threads"}
     target = {"--device", "--bandwidth", "--memory"}
     streaming = {"--provider", "--backend", "--queue-depth", "--max-in-flight", "--trace", "--plot"}
-        streaming |= {"--custom-ops"}
+    streaming |= {"--custom-ops"}
     expected = {
         "split": {"MODEL", "--annotate", "--measure", "--weights"} | costs | output | search | target,
         "profile": {"MODEL"} | costs | output,
