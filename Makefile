@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test soundness install clean
+.PHONY: demo test soundness conformance fuzz kills install clean
 
 install: .venv/installed
 
@@ -23,6 +23,15 @@ test: install
 # 20,000 random small nets against brute force; a tenth of it is in the tests.
 soundness: install
 	$(BIN)/python -m benchmarks.soundness
+
+conformance: install
+	$(BIN)/python -m benchmarks.conformance
+
+fuzz: install
+	$(BIN)/python -m benchmarks.fuzz --count 10000 --jobs 2
+
+kills: install
+	$(BIN)/python -m benchmarks.kills --count 100
 
 clean:
 	rm -rf .venv build demo *.egg-info

@@ -89,6 +89,7 @@ def _key(request: CostRequest) -> str:
         "format": _FORMAT,
         "model": request.source.sha256,
         "weights": _external_files(request),
+        "custom_ops": _libraries(request),
         "versions": [__version__, onnxruntime.__version__],
         "provider": request.provider,
         "threads": request.threads,
@@ -102,15 +103,13 @@ def _key(request: CostRequest) -> str:
 
 def _external_files(request: CostRequest) -> list[tuple[str, int, int]]:
     """Identify external weights by name, size and time: reading gigabytes would cost more than profiling."""
-    import onnx_ir as ir
+    return sorted((file.name, *stamp) for file, stamp in request.source.stamps.items())
 
-    tensors = [value.const_value for value in request.source.ir.graph.initializers.values()]
-    files = {str(tensor.path) for tensor in tensors if isinstance(tensor, ir.ExternalTensor)}
-    found = []
-    for file in sorted(files):
-        status = os.stat(file)
-        found.append((os.path.basename(file), status.st_size, status.st_mtime_ns))
-    return found
+
+def _libraries(request: CostRequest) -> list[tuple[str, int, int]]:
+    from onnx_pipeline.external import stamp
+
+    return [(library.name, *stamp(library)) for library in request.source.custom_ops]
 
 
 def _digest(feeds: Mapping[str, Any]) -> str:

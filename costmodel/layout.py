@@ -10,11 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cache
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from onnx_pipeline.costmodel.mapping import GraphNode, replaced_tensor
 from onnx_pipeline.costmodel.trace import read_trace
+from onnx_pipeline.scratch import scratch_folder
 
 BLOCKED_DOMAIN = "com.microsoft.nchwc"
 _REORDERS = ("ReorderInput", "ReorderOutput")
@@ -87,8 +86,8 @@ def reorder_rate(threads: int = 1) -> float:
     options.intra_op_num_threads = threads
     options.log_severity_level = 4
     options.enable_profiling = True
-    with TemporaryDirectory(prefix="onnx-pipeline-") as folder:
-        options.profile_file_prefix = str(Path(folder) / "probe")
+    with scratch_folder() as folder:
+        options.profile_file_prefix = str(folder / "probe")
         session = onnxruntime.InferenceSession(
             model.SerializeToString(), options, providers=["CPUExecutionProvider"]
         )

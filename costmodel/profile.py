@@ -14,7 +14,6 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -31,6 +30,7 @@ from onnx_pipeline.costmodel.mapping import (
 from onnx_pipeline.costmodel.sessions import Runner
 from onnx_pipeline.errors import InputError, UsageError
 from onnx_pipeline.graph import NS
+from onnx_pipeline.scratch import scratch_folder
 from onnx_pipeline.stop import Deadline
 
 WARM_UP = 2
@@ -66,8 +66,8 @@ def profile(request: CostRequest) -> NodeCosts:
         return NodeCosts("profile", {}, {"provider": request.provider, "dims": dict(request.dims)})
     runner = Runner(request.source, feeds, request.dims, request.provider, request.threads)
     nodes = original_nodes(request.nodes)
-    with TemporaryDirectory(prefix="onnx-pipeline-") as folder:
-        measured = _measure(request, runner, nodes, Path(folder))
+    with scratch_folder() as folder:
+        measured = _measure(request, runner, nodes, folder)
     request.progress("profile", 1.0, f"{len(measured.wall)} rounds")
     names = [node.name for node in nodes]
     work, spread = _summarise(measured)

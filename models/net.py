@@ -81,8 +81,10 @@ class Net:
         functions: Sequence[onnx.FunctionProto] = (),
         domains: Sequence[str] = (),
         opset: int = OPSET,
+        *,
+        check: bool = True,
     ) -> onnx.ModelProto:
-        """Return the checked model."""
+        """Return the model, checked unless it is not finished."""
         imports = [helper.make_opsetid("", opset), *(helper.make_opsetid(domain, 1) for domain in domains)]
         model = helper.make_model(
             self.graph(),
@@ -91,7 +93,8 @@ class Net:
             ir_version=IR_VERSION,
             producer_name="onnx-pipeline models",
         )
-        onnx.checker.check_model(model)
+        if check:
+            onnx.checker.check_model(model)
         return model
 
     def _fresh(self, stem: str) -> str:

@@ -58,6 +58,7 @@ def bench(
     backend: str = "auto",
     queue_depth: int = 2,
     max_in_flight: int | None = None,
+    custom_ops: Sequence[str | os.PathLike[str]] = (),
     baselines: bool = True,
     progress: Progress = silent,
     observe: Observe | None = None,
@@ -78,7 +79,7 @@ def bench(
         One request; random numbers by default.
     dims : mapping of str to int, optional
         Symbolic dimensions of random inputs; those of the profile by default.
-    providers, backend, queue_depth, max_in_flight
+    providers, backend, queue_depth, max_in_flight, custom_ops
         As for :class:`~onnx_pipeline.PipelineSession`. The unsplit model runs on the first stage's provider.
     baselines : bool
         Also run the unsplit model: with one thread, with all, and as replicas beside each other.
@@ -103,7 +104,12 @@ def bench(
         progress("load", None, "the stages")
         session = stack.enter_context(
             PipelineSession(
-                directory, providers, backend=backend, queue_depth=queue_depth, max_in_flight=max_in_flight
+                directory,
+                providers,
+                backend=backend,
+                queue_depth=queue_depth,
+                max_in_flight=max_in_flight,
+                custom_ops=custom_ops,
             )
         )
         feeds = blank_feeds(session.manifest, dims, seed=0) if inputs is None else inputs
@@ -137,7 +143,7 @@ def _contenders(
     provider = session.get_stage_providers()[0][0] if session.get_providers() else CPU
 
     def runner(threads: int) -> Runner:
-        whole = load_whole(session.directory, session.manifest, model, threads, provider)
+        whole = load_whole(session.directory, session.manifest, model, threads, provider, session.custom_ops)
         if {value.name for value in whole.get_inputs()} - set(feeds):
             raise InputError(model, "this is not the model that was split: it has other inputs")
         return Runner(whole)

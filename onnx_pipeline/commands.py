@@ -78,6 +78,13 @@ def cli(context: click.Context, version: bool) -> None:
     "[default: 1 for profiled costs, else 0]",
 )
 @click.option("--annotate", is_flag=True, help="Also write the whole model with pipeline_stage on its nodes.")
+@click.option(
+    "--weights",
+    type=click.Choice(["copy", "link", "reference"]),
+    default="copy",
+    show_default=True,
+    help="External weights: copy into each stage, hard-link into the output, or use where they are.",
+)
 @options.reporting
 def split(
     model: Path, stages: int, output: Path | None, as_json: bool, quiet: bool, verbose: int, **choices: Any
@@ -215,6 +222,7 @@ def plan(
     metavar="SECONDS",
     help="Prove the lower bound again by exhaustive search, this long from each end.",
 )
+@options.custom_ops
 @options.reporting
 def verify(
     directory: Path,
@@ -223,6 +231,7 @@ def verify(
     dims: Mapping[str, int],
     seed: int,
     recheck: float | None,
+    custom_ops: tuple[Path, ...],
     as_json: bool,
     quiet: bool,
     verbose: int,
@@ -235,7 +244,14 @@ def verify(
         raise UsageError("--inputs and --dim need --model: without it nothing is run")
     with Console(quiet, verbose) as console:
         found = inspect(
-            directory, model=model, inputs=inputs, dims=dims, seed=seed, recheck=recheck, progress=console
+            directory,
+            model=model,
+            inputs=inputs,
+            dims=dims,
+            seed=seed,
+            recheck=recheck,
+            custom_ops=custom_ops,
+            progress=console,
         )
         for note in found.notes:
             console.note(note)

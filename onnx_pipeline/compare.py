@@ -17,7 +17,9 @@ from onnx_pipeline.model import SourceModel
 TOLERANCE = 1e-4
 TOLERANCE_HALF = 1e-2
 TOLERANCE_QUANTISED = 5e-2
-_QUANTISED = ("QuantizeLinear", "QLinear", "MatMulInteger", "ConvInteger", "MatMulNBits")
+#: How many standard errors two means of random outputs may be apart: one false alarm in millions.
+_SIGMAS = 8.0
+_QUANTISED = ("QuantizeLinear", "DequantizeLinear", "QLinear", "MatMulInteger", "ConvInteger", "MatMulNBits")
 
 
 @dataclass(frozen=True)
@@ -124,3 +126,31 @@ def same_form(names: Sequence[str], actual: Sequence[Any], expected: Sequence[An
     for name, a, e in zip(names, actual, expected, strict=True):
         if not all(_alike(x, y) for x, y in _leaves(a, e)):
             yield f"output {name!r} has another type or shape"
+
+
+def same_distribution(
+    names: Sequence[str], actual: Sequence[Sequence[Any]], expected: Sequence[Sequence[Any]]
+) -> Iterator[str]:
+    """Yield one line per output whose mean or scatter over runs is not that of the expected runs.
+
+    Parameters
+    ----------
+    names : sequence of str
+    actual, expected : sequence of sequence
+        Runs x outputs.
+    """
+    for index, name in enumerate(names):
+        both = [[_moments(run[index]) for run in runs] for runs in (actual, expected)]
+        for what, a, e in zip(("mean", "scatter"), *(np.array(m).T for m in both), strict=True):
+            error = math.sqrt(a.var(ddof=1) / len(a) + e.var(ddof=1) / len(e))
+            size = max(abs(float(e.mean())), abs(float(a.mean())), 1e-12)
+            if abs(float(a.mean() - e.mean())) > _SIGMAS * error + TOLERANCE_HALF * 1e-2 * size:
+                yield f"output {name!r}: its {what} over runs is {a.mean():.4g}, not {e.mean():.4g}"
+
+
+def _moments(value: Any) -> tuple[float, float]:
+    """Return mean and standard deviation of the finite numbers in an output."""
+    leaves = [np.asarray(leaf).reshape(-1) for leaf, _ in _leaves(value, value)]
+    numbers = [leaf.astype(np.float64) for leaf in leaves if leaf.dtype.kind not in "OUSTc"]
+    flat = np.concatenate([n[np.isfinite(n)] for n in numbers]) if numbers else np.zeros(0)
+    return (float(flat.mean()), float(flat.std())) if flat.size else (0.0, 0.0)

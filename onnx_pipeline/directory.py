@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import ctypes
+import glob
 import os
 import shutil
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from onnx_pipeline.errors import InputError, UsageError
 from onnx_pipeline.manifest import FILE_NAME
+from onnx_pipeline.scratch import scratch_folder
 
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
@@ -59,24 +60,34 @@ def new_directory(output: str | os.PathLike[str], *, force: bool = False) -> Ite
         See :func:`check_output`; InputError also when writing fails (the disk is full, ...).
     """
     path = Path(output).absolute()
+    prefix = f".{path.name}."
+    _restore(path, prefix)
     check_output(path, force=force)
     made = _make_parents(path.parent)
-    temporary: Path | None = None
     done = False
     try:
-        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
-        yield temporary
-        temporary.chmod(0o777 & ~_umask())
-        _install(temporary, path, force)
-        done = True
+        with scratch_folder(path.parent, prefix) as temporary:
+            yield temporary
+            temporary.chmod(0o777 & ~_umask())
+            _install(temporary, path, force)
+            done = True
     except OSError as error:
         raise InputError(path, f"cannot be written: {error.strerror or error}") from error
     finally:
-        if temporary is not None:  # after success this is the replaced directory, or nothing
-            shutil.rmtree(temporary, ignore_errors=True)
         for folder in () if done else reversed(made):
             with suppress(OSError):
                 folder.rmdir()
+
+
+def _restore(path: Path, prefix: str) -> None:
+    """Put back what a run moved aside before it was killed; only where there is no atomic exchange."""
+    if os.path.lexists(path) or not path.parent.is_dir():
+        return
+    for aside in sorted(path.parent.glob(f"{glob.escape(prefix)}*.old")):
+        if (aside / FILE_NAME).is_file():
+            with suppress(OSError):
+                os.rename(aside, path)
+            return
 
 
 def _install(temporary: Path, path: Path, force: bool) -> None:

@@ -1,12 +1,14 @@
 """One call of an onnxruntime session, for every element type that numpy has or has not.
 
-onnxruntime's numpy interface knows neither bfloat16 nor the 8-bit floats; tensors of these types travel as
-``OrtValue`` and become ``ml_dtypes`` arrays only at the very end.
+onnxruntime's numpy interface knows neither bfloat16 nor floats of 8 bits nor anything of 4 bits; tensors of
+these types travel as ``OrtValue`` and become ``ml_dtypes`` arrays only at the very end.
 """
 
 from __future__ import annotations
 
 import ctypes
+import math
+import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -20,7 +22,13 @@ _FOREIGN = {
     "tensor(float8e4m3fnuz)": 18,
     "tensor(float8e5m2)": 19,
     "tensor(float8e5m2fnuz)": 20,
+    "tensor(uint4)": 21,
+    "tensor(int4)": 22,
+    "tensor(float4e2m1)": 23,
 }
+_INT4 = 22
+#: Types that onnxruntime keeps two to a byte; numpy arrays cannot hold them that way.
+_PACKED = (21, 22, 23)
 
 
 class Runner:
@@ -68,9 +76,23 @@ class Runner:
         self._options.terminate = True
 
 
-def run_session(session: Any, outputs: Sequence[str], feeds: Mapping[str, Any]) -> list[Any]:
-    """Run a session once; see :class:`Runner`."""
-    return Runner(session, outputs)(dict(feeds))
+def run_session(
+    session: Any, outputs: Sequence[str], feeds: Mapping[str, Any], *, seconds: float | None = None
+) -> list[Any]:
+    """Run a session once; see :class:`Runner`.
+
+    After ``seconds``, if given, onnxruntime ends the run with an exception that says "terminate".
+    """
+    runner = Runner(session, outputs)
+    if seconds is None:
+        return runner(dict(feeds))
+    timer = threading.Timer(seconds, runner.stop)
+    timer.daemon = True
+    timer.start()
+    try:
+        return runner(dict(feeds))
+    finally:
+        timer.cancel()
 
 
 def to_numpy(value: Any) -> Any:
@@ -80,7 +102,28 @@ def to_numpy(value: Any) -> Any:
     import onnx_ir as ir
 
     dtype = np.dtype(ir.DataType(value.element_type()).numpy())
-    return np.frombuffer(bytes(raw_bytes(value)), dtype=dtype).reshape(tuple(value.shape()))
+    return to_bytes(value).view(dtype).reshape(tuple(value.shape()))
+
+
+def to_bytes(value: Any) -> npt.NDArray[np.uint8]:
+    """Return the memory of an ``OrtValue`` of a type that numpy lacks as ``ml_dtypes`` has it, flat: a copy.
+
+    Numbers of 4 bits take a byte each.
+    """
+    raw = np.frombuffer(bytes(raw_bytes(value)), np.uint8)
+    number = value.element_type()
+    if number not in _PACKED:
+        return raw
+    size = math.prod(value.shape())
+    nibbles = np.stack([raw & 15, raw >> 4], axis=-1).reshape(-1)[:size]
+    if number == _INT4:  # the sign fills the byte
+        nibbles[nibbles > 7] |= 0xF0
+    return nibbles
+
+
+def is_packed(value: Any) -> bool:
+    """Return whether an ``OrtValue`` holds two numbers in a byte."""
+    return value.element_type() in _PACKED
 
 
 def raw_bytes(value: Any) -> memoryview:
@@ -91,6 +134,8 @@ def raw_bytes(value: Any) -> memoryview:
 
 def to_ort(value: Any, foreign: int | None) -> Any:
     """Return an ``OrtValue`` that shares the memory of an array; other values as they are.
+
+    Numbers of 4 bits, a byte each in an array, are copied two to a byte.
 
     Parameters
     ----------
@@ -105,8 +150,21 @@ def to_ort(value: Any, foreign: int | None) -> Any:
     array: npt.NDArray[Any] = np.ascontiguousarray(value).reshape(value.shape)
     if foreign is None:
         return onnxruntime.OrtValue.ortvalue_from_numpy(array)
+    if foreign in _PACKED:
+        return _pack(array, foreign)
     raw = array.view(np.uint16 if array.dtype.itemsize == 2 else np.uint8)
     return onnxruntime.OrtValue.ortvalue_from_numpy_with_onnx_type(raw, foreign)
+
+
+def _pack(array: npt.NDArray[Any], number: int) -> Any:
+    import onnxruntime
+
+    made = onnxruntime.OrtValue.ortvalue_from_shape_and_type(list(array.shape), number)
+    nibbles = array.reshape(-1).view(np.uint8) & 15
+    nibbles = np.append(nibbles, np.zeros(nibbles.size % 2, np.uint8))
+    packed = (nibbles[::2] | nibbles[1::2] << 4).tobytes()
+    ctypes.memmove(made.data_ptr(), packed, len(packed))
+    return made
 
 
 def _from_ort(value: Any) -> Any:

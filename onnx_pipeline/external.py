@@ -41,8 +41,20 @@ def external_entries(tensor: onnx.TensorProto) -> dict[str, str]:
     return {entry.key: entry.value for entry in tensor.external_data}
 
 
-def resolve_external_data(path: Path, proto: onnx.ModelProto) -> Path:
+#: Size and time of last change: a file that keeps both is taken to be the same.
+Stamp = tuple[int, int]
+
+
+def stamp(file: Path | int) -> Stamp:
+    """Return the stamp of a path or an open file."""
+    found = os.stat(file)
+    return found.st_size, found.st_mtime_ns
+
+
+def resolve_external_data(path: Path, proto: onnx.ModelProto) -> tuple[Path, dict[Path, Stamp]]:
     """Check every external tensor; rewrite its location relative to the returned real folder.
+
+    The stamps of the data files are returned, too.
 
     A link is followed when it ends in the model's folder, or in the folder where the model file itself
     really lies: caches of model hubs link model and weights into one folder of blobs.
@@ -57,13 +69,13 @@ def resolve_external_data(path: Path, proto: onnx.ModelProto) -> Path:
             real[location] = _data_file(path, tensor.name, location, allowed)
         _check_range(path, tensor, fields, real[location])
     if not tensors:
-        return path.parent.resolve()
+        return path.parent.resolve(), {}
     base = Path(os.path.commonpath([file.parent for file in real.values()]))
     for tensor in tensors:
         for entry in tensor.external_data:
             if entry.key == "location":
                 entry.value = str(real[entry.value].relative_to(base))
-    return base
+    return base, {file: stamp(file) for file in real.values()}
 
 
 def nbytes(dtype: ir.DataType, elements: int) -> int:

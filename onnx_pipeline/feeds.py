@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import zipfile
 from collections.abc import Mapping
@@ -12,6 +13,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from onnx_pipeline.errors import InputError, UsageError
+from onnx_pipeline.external import nbytes
 from onnx_pipeline.model import SourceModel
 
 #: Operators whose output holds the same numbers as their first input.
@@ -19,6 +21,8 @@ _MOVES = frozenset(
     {"Cast", "Concat", "Expand", "Flatten", "Identity", "Pad", "Reshape", "Slice", "Split", "Squeeze", "Tile"}
     | {"Transpose", "Unsqueeze"}
 )
+#: Random inputs above this size are refused: a wrong dimension is likelier than the wish for them.
+MAX_RANDOM_BYTES = 1 << 28
 _LOOKUPS = frozenset({"Gather", "GatherElements", "GatherND"})
 
 
@@ -49,6 +53,8 @@ def input_shape(source: SourceModel, value: ir.Value, dims: Mapping[str, int]) -
     InputError
         If the input has no declared rank.
     """
+    if value.shape is None and _container(value):
+        return ()
     if value.shape is None:
         raise InputError(source.path, f"input {value.name!r} has no shape; give it with --inputs FILE.npz")
     known = set(dims)
@@ -72,7 +78,17 @@ def make_feeds(
     """
     bound = bound_dims(source, dims)
     random = np.random.default_rng(seed)
-    return {str(v.name): _random(source, v, input_shape(source, v, bound), random) for v in source.inputs}
+    shapes = {str(v.name): input_shape(source, v, bound) for v in source.inputs}
+    for value in source.inputs:
+        shape = shapes[str(value.name)]
+        size = nbytes(value.dtype or ir.DataType.UNDEFINED, math.prod(shape))
+        if size > MAX_RANDOM_BYTES:
+            raise InputError(
+                source.path,
+                f"input {value.name!r} of shape {list(shape)} would take {size:,} bytes: random inputs are "
+                f"limited to {MAX_RANDOM_BYTES:,}; set --dim NAME=INT or give --inputs FILE.npz",
+            )
+    return {str(v.name): _random(source, v, shapes[str(v.name)], random) for v in source.inputs}
 
 
 def load_feeds(path: str | os.PathLike[str], source: SourceModel) -> dict[str, npt.NDArray[Any]]:
@@ -111,6 +127,8 @@ def check_feeds(
         if name not in feeds:
             raise InputError(path, f"input {name!r} is missing")
         array = feeds[name]
+        if not isinstance(value.type, ir.TensorType):  # a sequence, a map or an optional: onnxruntime checks
+            continue
         expected = None if value.dtype is None else _numpy_type(value.dtype)
         if expected is not None and array.dtype != expected and value.dtype != ir.DataType.STRING:
             raise InputError(path, f"input {name!r} must be {expected}, got {array.dtype}")
@@ -132,6 +150,8 @@ def dims_of(
     found: dict[str, tuple[int, str]] = {}
     for value in source.inputs:
         name = str(value.name)
+        if not isinstance(value.type, ir.TensorType):
+            continue
         for dim, actual in zip(value.shape.dims if value.shape else (), feeds[name].shape, strict=False):
             if isinstance(dim, int):
                 if dim != actual:
@@ -198,6 +218,9 @@ def _random(
     source: SourceModel, value: ir.Value, shape: tuple[int, ...], random: np.random.Generator
 ) -> npt.NDArray[Any]:
     name, dtype = str(value.name), value.dtype
+    if _container(value):
+        made: npt.NDArray[Any] = _random_container(source, value, shape, random)
+        return made
     if dtype is None or not isinstance(value.type, ir.TensorType):
         raise InputError(source.path, f"input {name!r} is not a dense tensor; no values can be made for it")
     if dtype == ir.DataType.STRING:
@@ -220,6 +243,22 @@ def _random(
             return np.ones(shape, dtype=kind)
     top = min(limit, _largest(dtype) + 1)
     return random.integers(0, max(top, 1), size=shape).astype(kind)
+
+
+def _container(value: ir.Value) -> bool:
+    return isinstance(value.type, (ir.SequenceType, ir.OptionalType))
+
+
+def _random_container(
+    source: SourceModel, value: ir.Value, shape: tuple[int, ...], random: np.random.Generator
+) -> Any:
+    """Return a sequence of one element, or what an optional may hold."""
+    kind = value.type
+    if not isinstance(kind, (ir.SequenceType, ir.OptionalType)) or isinstance(kind.elem_type, ir.DataType):
+        raise InputError(source.path, f"input {value.name!r} has a type that no values can be made for")
+    inside = ir.Value(name=value.name, type=kind.elem_type, shape=value.shape)
+    element = _random(source, inside, shape, random)
+    return [element] if isinstance(kind, ir.SequenceType) else element
 
 
 def _largest(dtype: ir.DataType) -> int:

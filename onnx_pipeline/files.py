@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from onnx_pipeline.errors import InputError, UsageError
+from onnx_pipeline.scratch import PREFIX, scratch_folder
 
 
 def check_file(output: Path, *, force: bool) -> None:
@@ -48,8 +48,8 @@ def check_writable(output: Path) -> None:
 @contextmanager
 def scratch_beside(output: Path) -> Iterator[Path]:
     """Yield a temporary folder on the file system where ``output`` will appear."""
-    with tempfile.TemporaryDirectory(prefix=".onnx-pipeline-", dir=_existing_parent(output)) as folder:
-        yield Path(folder)
+    with scratch_folder(_existing_parent(output), f".{PREFIX}") as folder:
+        yield folder
 
 
 def _existing_parent(output: Path) -> Path:
@@ -69,12 +69,9 @@ def new_file(output: Path) -> Iterator[Path]:
         yield output
         return
     output.parent.mkdir(parents=True, exist_ok=True)
-    temporary = output.with_name(f".{output.name}.{os.getpid()}.tmp")
-    try:
-        yield temporary
-        os.replace(temporary, output)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with scratch_folder(output.parent, f".{output.name}.") as folder:
+        yield folder / output.name
+        os.replace(folder / output.name, output)
 
 
 def _is_device(path: Path) -> bool:

@@ -16,7 +16,8 @@ import onnx_ir as ir
 
 from onnx_pipeline.errors import InputError
 from onnx_pipeline.graph import HOST, CostGraph, GraphBuilder
-from onnx_pipeline.model import SourceModel, node_graphs, node_inputs
+from onnx_pipeline.model import SourceModel, constant_tensor, node_graphs, node_inputs
+from onnx_pipeline.quantised import fused_with
 from onnx_pipeline.shapes import TensorInfo
 
 if TYPE_CHECKING:
@@ -168,7 +169,7 @@ def _colocation(
     """Number the groups of nodes that no stage boundary may separate; -1 for free nodes.
 
     A boundary carries tensors of known type and rank only, so whatever else passes between nodes (sequences,
-    maps, optionals, tensors of unknown rank) keeps producer and consumers together.
+    maps, optionals, tensors of unknown rank) keeps producer and consumers together. So do quantised groups.
     """
     parent = list(range(len(nodes)))
 
@@ -180,6 +181,10 @@ def _colocation(
 
     tied: set[int] = set()
     for node, i in index.items():
+        for partner in (*fused_with(node), *_statistics(node)):
+            if partner in index:
+                tied.update((i, index[partner]))
+                parent[find(index[partner])] = find(i)
         for value in node.outputs:
             if value in readers and not infos[str(value.name)].can_cross:
                 tied.update((i, *readers[value]))
@@ -189,13 +194,39 @@ def _colocation(
     return [numbers.setdefault(find(i), len(numbers)) if i in tied else -1 for i in range(len(nodes))]
 
 
+def _statistics(node: ir.Node) -> list[ir.Node]:
+    """Return the producers of the running statistics of a BatchNormalization that trains.
+
+    onnxruntime updates them in place and gives wrong ones where they are a model's inputs.
+    """
+    mode = node.attributes.get("training_mode")
+    if node.op_type != "BatchNormalization" or mode is None or mode.is_ref() or not mode.as_int():
+        return []
+    producers = (value.producer() for value in node.inputs[3:5] if value is not None)
+    return [producer for producer in producers if producer is not None]
+
+
 def _is_random(node: ir.Node, random_functions: set[tuple[str, str, str]]) -> bool:
     if node.op_identifier() in random_functions:
         return True
     if node.op_type in _RANDOM and node.domain in ("", "ai.onnx"):
         # A seed makes the first run of a session reproducible, not the following ones.
         return True
+    if node.op_type == "Dropout" and node.domain in ("", "ai.onnx") and _may_train(node):
+        return True
     return any(_is_random(inner, random_functions) for graph in node_graphs(node) for inner in graph)
+
+
+def _may_train(node: ir.Node) -> bool:
+    """Whether a Dropout may drop: its third input is true, or not known before it runs."""
+    mode = node.inputs[2] if len(node.inputs) > 2 else None
+    if mode is None:
+        return False
+    tensor = mode.const_value if mode.is_initializer() and not mode.is_graph_input() else None
+    producer = mode.producer()
+    if tensor is None and producer is not None:
+        tensor = constant_tensor(producer)
+    return tensor is None or bool(tensor.numpy().any())
 
 
 def _random_functions(model: ir.Model) -> set[tuple[str, str, str]]:

@@ -22,6 +22,9 @@ FORMAT_VERSION = 1
 FILE_NAME = "manifest.json"
 COSTS_NAME = "costs.json"
 
+#: Tells onnxruntime where the external weights of a model given as bytes are.
+DATA_FOLDER_OPTION = "session.model_external_initializers_file_folder_path"
+
 Shape = tuple[int | str | None, ...] | None
 
 
@@ -105,12 +108,14 @@ class Manifest:
     stages: tuple[Stage, ...]
     phases: Mapping[str, float] = field(default_factory=dict)
     measurement: Mapping[str, Any] | None = None
+    #: Where weights are that no stage has a copy of: ``mode``, ``folder`` and ``files``.
+    weights: Mapping[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON document."""
         document = {"format": FORMAT, "format_version": FORMAT_VERSION, **_plain(asdict(self))}
         for entry in (document, *document["stages"]):
-            for key in ("data", "peak_activation_bytes", "measured", "measurement"):
+            for key in ("data", "peak_activation_bytes", "measured", "measurement", "weights"):
                 if entry.get(key, 0) is None:
                     del entry[key]
         for stage in document["stages"]:
@@ -155,6 +160,7 @@ class Manifest:
             stages=tuple(_stage(entry) for entry in document["stages"]),
             phases=document.get("phases", {}),
             measurement=document.get("measurement"),
+            weights=document.get("weights"),
         )
 
 

@@ -18,10 +18,10 @@ import numpy as np
 import numpy.typing as npt
 
 from onnx_pipeline import manifest
-from onnx_pipeline.errors import InputError
 from onnx_pipeline.execute import run_session
 from onnx_pipeline.graph import NS, CostGraph, Target, bottleneck, stage_costs
 from onnx_pipeline.progress import Progress, silent
+from onnx_pipeline.runtime.placement import load, place
 from onnx_pipeline.stop import Deadline
 
 if TYPE_CHECKING:
@@ -77,24 +77,11 @@ class Chain:
         If onnxruntime cannot load a stage.
     """
 
-    def __init__(self, directory: Path, provider: str, threads: int) -> None:
-        import onnxruntime
-
-        self.stages = manifest.read(directory).stages
-        self.sessions = []
-        for stage in self.stages:
-            options = onnxruntime.SessionOptions()
-            options.log_severity_level = 4
-            options.intra_op_num_threads = threads
-            options.inter_op_num_threads = 1
-            try:
-                session = onnxruntime.InferenceSession(
-                    str(directory / stage.file), options, providers=[provider]
-                )
-            except Exception as error:  # onnxruntime's exceptions share no base but this one
-                reason = " ".join(str(error).split())
-                raise InputError(directory / stage.file, f"onnxruntime cannot load it: {reason}") from error
-            self.sessions.append(session)
+    def __init__(self, directory: Path, provider: str, threads: int, custom_ops: Sequence[Path] = ()) -> None:
+        document = manifest.read(directory)
+        self.stages = document.stages
+        specs = place(directory, document, [provider], custom_ops=custom_ops)
+        self.sessions = [load(replace(spec, threads=threads)) for spec in specs]
 
     def run(self, feeds: Mapping[str, Any]) -> list[float]:
         """Run every stage once; return their seconds."""
@@ -143,7 +130,8 @@ def measure(
     chains: list[list[FloatArray]] = [[] for _ in directories]
     for _ in range(SESSIONS):
         whole = runner.session()
-        stages = [Chain(directory, runner.provider, runner.threads) for directory in directories]
+        libraries = runner.source.custom_ops
+        stages = [Chain(each, runner.provider, runner.threads, libraries) for each in directories]
         times: list[float] = []
         rows: list[list[list[float]]] = [[] for _ in directories]
         deadline = Deadline(seconds / SESSIONS)

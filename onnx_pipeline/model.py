@@ -7,24 +7,28 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import onnx
 import onnx_ir as ir
 from onnx_ir import Value
 
 from onnx_pipeline.errors import InputError
-from onnx_pipeline.external import nbytes, resolve_external_data
+from onnx_pipeline.external import Stamp, nbytes, resolve_external_data, tensor_protos
+from onnx_pipeline.limits import MAX_PROTO_BYTES, check_elements
+from onnx_pipeline.manifest import DATA_FOLDER_OPTION
+from onnx_pipeline.quantised import clone_dequantize
 from onnx_pipeline.structure import check_structure, node_on_cycle
+from onnx_pipeline.tensors import check_tensor, densify, graph_protos
 
 if TYPE_CHECKING:
     import onnxruntime
 
-#: A protobuf message cannot be larger; models above it keep their weights outside.
-MAX_PROTO_BYTES = (1 << 31) - 1
+#: Key of a value's type among its metadata where onnx_ir has no class for it.
+_TYPE = "onnx_pipeline.type"
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,12 +45,18 @@ class SourceModel:
         Of the model file itself (external data not included).
     data_dir : Path
         The folder that the locations of external tensors in ``ir`` are relative to; links are resolved.
+    stamps : mapping of Path to (int, int)
+        Size and time of last change of every external data file when the model was loaded.
+    custom_ops : tuple of Path
+        Libraries of custom operators that onnxruntime needs to run the model.
     """
 
     path: Path
     ir: ir.Model
     sha256: str
     data_dir: Path
+    stamps: Mapping[Path, Stamp] = field(default_factory=dict)
+    custom_ops: tuple[Path, ...] = ()
 
     @property
     def inputs(self) -> list[Value]:
@@ -59,7 +69,7 @@ class SourceModel:
         return list(self.ir.graph.outputs)
 
 
-def load(path: str | os.PathLike[str]) -> SourceModel:
+def load(path: str | os.PathLike[str], custom_ops: Sequence[str | os.PathLike[str]] = ()) -> SourceModel:
     """Load a model and check what every later step relies on.
 
     Nodes that are not in topological order are sorted, unnamed nodes and later nodes of the same name are
@@ -68,11 +78,13 @@ def load(path: str | os.PathLike[str]) -> SourceModel:
     Raises
     ------
     InputError
-        If the file cannot be read or parsed, or if the model is cyclic, not in single static assignment form,
-        reads values that nothing produces, or has external data that is missing or outside its folder.
+        If the file cannot be read or parsed, exceeds a limit of :mod:`onnx_pipeline.limits`, or if the model
+        is cyclic, not in single static assignment form, reads values that nothing produces, or has external
+        data that is missing or outside its folder.
     """
     path = Path(path)
     data = _read(path)
+    check_elements(path, data)
     proto = onnx.ModelProto()
     try:
         proto.ParseFromString(data)
@@ -81,28 +93,73 @@ def load(path: str | os.PathLike[str]) -> SourceModel:
     digest = hashlib.sha256(data).hexdigest()
     del data
     try:
-        return _build(path, proto, digest)
+        return _build(path, proto, digest, check_libraries(custom_ops))
     except InputError:
         raise
     except Exception as error:  # whatever a malformed message provokes
         raise InputError(path, f"the model is malformed: {_root_cause(error)}") from error
 
 
-def _build(path: Path, proto: onnx.ModelProto, digest: str) -> SourceModel:
+def _build(path: Path, proto: onnx.ModelProto, digest: str, custom_ops: tuple[Path, ...]) -> SourceModel:
+    densify(path, proto)
     is_sorted = check_structure(path, proto)
-    data_dir = resolve_external_data(path, proto)
+    for tensor in tensor_protos(proto):
+        check_tensor(path, tensor)
+    data_dir, stamps = resolve_external_data(path, proto)
+    maps = _set_maps_aside(proto)
+    _forget_negative_dims(proto)
     model = ir.serde.deserialize_model(proto)
-    for tensor in _external_tensors(model):
-        tensor.base_dir = data_dir
+    for value in (*model.graph.inputs, *model.graph.outputs):
+        if value.name in maps:
+            value.meta[_TYPE] = maps[value.name]
+    for outside in _external_tensors(model):
+        outside.base_dir = data_dir
     if not is_sorted:
         try:
             model.graph.sort()
         except ValueError:
             raise InputError(path, f"the graph has a cycle through {node_on_cycle(proto.graph)}") from None
+    clone_dequantize(model.graph)
     _name_nodes(model.graph)
-    source = SourceModel(path, model, digest, data_dir)
+    source = SourceModel(path, model, digest, data_dir, stamps, custom_ops)
     _check_writable(source)
     return source
+
+
+def _set_maps_aside(proto: onnx.ModelProto) -> dict[str | None, onnx.TypeProto]:
+    """Clear the types that onnx_ir cannot hold; return those of graph inputs and outputs, by name."""
+    maps: dict[str | None, onnx.TypeProto] = {}
+    for graph in graph_protos(proto):
+        for value in (*graph.input, *graph.output, *graph.value_info):
+            if _has_map(value.type):
+                if graph is proto.graph:
+                    maps[value.name] = onnx.TypeProto.FromString(value.type.SerializeToString())
+                value.ClearField("type")
+    return maps
+
+
+def _forget_negative_dims(proto: onnx.ModelProto) -> None:
+    """Some exporters write -1 where a dimension is not known."""
+    for graph in graph_protos(proto):
+        for value in (*graph.input, *graph.output, *graph.value_info):
+            for dim in value.type.tensor_type.shape.dim if value.type.HasField("tensor_type") else ():
+                if dim.dim_value < 0:
+                    dim.ClearField("dim_value")
+
+
+def _has_map(kind: onnx.TypeProto) -> bool:
+    for holder in ("sequence_type", "optional_type"):
+        if kind.HasField(holder):
+            return _has_map(getattr(kind, holder).elem_type)
+    return bool(kind.HasField("map_type") or kind.HasField("opaque_type"))
+
+
+def describe(value: ir.Value) -> onnx.ValueInfoProto:
+    """Return name, type, documentation and metadata of a value; maps included, which onnx_ir cannot write."""
+    proto = ir.to_proto(value)
+    if _TYPE in value.meta:
+        proto.type.CopyFrom(value.meta[_TYPE])
+    return proto
 
 
 def node_inputs(node: ir.Node) -> tuple[ir.Value, ...]:
@@ -155,6 +212,12 @@ def serialize(source: SourceModel, extra_outputs: Sequence[str] = ()) -> bytes:
         If the model does not fit into one protobuf message.
     """
     proto = ir.to_proto(source.ir)
+    for values, protos in (
+        (source.ir.graph.inputs, proto.graph.input),
+        (source.ir.graph.outputs, proto.graph.output),
+    ):
+        for value, info in zip(values, protos, strict=True):
+            info.CopyFrom(describe(value))
     present = {output.name for output in proto.graph.output}
     for name in extra_outputs:
         if name not in present:
@@ -197,16 +260,45 @@ def session_options(source: SourceModel) -> onnxruntime.SessionOptions:
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
-    options.add_session_config_entry(
-        "session.model_external_initializers_file_folder_path", str(source.data_dir)
-    )
+    options.add_session_config_entry(DATA_FOLDER_OPTION, str(source.data_dir))
+    register(options, source.custom_ops)
     return options
+
+
+def check_libraries(paths: Sequence[str | os.PathLike[str]]) -> tuple[Path, ...]:
+    """Return the libraries of custom operators as absolute paths.
+
+    Raises
+    ------
+    InputError
+        If onnxruntime cannot load one.
+    """
+    libraries = tuple(Path(path).absolute() for path in paths)
+    if libraries:
+        import onnxruntime
+
+        register(onnxruntime.SessionOptions(), libraries)
+    return libraries
+
+
+def register(options: Any, libraries: Sequence[Path]) -> None:
+    """Make libraries of custom operators known to the sessions of ``options``."""
+    for library in libraries:
+        if not library.is_file():
+            raise InputError(library, "no such custom-operator library")
+        try:
+            options.register_custom_ops_library(str(library))
+        except Exception as error:
+            reason = " ".join(str(error).split())[:200]
+            raise InputError(library, f"onnxruntime cannot load custom operators from it: {reason}") from None
 
 
 def _read(path: Path) -> bytes:
     if path.is_dir():
         raise InputError(path, "this is a directory; give the .onnx file in it")
     try:
+        if path.exists() and not path.is_file():
+            raise InputError(path, "this is not a regular file; an ONNX model is read from one")
         if path.stat().st_size > MAX_PROTO_BYTES:
             raise InputError(path, "an ONNX file cannot exceed 2 GiB; save its weights as external data")
         data = path.read_bytes()

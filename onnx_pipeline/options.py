@@ -213,6 +213,15 @@ costs = _together(
     ),
 )
 
+custom_ops = click.option(
+    "--custom-ops",
+    type=PATH,
+    multiple=True,
+    metavar="LIBRARY",
+    help="Library of custom operators for onnxruntime (repeat); its code is run.",
+)
+costs = _together(costs, custom_ops)
+
 search = _together(
     click.option(
         "--time-limit",
@@ -303,6 +312,7 @@ def _providers(ctx: click.Context, param: click.Parameter, parsed: Any) -> Any:
 
 
 streaming = _together(
+    custom_ops,
     click.option(
         "--provider",
         "providers",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -47,6 +47,8 @@ def split(
     demands: Demands = NO_DEMANDS,
     log: PathLike | None = None,
     annotate: bool = False,
+    weights: str = "copy",
+    custom_ops: Sequence[PathLike] = (),
     force: bool = False,
     progress: Progress = silent,
 ) -> Manifest:
@@ -97,6 +99,12 @@ def split(
         CSV file for the history of the search: seconds, method, bottleneck and bound.
     annotate : bool
         Also write the whole model with the standard's ``pipeline_stage`` on its nodes.
+    weights : str
+        Large weights in external data: ``"copy"`` them into each stage's data file, hard-``"link"`` the
+        model's data files into the output, or only ``"reference"`` them where they are; stages that
+        reference run in :class:`~onnx_pipeline.runtime.PipelineSession` only.
+    custom_ops : sequence of path-like
+        Libraries of custom operators for onnxruntime. Loading one runs its code.
     force : bool
         Replace an existing output of this package.
     progress : Progress
@@ -136,6 +144,7 @@ def split(
         seed=seed,
         progress=progress,
         phases=phases,
+        custom_ops=custom_ops,
     )
     rounds = _measuring_rounds(measure, cost_model)
 
@@ -169,6 +178,7 @@ def split(
         output,
         force=force,
         annotate=annotate,
+        weights=weights,
         phases=phases,
         describe=describe,
         progress=progress,
@@ -212,7 +222,9 @@ def _closed_loop(
             found = measure.closed_loop(
                 first,
                 Runner(priced.source, feeds, priced.dims, provider),
-                lambda result, folder: emit(priced.source, priced.infos, result, {}, folder),
+                lambda result, folder: emit(
+                    priced.source, priced.infos, result, {}, folder, weights="reference"
+                ),
                 search,
                 scratch,
                 rounds=rounds,
@@ -241,6 +253,7 @@ def profile(
     cache: bool = True,
     provider: str = "CPUExecutionProvider",
     seed: int = 0,
+    custom_ops: Sequence[PathLike] = (),
     progress: Progress = silent,
     phases: Phases | None = None,
 ) -> CostGraph:
@@ -263,6 +276,7 @@ def profile(
         seed=seed,
         progress=progress,
         phases=Phases() if phases is None else phases,
+        custom_ops=custom_ops,
     ).graph
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,6 +66,7 @@ def price(
     seed: int,
     progress: Progress,
     phases: Phases,
+    custom_ops: Sequence[PathLike] = (),
 ) -> Priced:
     """Load, bind, infer, measure and lower: everything up to the cost graph."""
     with phases.measure("load", progress):
@@ -81,7 +82,7 @@ def price(
         spec = as_device(device)
         if cost_model == "profile":
             check_provider(provider)
-        source = load(Path(model))
+        source = load(Path(model), custom_ops)
         bound, feeds = bind(source, dims, inputs, progress)
     with phases.measure("shapes", progress):
         infos = value_infos(source, bound, feeds)

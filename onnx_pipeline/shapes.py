@@ -17,6 +17,7 @@ from onnx_pipeline.errors import InputError, PipelineError
 from onnx_pipeline.execute import run_session
 from onnx_pipeline.external import nbytes as tensor_bytes
 from onnx_pipeline.feeds import bound_dims, dims_of, evaluate, input_shape, make_feeds
+from onnx_pipeline.limits import MAX_LOOP_SECONDS, MAX_VALUE_BYTES
 from onnx_pipeline.model import SourceModel
 from onnx_pipeline.stop import Deadline
 
@@ -93,6 +94,11 @@ def value_infos(
     holes = [name for name, info in infos.items() if name in used and _is_hole(info, special)]
     if holes:
         infos.update(_fill(source, infos, holes, bound, feeds))
+    for info in infos.values():
+        if info.nbytes > MAX_VALUE_BYTES:
+            raise InputError(
+                source.path, f"value {info.name!r} of shape {list(info.shape or ())} is absurdly large"
+            )
     return infos
 
 
@@ -137,7 +143,8 @@ def _input_shapes(
     source: SourceModel, dims: Mapping[str, int], feeds: Mapping[str, npt.NDArray[Any]] | None
 ) -> dict[str, tuple[int, ...]]:
     if feeds is not None:
-        return {name: tuple(np.shape(array)) for name, array in feeds.items()}
+        tensors = {str(v.name) for v in source.inputs if isinstance(v.type, ir.TensorType)}
+        return {name: tuple(np.shape(array)) for name, array in feeds.items() if name in tensors}
     return {
         str(v.name): input_shape(source, v, dims)
         for v in source.inputs
@@ -148,6 +155,8 @@ def _input_shapes(
 def _infer(source: SourceModel, fixed: Mapping[str, tuple[int, ...]]) -> dict[str, onnx.TypeProto]:
     """Run ONNX shape inference without weights and without the shapes recorded in the file."""
     proto = _skeleton(source, fixed)
+    if not fixed:
+        _check_valid(source, proto)
     inferred = proto
     for data_prop in (True, False):
         try:
@@ -159,13 +168,32 @@ def _infer(source: SourceModel, fixed: Mapping[str, tuple[int, ...]]) -> dict[st
     return {v.name: v.type for v in itertools.chain(graph.input, graph.value_info, graph.output)}
 
 
+def _check_valid(source: SourceModel, skeleton: onnx.ModelProto) -> None:
+    """Refuse what neither the ONNX checker nor onnxruntime accepts: it would only give broken stages."""
+    checked = onnx.ModelProto()
+    checked.CopyFrom(skeleton)
+    for value in checked.graph.output:  # recorded shapes play no part here, but the checker wants one
+        if value.type.HasField("tensor_type"):
+            value.type.tensor_type.shape.SetInParent()
+    try:
+        onnx.checker.check_model(checked)
+    except Exception as problem:
+        if "No Op registered" in str(problem):  # the operators of onnxruntime and of custom libraries
+            return
+        try:
+            _session(source)
+        except Exception:
+            reason = " ".join(str(problem).split())[:300]
+            raise InputError(source.path, f"this is no valid ONNX model: {reason}") from None
+
+
 def _skeleton(source: SourceModel, fixed: Mapping[str, tuple[int, ...]]) -> onnx.ModelProto:
     """Return the model with large constants turned into inputs and the given input shapes."""
     graph = source.ir.graph
     proto = models.shell(source)
     proto.ir_version = max(proto.ir_version, 4)  # initializers need not be inputs
     for value in source.inputs:
-        info = ir.to_proto(value)
+        info = models.describe(value)
         if value.name in fixed:
             del info.type.tensor_type.shape.dim[:]
             for size in fixed[str(value.name)]:
@@ -183,8 +211,8 @@ def _skeleton(source: SourceModel, fixed: Mapping[str, tuple[int, ...]]) -> onnx
         info = onnx.ValueInfoProto(name=value.name)
         if isinstance(value.type, ir.TensorType):
             info.type.tensor_type.elem_type = value.type.dtype.value
-        elif value.type is not None:
-            info.CopyFrom(ir.to_proto(value))
+        else:
+            info.CopyFrom(models.describe(value))
         proto.graph.output.append(info)
     return proto
 
@@ -308,10 +336,16 @@ def _fill(
         raise InputError(source.path, f"onnxruntime cannot load the model: {_one_line(error)}") from error
     inputs = feeds if feeds is not None else make_feeds(source, bound)
     try:
-        results = _run(session, wanted, inputs)
+        results = _run(session, wanted, inputs, MAX_LOOP_SECONDS if _loops(source) else None)
     except PipelineError:
         raise
     except Exception as error:
+        if "terminate" in str(error).lower():
+            raise InputError(
+                source.path,
+                f"a Loop runs longer than {MAX_LOOP_SECONDS} seconds, and unknown shapes need a run; "
+                "give inputs that end it with --inputs FILE.npz",
+            ) from None
         raise explain_failure(source, bound, error) from error
     return {name: _from_run(values[name], infos[name], results[name], bound) for name in wanted}
 
@@ -349,8 +383,18 @@ def _session(source: SourceModel, outputs: Sequence[str] = ()) -> Any:
     )
 
 
-def _run(session: Any, outputs: Sequence[str], feeds: Mapping[str, npt.NDArray[Any]]) -> dict[str, Any]:
-    return dict(zip(outputs, run_session(session, outputs, feeds), strict=True))
+def _run(
+    session: Any, outputs: Sequence[str], feeds: Mapping[str, npt.NDArray[Any]], seconds: float | None = None
+) -> dict[str, Any]:
+    return dict(zip(outputs, run_session(session, outputs, feeds, seconds=seconds), strict=True))
+
+
+def _loops(source: SourceModel) -> bool:
+    """Whether a run may never end."""
+    nodes = itertools.chain(
+        source.ir.graph.all_nodes(), *(body.all_nodes() for body in source.ir.functions.values())
+    )
+    return any(node.op_type == "Loop" for node in nodes)
 
 
 def _one_line(error: Exception) -> str:

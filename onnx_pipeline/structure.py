@@ -8,6 +8,10 @@ from pathlib import Path
 import onnx
 
 from onnx_pipeline.errors import InputError
+from onnx_pipeline.limits import MAX_NESTING, check_functions
+
+#: The first version with operator sets.
+MIN_IR_VERSION = 3
 
 
 def check_structure(path: Path, proto: onnx.ModelProto) -> bool:
@@ -16,12 +20,20 @@ def check_structure(path: Path, proto: onnx.ModelProto) -> bool:
         raise InputError(path, "this is not an ONNX model: it has no graph")
     if not proto.opset_import:
         raise InputError(path, "the model imports no operator set, it may be truncated")
+    if not MIN_IR_VERSION <= proto.ir_version <= onnx.IR_VERSION:
+        raise InputError(
+            path, f"IR version {proto.ir_version} is not between {MIN_IR_VERSION} and {onnx.IR_VERSION}"
+        )
+    for entry in proto.opset_import:
+        if not 1 <= entry.version < 1 << 31:
+            raise InputError(path, f"operator set {entry.domain!r} has version {entry.version}")
     if not proto.graph.output:
         raise InputError(path, "the model has no outputs")
     outputs = [output.name for output in proto.graph.output]
     if len(set(outputs)) < len(outputs):
         twice = next(name for name in outputs if outputs.count(name) > 1)
         raise InputError(path, f"output {twice!r} is listed twice")
+    check_functions(path, proto)
     domains = {o.domain if o.domain != "ai.onnx" else "" for o in proto.opset_import}
     free, is_sorted = _scan(path, proto.graph, domains)
     for name, reader in free.items():
@@ -65,10 +77,12 @@ def _subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
         yield from attribute.graphs
 
 
-def _scan(path: Path, graph: onnx.GraphProto, domains: set[str]) -> tuple[dict[str, str], bool]:
+def _scan(
+    path: Path, graph: onnx.GraphProto, domains: set[str], depth: int = 0
+) -> tuple[dict[str, str], bool]:
     """Return the names that a graph reads from outside, each with a reader, and whether it is sorted."""
-    if graph.sparse_initializer:
-        raise InputError(path, "sparse initializers are not supported; store them as dense tensors")
+    if depth > MAX_NESTING:
+        raise InputError(path, f"subgraphs are nested more than {MAX_NESTING} deep")
     seen: set[str] = set()
     defined = [v.name for v in graph.input]
     if len(set(defined)) < len(defined):
@@ -85,7 +99,7 @@ def _scan(path: Path, graph: onnx.GraphProto, domains: set[str]) -> tuple[dict[s
             raise InputError(path, f"{_describe(node)} uses domain {node.domain!r}, which is not imported")
         reads = {name: _describe(node) for name in node.input if name}
         for sub in _subgraphs(node):
-            inner, inner_sorted = _scan(path, sub, domains)
+            inner, inner_sorted = _scan(path, sub, domains, depth + 1)
             reads.update(inner)
             is_sorted &= inner_sorted
         early.update((name, reader) for name, reader in reads.items() if name not in seen)

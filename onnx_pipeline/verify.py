@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from onnx_pipeline import manifest
-from onnx_pipeline.compare import OutputCheck, compare_output, same_form, tolerance
-from onnx_pipeline.errors import InputError, PipelineError, VerificationError
+from onnx_pipeline.compare import OutputCheck
+from onnx_pipeline.errors import InputError, VerificationError
 from onnx_pipeline.graph import NS, Target
 from onnx_pipeline.manifest import COSTS_NAME, Manifest, Port, Stage
 from onnx_pipeline.progress import Progress, silent
@@ -86,6 +86,7 @@ def verify(
     dims: Mapping[str, int] | None = None,
     seed: int = 0,
     recheck: float | None = None,
+    custom_ops: Sequence[str | os.PathLike[str]] = (),
     progress: Progress = silent,
 ) -> VerifyReport:
     """Check an output directory; parameters as in :func:`inspect`.
@@ -97,7 +98,9 @@ def verify(
     InputError
         If there is nothing to check: no directory, no readable manifest, an unusable model.
     """
-    report = inspect(directory, model=model, inputs=inputs, dims=dims, seed=seed, progress=progress)
+    report = inspect(
+        directory, model=model, inputs=inputs, dims=dims, seed=seed, custom_ops=custom_ops, progress=progress
+    )
     if not report.ok:
         raise VerificationError(f"{report.directory}: {'; '.join(report.problems)}")
     return report
@@ -111,6 +114,7 @@ def inspect(
     dims: Mapping[str, int] | None = None,
     seed: int = 0,
     recheck: float | None = None,
+    custom_ops: Sequence[str | os.PathLike[str]] = (),
     progress: Progress = silent,
 ) -> VerifyReport:
     """Check an output directory and collect every problem.
@@ -128,6 +132,8 @@ def inspect(
         Of random inputs.
     recheck : float, optional
         Prove the lower bound again, for at most this many seconds from each end of the graph.
+    custom_ops : sequence of path-like
+        Libraries of custom operators for onnxruntime.
     progress : Progress
 
     Raises
@@ -148,7 +154,14 @@ def inspect(
     found.add("certificate", _check_certificate(folder, document, recheck))
     if model is not None and whole and wired:
         progress("verify", 0.6, "outputs")
-        _compare(folder, document, Path(model), inputs, dims, seed, found)
+        from onnx_pipeline.outputs import compare_outputs
+
+        checks, problems, notes = compare_outputs(
+            folder, document, Path(model), inputs, dims, seed, custom_ops
+        )
+        found.outputs += checks
+        found.notes += notes
+        found.add("outputs", problems)
     progress("verify", 1.0, "done")
     return VerifyReport(
         str(folder),
@@ -173,6 +186,28 @@ def _check_files(folder: Path, document: Manifest) -> Iterator[str]:
             with path.open("rb") as file:
                 if hashlib.file_digest(file, "sha256").hexdigest() != digest:
                     yield f"{name} is not the file that was written: its SHA-256 differs"
+
+    yield from _check_shared(folder, document)
+
+
+def _check_shared(folder: Path, document: Manifest) -> Iterator[str]:
+    """Check size and time of change of linked or referenced weights; they may be too large to hash."""
+    weights = document.weights
+    if weights is None:
+        return
+    base = Path(weights["folder"]) if weights["mode"] == "reference" else folder
+    for entry in weights["files"]:
+        name = entry["file"]
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            yield f"weights {name!r} lie outside their folder"
+            continue
+        try:
+            found = (base / name).stat()
+        except OSError:
+            yield f"weights {name!r} are missing in {base}"
+            continue
+        if (found.st_size, found.st_mtime_ns) != (entry["bytes"], entry.get("modified_ns")):
+            yield f"weights {name!r} changed since the model was split"
 
 
 def _check_wiring(document: Manifest) -> Iterator[str]:
@@ -219,12 +254,15 @@ def _check_stages(folder: Path, document: Manifest) -> Iterator[str]:
     """Check that each stage is a valid model with the boundary that the manifest says."""
     import onnx
 
-    from onnx_pipeline.emit import value_dtype
+    from onnx_pipeline.emit import type_text
 
     for stage in document.stages:
         path = folder / stage.file
         try:
-            onnx.checker.check_model(str(path))
+            if document.weights is not None:  # the checker refuses links and other folders
+                onnx.checker.check_model(_without_weights(onnx.load(path, load_external_data=False)))
+            else:
+                onnx.checker.check_model(str(path))
         except onnx.checker.ValidationError as error:
             reason = " ".join(str(error).split())
             if "No Op registered" not in reason:  # operators that only the runtime knows
@@ -237,8 +275,22 @@ def _check_stages(folder: Path, document: Manifest) -> Iterator[str]:
             ("outputs", stage.outputs, list(graph.output)),
         ):
             expected = [(p.name, p.dtype) for p in ports]
-            if expected != [(v.name, value_dtype(v)) for v in values]:
+            if expected != [(v.name, type_text(v.type)) for v in values]:
                 yield f"{stage.file}: its {label} are not those of the manifest"
+
+
+def _without_weights(model: Any) -> Any:
+    """Turn external initializers into inputs: the checker looks for them beside the stage."""
+    import onnx
+
+    external = [t for t in model.graph.initializer if t.data_location == onnx.TensorProto.EXTERNAL]
+    for tensor in external:
+        model.graph.initializer.remove(tensor)
+        if model.ir_version >= 4:
+            model.graph.input.append(
+                onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims))
+            )
+    return model
 
 
 def _check_certificate(folder: Path, document: Manifest, recheck: float | None) -> Iterator[str]:
@@ -306,103 +358,3 @@ def _target(entry: Mapping[str, Any]) -> Target:
         memory_mode=entry.get("memory_mode", "overflow"),
         name=entry["device"],
     )
-
-
-def _compare(
-    folder: Path,
-    document: Manifest,
-    path: Path,
-    inputs: Inputs | None,
-    dims: Mapping[str, int] | None,
-    seed: int,
-    found: _Findings,
-) -> None:
-    """Run the stages and the unsplit model on the same inputs."""
-    from onnx_pipeline import feeds, lowering, model, runtime
-
-    source = model.load(path)
-    if source.sha256 != document.model.sha256:
-        found.add("model", [f"{path} is not the model that was split: its SHA-256 differs"])
-        return
-    if inputs is None:
-        known = {**document.cost_model.get("dims", {}), **(dims or {})}
-        arrays = feeds.make_feeds(source, known, seed)
-    elif isinstance(inputs, Mapping):
-        arrays = dict(inputs)
-        feeds.check_feeds(source, arrays)
-    else:
-        arrays = feeds.load_feeds(inputs, source)
-    expected = _run_unsplit(source, arrays)
-    try:
-        with runtime.PipelineSession(folder) as session:
-            actual = session.run(None, arrays)
-    except PipelineError as error:
-        found.add("outputs", [str(error)])
-        return
-    names = [port.name for port in document.model.outputs]
-    if lowering.random_nodes(source):
-        found.notes.append("the model draws random numbers: only types and shapes of outputs are compared")
-        found.add("outputs", same_form(names, actual, expected))
-        return
-    limit = tolerance(source)
-    found.outputs += [
-        compare_output(name, a, e, limit) for name, a, e in zip(names, actual, expected, strict=True)
-    ]
-    found.add(
-        "outputs",
-        (
-            f"output {check.name!r} differs: {check.max_abs:.3g} absolute, {check.max_rel:.3g} of the largest"
-            f" value, {check.tolerance:g} allowed"
-            for check in found.outputs
-            if not check.ok
-        ),
-    )
-    if not all(check.equal for check in found.outputs):
-        found.notes.append(_explain_difference(folder, source, arrays))
-
-
-def _explain_difference(folder: Path, source: Any, arrays: Mapping[str, npt.NDArray[Any]]) -> str:
-    """Say whether the runtime's optimisations alone make outputs differ, by running without them."""
-    from onnx_pipeline import runtime
-
-    with runtime.PipelineSession(folder, sess_options=_plain_options(source)) as session:
-        actual = session.run(None, arrays)
-    expected = _run_unsplit(source, arrays, _plain_options(source))
-    if all(compare_output("", a, e, 0.0).equal for a, e in zip(actual, expected, strict=True)):
-        return "without onnxruntime's graph optimisations the outputs are equal bit for bit"
-    return "the outputs differ without onnxruntime's graph optimisations, too"
-
-
-def _plain_options(source: Any) -> Any:
-    import onnxruntime
-
-    from onnx_pipeline import model
-
-    options = model.session_options(source)
-    options.log_severity_level = 4
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    return options
-
-
-def _run_unsplit(source: Any, arrays: Mapping[str, npt.NDArray[Any]], options: Any = None) -> list[Any]:
-    import onnxruntime
-
-    from onnx_pipeline import model, shapes
-    from onnx_pipeline.execute import run_session, to_numpy
-    from onnx_pipeline.feeds import dims_of
-
-    if options is None:
-        options = model.session_options(source)
-        options.log_severity_level = 4
-    try:
-        session = onnxruntime.InferenceSession(
-            model.serialize(source), options, providers=["CPUExecutionProvider"]
-        )
-    except Exception as error:
-        reason = " ".join(str(error).split())
-        raise InputError(source.path, f"onnxruntime cannot load the model: {reason}") from error
-    try:
-        results = run_session(session, [str(v.name) for v in source.outputs], arrays)
-    except Exception as error:
-        raise shapes.explain_failure(source, dims_of(source, arrays), error) from error
-    return [to_numpy(value) for value in results]

@@ -1,17 +1,18 @@
-"""Weights on their way into a stage: inline when small, else copied file to file."""
+"""Weights on their way into a stage: inline when small, else copied file to file, or used where they are."""
 
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import onnx
 import onnx_ir as ir
 
-from onnx_pipeline.errors import InputError
-from onnx_pipeline.external import external_entries
+from onnx_pipeline.errors import InputError, UsageError
+from onnx_pipeline.external import external_entries, stamp
 from onnx_pipeline.model import SourceModel
 
 #: Weights of a stage up to this many bytes in total stay inside its model file.
@@ -19,11 +20,82 @@ INLINE_BYTES = 1 << 20
 #: A single tensor below this size stays inline in any case: it may be a shape that inference needs.
 _SMALL_BYTES = 1 << 10
 _CHUNK = 1 << 22
+_ZEROS = bytes(_CHUNK)
+#: What may happen to large weights that lie in external data.
+MODES = ("copy", "link", "reference")
 #: onnxruntime maps files, and processors load, best at these boundaries.
 _PAGE, _LINE = 4096, 64
 
 #: Where a tensor's bytes lie: data file, offset, length.
 Place = tuple[str, int, int]
+
+
+class SharedFiles:
+    """The model's own data files, as all stages use them when nothing is copied.
+
+    Parameters
+    ----------
+    source : SourceModel
+    folder : Path
+        The output directory.
+    mode : str
+        ``"copy"``: there are none. ``"link"``: hard links in the output directory. ``"reference"``: the
+        files where they are; the stages then name them relative to ``source.data_dir``.
+
+    Raises
+    ------
+    UsageError
+        If there is no such mode.
+    """
+
+    def __init__(self, source: SourceModel, folder: Path, mode: str) -> None:
+        if mode not in MODES:
+            raise UsageError(f"weights must be one of {', '.join(MODES)}, got {mode!r}")
+        self.mode = mode
+        self._source, self._folder = source, folder
+        self._names: dict[Path, str] = {}
+
+    def place(self, file: Path, offset: int, length: int) -> Place | None:
+        """Return where a stage finds a range of a data file; None if it must be copied."""
+        if self.mode == "copy":
+            return None
+        if file not in self._names:
+            check_unchanged(self._source, file)
+            self._names[file] = self._link(file) if self.mode == "link" else self._relative(file)
+        return self._names[file], offset, length
+
+    def entry(self) -> dict[str, Any] | None:
+        """Return what the manifest says; None when every stage has its own copy."""
+        if not self._names:
+            return None
+        files = [
+            {"file": name, "bytes": file.stat().st_size, "modified_ns": file.stat().st_mtime_ns}
+            for file, name in self._names.items()
+        ]
+        where = {"folder": str(self._source.data_dir)} if self.mode == "reference" else {}
+        return {"mode": self.mode, **where, "files": files}
+
+    def _link(self, file: Path) -> str:
+        name = f"weights_{len(self._names)}.onnx.data"
+        try:
+            os.link(file, self._folder / name)
+        except OSError as error:
+            reason = (error.strerror or str(error)).lower()
+            raise InputError(file, f"cannot be hard-linked into the output ({reason}); copy it") from error
+        return name
+
+    def _relative(self, file: Path) -> str:
+        return file.relative_to(self._source.data_dir).as_posix()
+
+
+def check_unchanged(source: SourceModel, file: Path) -> None:
+    """Refuse a data file that was replaced or written to since the model was loaded."""
+    try:
+        same = stamp(file) == source.stamps.get(file, stamp(file))
+    except OSError as error:
+        raise InputError(file, f"external data cannot be read: {error.strerror}") from error
+    if not same:
+        raise InputError(file, "the file changed while the model was being split")
 
 
 class WeightStore:
@@ -38,6 +110,8 @@ class WeightStore:
         Of the data file.
     placed : mapping of str to Place
         Tensors that other data files in ``folder`` hold already, by name.
+    shared : SharedFiles, optional
+        Data files that need not be copied.
 
     Attributes
     ----------
@@ -50,9 +124,15 @@ class WeightStore:
     """
 
     def __init__(
-        self, source: SourceModel, folder: Path, name: str, placed: Mapping[str, Place] | None = None
+        self,
+        source: SourceModel,
+        folder: Path,
+        name: str,
+        placed: Mapping[str, Place] | None = None,
+        shared: SharedFiles | None = None,
     ) -> None:
         self.name = name
+        self._shared = shared
         self.size = 0
         self.placed = dict(placed or {})
         self._source = source
@@ -118,6 +198,7 @@ class WeightStore:
     def close(self) -> None:
         """Finish the file."""
         if self._file is not None:
+            self._file.truncate(self.size)  # a hole at the end has not been written
             self._file.close()
             self._file = None
 
@@ -128,6 +209,9 @@ class WeightStore:
 
     def _copy(self, path: Path, offset: int, length: int) -> Place:
         key = (path, offset, length)
+        place = None if self._shared is None else self._shared.place(*key)
+        if place is not None:
+            return place
         if key not in self._ranges:
             self._ranges[key] = self._append(self._read(*key), length)
         return self._ranges[key]
@@ -144,11 +228,15 @@ class WeightStore:
 
     def _put(self, data: bytes) -> None:
         if data and self._file is not None:
-            self._file.write(data)
+            if len(data) == _CHUNK and data == _ZEROS:
+                self._file.seek(_CHUNK, os.SEEK_CUR)  # a sparse file stays sparse
+            else:
+                self._file.write(data)
             self._hash.update(data)
             self.size += len(data)
 
     def _read(self, path: Path, offset: int, length: int) -> Iterator[bytes]:
+        check_unchanged(self._source, path)
         try:
             with path.open("rb") as file:
                 file.seek(offset)
@@ -158,6 +246,7 @@ class WeightStore:
                         raise InputError(path, "external data ended early: the file changed while being read")
                     length -= len(chunk)
                     yield chunk
+            check_unchanged(self._source, path)
         except OSError as error:
             raise InputError(path, f"external data cannot be read: {error.strerror}") from error
 

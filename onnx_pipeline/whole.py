@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import onnx
 
 from onnx_pipeline.errors import InputError
+from onnx_pipeline.limits import MAX_PROTO_BYTES
 from onnx_pipeline.manifest import Manifest
-from onnx_pipeline.model import MAX_PROTO_BYTES
+from onnx_pipeline.runtime.placement import set_data_folder, weights_folder
 
 
 def reassemble(directory: Path, document: Manifest) -> bytes:
@@ -59,7 +62,14 @@ def reassemble(directory: Path, document: Manifest) -> bytes:
     return bytes(whole.SerializeToString())
 
 
-def load_whole(directory: Path, document: Manifest, model: Path | None, threads: int, provider: Any) -> Any:
+def load_whole(
+    directory: Path,
+    document: Manifest,
+    model: Path | None,
+    threads: int,
+    provider: Any,
+    custom_ops: Sequence[str | os.PathLike[str]] = (),
+) -> Any:
     """Load the unsplit model.
 
     Parameters
@@ -72,6 +82,8 @@ def load_whole(directory: Path, document: Manifest, model: Path | None, threads:
     threads : int
         Intra-op threads.
     provider : str or (str, mapping)
+    custom_ops : sequence of path-like
+        Libraries of custom operators.
 
     Returns
     -------
@@ -79,15 +91,17 @@ def load_whole(directory: Path, document: Manifest, model: Path | None, threads:
     """
     import onnxruntime
 
+    from onnx_pipeline.model import register
+
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     source: str | bytes = str(model) if model is not None else reassemble(directory, document)
     if model is None:
-        options.add_session_config_entry(
-            "session.model_external_initializers_file_folder_path", str(directory.resolve())
-        )
+        set_data_folder(options, weights_folder(document) or directory.resolve())
+    if custom_ops:
+        register(options, [Path(path).absolute() for path in custom_ops])
     try:
         return onnxruntime.InferenceSession(source, options, providers=[provider])
     except Exception as error:

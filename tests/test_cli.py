@@ -74,17 +74,18 @@ def test_option_names_are_the_contract() -> None:
     """Scripts outside the repository call these: renaming or removing one breaks them."""
     shared = {"--json", "--quiet", "-q", "--verbose", "-v", "--help"}
     costs = {"--cost-model", "--dim", "--inputs", "--profile-runs", "--provider", "--device", "--seed"}
-    costs |= {"--profile-seconds", "--cache"}
+    costs |= {"--profile-seconds", "--cache", "--custom-ops"}
     output = {"--output", "-o", "--force"}
     search = {"--stages", "-k", "--time-limit", "--gap", "--seed", "--threads"}
     search |= {"--pin", "--together", "--no-cut", "--exactly", "--bounds", "--log"}
     target = {"--device", "--bandwidth", "--memory", "--memory-mode"}
     streaming = {"--provider", "--backend", "--queue-depth", "--max-in-flight", "--trace", "--plot"}
+    streaming |= {"--custom-ops"}
     expected = {
-        "split": {"MODEL", "--annotate", "--measure"} | costs | output | search | target,
+        "split": {"MODEL", "--annotate", "--measure", "--weights"} | costs | output | search | target,
         "profile": {"MODEL"} | costs | output,
         "plan": {"GRAPH", "--ignore-colocation", "--perturb", "--samples"} | output | search | target,
-        "verify": {"DIR", "--model", "--inputs", "--dim", "--seed", "--recheck"},
+        "verify": {"DIR", "--model", "--inputs", "--dim", "--seed", "--recheck", "--custom-ops"},
         "run": {"DIR", "--inputs", "--batched"} | output | streaming,
         "bench": {"DIR", "--requests", "--rounds", "--model", "--no-baselines", "--inputs", "--dim"}
         | streaming,

@@ -11,9 +11,9 @@ import onnx_ir as ir
 import onnxruntime
 import pytest
 
-from models import builders
+from models import builders, structures
 from onnx_pipeline import emit as emission
-from onnx_pipeline import feeds, lowering, shapes
+from onnx_pipeline import feeds, lowering, shapes, stagefile
 from onnx_pipeline import model as models
 from onnx_pipeline.errors import InputError, UsageError
 from onnx_pipeline.runtime import PipelineSession
@@ -329,14 +329,14 @@ def test_a_failure_leaves_nothing_and_harms_nothing(
     output = tmp_path / "deep" / "out"
     if force:
         split(path, output, 2)
-    real = emission._save
+    real = stagefile.save
 
     def fail_at_second(proto: onnx.ModelProto, file: Path) -> str:
         if file.name == "stage_1.onnx":
             raise failure
         return real(proto, file)
 
-    monkeypatch.setattr(emission, "_save", fail_at_second)
+    monkeypatch.setattr(stagefile, "save", fail_at_second)
     with pytest.raises(KeyboardInterrupt if failure is KeyboardInterrupt else InputError):
         split(path, output, 3, force=force)
     if force:
@@ -383,3 +383,18 @@ def test_the_cost_graph_decides_what_a_stage_holds(tmp_path: Path) -> None:
     assert [len(stage.node_names) for stage in manifest.stages] == [1, 1, 1, 1, 1]
     with PipelineSession(tmp_path / "out") as session:
         assert session.run(None, {"x": np.ones((2, 4), np.float32)})[0].shape == (2, 4)
+
+
+def test_an_annotated_model_of_ir_3_computes_the_same_bits(tmp_path: Path) -> None:
+    """Its initializers stay constants, which the runtime folds, when the version is raised."""
+    path = tmp_path / "m.onnx"
+    onnx.save(structures.old(9), path)
+    split(path, tmp_path / "out", 2, annotate=True)
+    model = onnx.load(tmp_path / "out" / emission.ANNOTATED_NAME)
+    assert [v.name for v in model.graph.input] == ["x"]
+    arrays = feeds.make_feeds(models.load(path))
+    both = [
+        onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"]).run(None, arrays)[0]
+        for file in (path, tmp_path / "out" / emission.ANNOTATED_NAME)
+    ]
+    np.testing.assert_array_equal(*both)

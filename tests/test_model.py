@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
 from models import builders
 from onnx_pipeline import model as models
@@ -221,13 +221,3 @@ def test_mutated_files_never_end_in_a_traceback(tmp_path: Path) -> None:
         accepted += 1
         models.serialize(source)
     assert accepted < 400
-
-
-def test_sparse_initializers_are_refused(tmp_path: Path) -> None:
-    """They are not supported, and this is said."""
-    proto = onnx.load(save(tmp_path, CHAIN))
-    values = numpy_helper.from_array(np.ones(1, np.float32), "s")
-    indices = numpy_helper.from_array(np.zeros(1, np.int64), "i")
-    proto.graph.sparse_initializer.append(helper.make_sparse_tensor(values, indices, [4]))
-    (tmp_path / "m.onnx").write_bytes(proto.SerializeToString())
-    assert "sparse" in refused(tmp_path / "m.onnx")

@@ -12,7 +12,16 @@ import numpy as np
 from onnx_pipeline.errors import InputError
 from onnx_pipeline.manifest import Manifest, Port, Shape
 
-_ONNX_NAMES = {"float32": "float", "float64": "double"}
+#: onnxruntime's names of element types where numpy (and ml_dtypes) have others.
+_ONNX_NAMES = {
+    "float32": "float",
+    "float64": "double",
+    "float8_e4m3fn": "float8e4m3fn",
+    "float8_e4m3fnuz": "float8e4m3fnuz",
+    "float8_e5m2": "float8e5m2",
+    "float8_e5m2fnuz": "float8e5m2fnuz",
+    "float4_e2m1fn": "float4e2m1",
+}
 
 
 @dataclass(frozen=True)
@@ -103,9 +112,9 @@ def numpy_type(dtype: str) -> np.dtype[Any]:
     try:
         return np.dtype(dtype)
     except TypeError:
-        import onnx_ir as ir
+        import onnx_ir  # noqa: F401 (brings ml_dtypes, whose types have names from then on)
 
-        return np.dtype(ir.DataType[dtype.upper()].numpy())
+        return np.dtype(dtype)
 
 
 def _check_feed(port: Port, value: Any) -> Any:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from onnx_pipeline.errors import InputError, UsageError
-from onnx_pipeline.manifest import Manifest
+from onnx_pipeline.manifest import DATA_FOLDER_OPTION, Manifest
 
 Provider = tuple[str, Mapping[str, Any]]
 CPU = "CPUExecutionProvider"
@@ -31,6 +31,10 @@ class StageSpec:
         Cores that it is confined to; empty for all.
     options : mapping or onnxruntime.SessionOptions, optional
         Attributes of the session options, and configuration entries (keys with a dot).
+    data : Path, optional
+        Folder of external weights that are not beside the stage.
+    custom_ops : tuple of Path
+        Libraries of custom operators.
     """
 
     index: int
@@ -39,6 +43,8 @@ class StageSpec:
     threads: int = 1
     cores: tuple[int, ...] = ()
     options: Any = field(default=None)
+    data: Path | None = None
+    custom_ops: tuple[Path, ...] = ()
 
 
 def place(
@@ -48,6 +54,7 @@ def place(
     provider_options: Any = None,
     sess_options: Any = None,
     pin: bool = False,
+    custom_ops: Sequence[str | os.PathLike[str]] = (),
 ) -> list[StageSpec]:
     """Return how to load every stage; parameters as :class:`~onnx_pipeline.runtime.PipelineSession`.
 
@@ -56,6 +63,8 @@ def place(
     UsageError
         If a stage or a provider does not exist, or options do not match providers.
     """
+    data = weights_folder(document)
+    libraries = tuple(Path(path).absolute() for path in custom_ops)
     count = len(document.stages)
     cores = usable_cores()
     share = max(1, len(cores) // count)
@@ -68,8 +77,15 @@ def place(
         chosen = _providers(named[i], optioned[i]) if named[i] else tuple(stage.providers)
         check_providers(chosen)
         mine = tuple(cores[(i * share + j) % len(cores)] for j in range(share)) if pin else ()
-        specs.append(StageSpec(i, directory / stage.file, chosen or ((CPU, {}),), share, mine, settings[i]))
+        path, chosen = directory / stage.file, chosen or ((CPU, {}),)
+        specs.append(StageSpec(i, path, chosen, share, mine, settings[i], data, libraries))
     return specs
+
+
+def weights_folder(document: Manifest) -> Path | None:
+    """Return where weights are that the stages only refer to; None if they are beside the stages."""
+    weights = document.weights
+    return Path(weights["folder"]) if weights is not None and weights["mode"] == "reference" else None
 
 
 def usable_cores() -> list[int]:
@@ -141,9 +157,11 @@ def load(spec: StageSpec) -> Any:
     import onnxruntime
 
     options = session_options(spec)
+    # A path into another folder is refused in a file, but not as an option of the session.
+    model: Any = str(spec.path) if spec.data is None else _read(spec.path)
     before = _confine(spec.cores)
     try:
-        session = onnxruntime.InferenceSession(str(spec.path), options, providers=list(spec.providers))
+        session = onnxruntime.InferenceSession(model, options, providers=list(spec.providers))
     except Exception as error:
         reason = " ".join(str(error).split())
         raise InputError(spec.path, f"onnxruntime cannot load this stage: {reason}") from error
@@ -161,11 +179,17 @@ def session_options(spec: StageSpec) -> Any:
     Raises
     ------
     UsageError
-        If onnxruntime has no such option.
+        If onnxruntime has no such option, or libraries are given for a SessionOptions object.
+    InputError
+        If a library of custom operators cannot be loaded.
     """
     import onnxruntime
 
     if spec.options is not None and not isinstance(spec.options, Mapping):
+        if spec.custom_ops:
+            raise UsageError("register custom operators with the SessionOptions object itself")
+        if spec.data is not None:
+            set_data_folder(spec.options, spec.data)
         return spec.options
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # whatever goes wrong is raised, and told once
@@ -178,7 +202,30 @@ def session_options(spec: StageSpec) -> Any:
             setattr(options, name, value)
         else:
             raise UsageError(f"onnxruntime's SessionOptions have no {name!r}")
+    if spec.data is not None:
+        set_data_folder(options, spec.data)
+    if spec.custom_ops:
+        from onnx_pipeline.model import register
+
+        register(options, spec.custom_ops)
     return options
+
+
+def set_data_folder(options: Any, folder: Path) -> None:
+    """Tell onnxruntime where the weights of a model given as bytes are, once: it warns of a second time."""
+    try:
+        known = options.get_session_config_entry(DATA_FOLDER_OPTION)
+    except RuntimeError:  # not set
+        known = None
+    if known != str(folder):
+        options.add_session_config_entry(DATA_FOLDER_OPTION, str(folder))
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(path, error.strerror or str(error)) from error
 
 
 def _confine(cores: Sequence[int]) -> tuple[int, ...]:

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from onnx_pipeline.execute import raw_bytes
+from onnx_pipeline.execute import is_packed, raw_bytes, to_bytes
 
 #: Address space of a slot; memory is only used for what was written.
 STRIDE = 1 << 36
@@ -153,8 +153,10 @@ def aligned(nbytes: int) -> int:
 def pack(value: Any) -> tuple[npt.NDArray[Any], str | None, tuple[int, ...]]:
     """Return an array to copy, the dtype to read it with (None: it is a pickle) and its shape."""
     if hasattr(value, "data_ptr"):  # an OrtValue of a type that numpy lacks
-        raw = np.frombuffer(raw_bytes(value), np.uint8)
         shape = tuple(value.shape())
+        if is_packed(value):
+            return to_bytes(value).reshape(shape), "u1", shape
+        raw = np.frombuffer(raw_bytes(value), np.uint8)
         wide = raw.nbytes == 2 * int(np.prod(shape, dtype=np.int64))
         dtype = "u2" if wide else "u1"
         return raw.view(dtype).reshape(shape), dtype, shape

@@ -66,6 +66,8 @@ class PipelineSession:
         Start the stages again when a worker process died. What was in flight has failed even so.
     pin : bool
         Confine each stage to its own share of the cores. It pays only where nothing else runs on the machine.
+    custom_ops : sequence of path-like
+        Libraries of custom operators for onnxruntime. Loading one runs its code.
 
     Raises
     ------
@@ -98,6 +100,7 @@ class PipelineSession:
         max_in_flight: int | None = None,
         restart: bool = False,
         pin: bool = False,
+        custom_ops: Sequence[str | os.PathLike[str]] = (),
     ) -> None:
         self.directory = Path(directory)
         self.manifest: Manifest = manifest.read(directory)
@@ -106,7 +109,10 @@ class PipelineSession:
             raise UsageError("queue_depth and max_in_flight must be at least 1")
         self.queue_depth = queue_depth
         self.max_in_flight = max_in_flight or capacity(wiring.stages, queue_depth)
-        specs = place(self.directory, self.manifest, providers, provider_options, sess_options, pin)
+        self.custom_ops = tuple(custom_ops)
+        specs = place(
+            self.directory, self.manifest, providers, provider_options, sess_options, pin, custom_ops
+        )
         self._gate = Gate(self.max_in_flight)
         self._recorder = Recorder(wiring.files)
         self._numbers = itertools.count()
