@@ -246,7 +246,11 @@ def _feeds(model: onnx.ModelProto, inputs: Sequence[Any]) -> dict[str, Any]:
     fed = [v for v in model.graph.input if v.name not in initializers]
     if len(inputs) > len(fed):  # the case feeds its default values, too
         fed = list(model.graph.input)
-    feeds = {v.name: each for v, each in zip(fed, inputs, strict=False)}
+    # Copies: onnxruntime writes new running statistics into the arrays that it was fed.
+    feeds = {
+        v.name: each.copy() if isinstance(each, np.ndarray) else each
+        for v, each in zip(fed, inputs, strict=False)
+    }
     if any(v.name == "beside_in" for v in fed):
         feeds["beside_in"] = np.ones(1, np.float32)
     return feeds

@@ -181,7 +181,7 @@ def _colocation(
 
     tied: set[int] = set()
     for node, i in index.items():
-        for partner in (*fused_with(node), *_statistics(node)):
+        for partner in fused_with(node):
             if partner in index:
                 tied.update((i, index[partner]))
                 parent[find(index[partner])] = find(i)
@@ -192,18 +192,6 @@ def _colocation(
                     parent[find(j)] = find(i)
     numbers: dict[int, int] = {}
     return [numbers.setdefault(find(i), len(numbers)) if i in tied else -1 for i in range(len(nodes))]
-
-
-def _statistics(node: ir.Node) -> list[ir.Node]:
-    """Return the producers of the running statistics of a BatchNormalization that trains.
-
-    onnxruntime updates them in place and gives wrong ones where they are a model's inputs.
-    """
-    mode = node.attributes.get("training_mode")
-    if node.op_type != "BatchNormalization" or mode is None or mode.is_ref() or not mode.as_int():
-        return []
-    producers = (value.producer() for value in node.inputs[3:5] if value is not None)
-    return [producer for producer in producers if producer is not None]
 
 
 def _is_random(node: ir.Node, random_functions: set[tuple[str, str, str]]) -> bool:

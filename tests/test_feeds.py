@@ -61,7 +61,7 @@ def test_random_inputs_are_valid_and_seeded(tmp_path: Path) -> None:
 
 
 def test_every_tensor_type_gets_values(tmp_path: Path) -> None:
-    """Strings, halves, bytes, flags, scalars; a sequence of one tensor; maps are refused by name."""
+    """Strings, halves, bytes, flags, scalars and sequences; maps are refused by name."""
     text = """m (string[2] s, float16[2] h, bfloat16[2] b, uint8[2] u, bool[2] f, int64 n, double[2] d)
         => (float16[2] y) { y = Neg(h) }"""
     values = feeds.make_feeds(models.load(save(tmp_path, text)))
@@ -76,10 +76,12 @@ def test_every_tensor_type_gets_values(tmp_path: Path) -> None:
     }
     assert values["n"] == 1
     text = "m (seq(float[2]) many) => (float[N] y) { y = ConcatFromSequence <axis = 0> (many) }"
-    many = feeds.make_feeds(models.load(save(tmp_path, text)))["many"]
-    assert [tensor.shape for tensor in many] == [(2,)]
-    text = "m (map(int64, float) few) => (float[1, 2] y) { y = ai.onnx.ml.CastMap <max_map = 2> (few) }"
-    with pytest.raises(InputError, match="'few'"):
+    (many,) = feeds.make_feeds(models.load(save(tmp_path, text))).values()
+    assert [element.shape for element in many] == [(2,)]
+    text = """m (map(int64, float) pairs) => (float[N] y) {
+        y = ai.onnx.ml.CastMap <cast_to = "TO_FLOAT"> (pairs)
+    }"""
+    with pytest.raises(InputError, match="'pairs'"):
         feeds.make_feeds(models.load(save(tmp_path, text)))
 
 
