@@ -32,7 +32,7 @@ def plain(tape, k):
         inner, out, held = np.int64(tape.alpha), np.int64(0), np.int64(0)
         for j in range(i, n):
             inner, out, held = slicing._extend(tape, i, j, inner, out, held)
-            cost = inner + out + slicing._overflow(tape, held)
+            cost = inner + out + slicing.overflow(tape, held)
             for b in range(k):
                 best[b + 1, j + 1] = min(best[b + 1, j + 1], max(best[b, i], cost))
     return best[:, n].min()

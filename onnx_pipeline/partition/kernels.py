@@ -8,11 +8,13 @@ import numpy as np
 
 from onnx_pipeline.graph import GraphBuilder, Target
 from onnx_pipeline.partition import slicing
+from onnx_pipeline.partition.bounds.windows import window_bound
 from onnx_pipeline.partition.brkga import brkga
 from onnx_pipeline.partition.contract import contract
 from onnx_pipeline.partition.exact import IdealSearch
 from onnx_pipeline.partition.instance import build
 from onnx_pipeline.partition.orders import starting_orders
+from onnx_pipeline.partition.refine import Annealer
 from onnx_pipeline.progress import Progress
 
 
@@ -43,4 +45,8 @@ def _exercise() -> None:
     slicing.stages_of(orders[0], ends, found)
     slicing.evaluate(g, orders[0], 2, 0, 10, 1000, ends)
     IdealSearch(inst, 2).ask(1000, 1000, lambda: False)
+    window_bound(inst, 2, 1000)
+    Annealer(inst, 2).turn(
+        np.zeros(inst.n, dtype=np.int64), 0, 1000, lambda stage: None, iter([False, False, True]).__next__
+    )
     brkga(g, 2, 0, orders, 1000, np.random.default_rng(0), lambda v, o: None, lambda: False, None, 1)
