@@ -101,6 +101,7 @@ class _Interrupt:
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self._previous.items():
+            # What signal() returned, it takes back; the stubs cannot say so.
             signal.signal(number, handler)  # type: ignore[arg-type]
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:

@@ -42,6 +42,7 @@ import numpy as np
 from onnx_pipeline.graph import INFEASIBLE
 from onnx_pipeline.partition.instance import Instance, quotient
 from onnx_pipeline.partition.jit import inner, kernel
+from onnx_pipeline.partition.slicing import arrays
 from onnx_pipeline.stop import never
 
 
@@ -55,23 +56,7 @@ def contract(inst: Instance, stop: Callable[[], bool] = never) -> Instance:
         Asked before every round; a round merges disjoint pairs, so chains of length L need about log2(L).
     """
     while not stop():
-        label = _find_merges(
-            inst.work,
-            inst.net_cost,
-            inst.net_prod,
-            inst.net_pin,
-            inst.net_ptr,
-            inst.net_cons,
-            inst.in_ptr,
-            inst.in_net,
-            inst.out_ptr,
-            inst.out_net,
-            inst.use_ptr,
-            inst.use_group,
-            inst.group_bytes,
-            inst.pin,
-            inst.ns_per_byte,
-        )
+        label = _find_merges(arrays(inst))
         if (label == np.arange(inst.n)).all():
             break
         inst = quotient(inst, label)
@@ -95,30 +80,16 @@ def _new_parameters(u, v, use_ptr, use_group, group_bytes, ns_per_byte):  # type
 
 
 @kernel
-def _find_merges(  # type: ignore[no-untyped-def]
-    work,
-    cost,
-    prod,
-    pin,
-    ptr,
-    cons,
-    in_ptr,
-    in_net,
-    out_ptr,
-    out_net,
-    use_ptr,
-    use_group,
-    group_bytes,
-    pinned,
-    r,
-):
+def _find_merges(g):  # type: ignore[no-untyped-def]
     """Label of each node after one round of disjoint merges."""
+    work, cost, prod, pin, ptr, cons = g.work, g.net_cost, g.net_prod, g.net_pin, g.net_ptr, g.net_cons
+    in_ptr, in_net, out_ptr, out_net = g.in_ptr, g.in_net, g.out_ptr, g.out_net
     n = work.shape[0]
     label = np.arange(n)
     touched = np.zeros(n, np.bool_)
     for x in range(n):
         # Only x moves, so only x must be free to move.
-        if touched[x] or pinned[x] >= 0:
+        if touched[x] or g.pin[x] >= 0:
             continue
         # R1: x is the producer u.
         v = np.int64(-1)
@@ -135,7 +106,7 @@ def _find_merges(  # type: ignore[no-untyped-def]
                 break
         if v >= 0 and not touched[v]:
             saved = np.int64(0)
-            paid = work[x] + _new_parameters(x, v, use_ptr, use_group, group_bytes, r)
+            paid = work[x] + _new_parameters(x, v, g.use_ptr, g.use_group, g.group_bytes, g.ns_per_byte)
             for o in range(out_ptr[x], out_ptr[x + 1]):
                 t = out_net[o]
                 if not pin[t]:
@@ -165,7 +136,7 @@ def _find_merges(  # type: ignore[no-untyped-def]
                     break
         if u >= 0 and not touched[u]:
             saved = np.int64(0)
-            paid = work[x] + _new_parameters(x, u, use_ptr, use_group, group_bytes, r)
+            paid = work[x] + _new_parameters(x, u, g.use_ptr, g.use_group, g.group_bytes, g.ns_per_byte)
             for o in range(out_ptr[x], out_ptr[x + 1]):
                 paid += cost[out_net[o]]
             for e in range(in_ptr[x], in_ptr[x + 1]):
