@@ -3,8 +3,8 @@
     python -m benchmarks.models [--k 2 4 8] [--time-limit 5] [--output results.csv] [NAME ...]
 
 Runs the real command line in processes of its own and prints one row per run: bottleneck, bound, gap, verdict
-of the verification and seconds per phase. The stages are not measured (--measure 0): the closed loop keeps the
-partition that measures best, which need not be the one that is optimal in the corrected costs.
+of the verification and seconds per phase. The stages are not measured (--measure 0): the closed loop keeps
+the partition that measures best, which need not be the one that is optimal in the corrected costs.
 """
 
 from __future__ import annotations
