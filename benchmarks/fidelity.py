@@ -173,7 +173,7 @@ def unfused(case: Case) -> CostGraph:
         assert traced is not None
         for _ in range(8):
             case.runner.run(traced.session)
-        kernels = traced.kernels()
+        kernels, _ = traced.saved()
         times = traced.finish(kernels, 2)
     nodes = original_nodes(case.request.nodes)
     best = attribute(kernels, nodes, np.ones(len(nodes))).apply(times).min(axis=0)

@@ -49,6 +49,8 @@ class NodeCosts:
     border_ns : mapping of str to int
         Nanoseconds by tensor that a stage pays when the tensor crosses its border, beyond the transfer: the
         change from the layout that the kernels use between them to the one of the model.
+    parameter_bytes : mapping of str to int
+        Bytes that the provider holds of a parameter, where that is known and not what the model says.
     """
 
     kind: str
@@ -57,6 +59,7 @@ class NodeCosts:
     estimated: tuple[str, ...] = ()
     spread: Mapping[str, float] = field(default_factory=dict)
     border_ns: Mapping[str, int] = field(default_factory=dict)
+    parameter_bytes: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)

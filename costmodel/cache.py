@@ -22,7 +22,7 @@ from onnx_pipeline.costmodel import CostModel, CostRequest, NodeCosts
 
 #: Names the folder instead of the platform's convention.
 CACHE_VARIABLE = "ONNX_PIPELINE_CACHE"
-_FORMAT = 1
+_FORMAT = 2
 
 
 def cache_dir() -> Path:
@@ -142,6 +142,7 @@ def _read(path: Path, names: list[str]) -> NodeCosts | None:
             estimated=tuple(document["estimated"]),
             spread={name: float(value) for name, value in document["spread"].items()},
             border_ns={name: int(value) for name, value in document["border_ns"].items()},
+            parameter_bytes={name: int(value) for name, value in document["parameter_bytes"].items()},
         )
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return None

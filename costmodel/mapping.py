@@ -7,6 +7,7 @@ original nodes are found between anchors, the other kernels go to their neighbou
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections import defaultdict
@@ -57,17 +58,27 @@ def original_nodes(nodes: Sequence[onnx_ir.Node]) -> list[GraphNode]:
     ]
 
 
-def saved_nodes(path: str | os.PathLike[str]) -> list[GraphNode]:
-    """Read the nodes of a model saved by onnxruntime, in execution order, without its weights."""
+def saved_model(path: str | os.PathLike[str]) -> tuple[list[GraphNode], dict[str, int]]:
+    """Read a model saved by onnxruntime: nodes in execution order, and bytes of its weights by name."""
     import onnx
 
     graph = onnx.load(os.fspath(path), load_external_data=False).graph
-    return [
+    nodes = [
         GraphNode(
             node.op_type, node.name, tuple(_proto_reads(node)), tuple(filter(None, node.output)), node.domain
         )
         for node in graph.node
     ]
+    return nodes, {tensor.name: _nbytes(tensor) for tensor in graph.initializer}
+
+
+def _nbytes(tensor: onnx.TensorProto) -> int:
+    import onnx_ir as ir
+
+    if tensor.data_type == ir.DataType.STRING:
+        return sum(map(len, tensor.string_data))
+    itemsize = float(ir.DataType(tensor.data_type).itemsize)  # below 1 for packed types
+    return math.ceil(itemsize * int(np.prod(tensor.dims, dtype=np.int64)))
 
 
 def _proto_reads(node: onnx.NodeProto) -> Iterator[str]:

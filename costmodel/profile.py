@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from onnx_pipeline.costmodel import CostRequest, NodeCosts
+from onnx_pipeline.costmodel.held import held_bytes
 from onnx_pipeline.costmodel.layout import border_costs
 from onnx_pipeline.costmodel.mapping import (
     Attribution,
@@ -92,6 +93,7 @@ def profile(request: CostRequest) -> NodeCosts:
         meta,
         spread=dict(zip(names, spread.tolist(), strict=True)),
         border_ns=measured.border_ns,
+        parameter_bytes=measured.parameter_bytes,
     )
 
 
@@ -103,6 +105,17 @@ class _Measured:
     nodes: FloatArray
     meta: dict[str, Any]
     border_ns: dict[str, int] = field(default_factory=dict)
+    parameter_bytes: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """A plain and a profiled session that ran in turns: plain seconds, microseconds (rounds x kernels)."""
+
+    walls: list[float]
+    times: FloatArray
+    kernels: list[GraphNode] = field(default_factory=list)
+    weights: dict[str, int] = field(default_factory=dict)
 
 
 def _measure(request: CostRequest, runner: Runner, nodes: list[GraphNode], folder: Path) -> _Measured:
@@ -114,20 +127,22 @@ def _measure(request: CostRequest, runner: Runner, nodes: list[GraphNode], folde
     rows: list[FloatArray] = []
     shares: list[float] = []
     unmapped: dict[str, float] = defaultdict(float)
-    kernels: list[GraphNode] = []
+    pair = _Pair([], np.zeros((0, 0)))
+    held: dict[str, int] = {}
     for index in range(SESSIONS):
         if index and deadline.remaining <= deadline.seconds / 2:
             break  # slow models do without the second pair of sessions
-        wall, times, kernels = _paired(request, runner, folder, deadline, index)
-        walls += wall
-        if len(times):
-            times = _without_overhead(times, min(wall) * 1e6)
-            mapping = attribute(kernels, nodes, weights)
+        pair = _paired(request, runner, folder, deadline, index)
+        walls += pair.walls
+        if len(pair.times):
+            times = _without_overhead(pair.times, min(pair.walls) * 1e6)
+            mapping = attribute(pair.kernels, nodes, weights)
             rows.append(mapping.apply(times))
             shares.append(mapping.placed_share(times))
-            for kernel, share in _unplaced(mapping, kernels, times):
+            for kernel, share in _unplaced(mapping, pair.kernels, times):
                 unmapped[kernel] += share
-    meta: dict[str, Any] = {"method": "optimised kernels", "kernels": len(kernels)}
+            held = _held(request, pair, nodes, mapping)
+    meta: dict[str, Any] = {"method": "optimised kernels", "kernels": len(pair.kernels)}
     if not rows:
         # No saved model, or it did not match what ran: fall back to the kernels of the unoptimised session.
         if not len(unfused):
@@ -143,8 +158,20 @@ def _measure(request: CostRequest, runner: Runner, nodes: list[GraphNode], folde
         "unmapped_kernels": {op: share / len(shares) for op, share in sorted(unmapped.items())},
     }
     sizes = {name: info.nbytes for name, info in request.infos.items()}
-    borders = border_costs(kernels, nodes, sizes, request.threads)
-    return _Measured(np.array(walls), np.concatenate(rows), meta, borders)
+    borders = border_costs(pair.kernels, nodes, sizes, request.threads)
+    return _Measured(np.array(walls), np.concatenate(rows), meta, borders, held)
+
+
+def _held(request: CostRequest, pair: _Pair, nodes: list[GraphNode], mapping: Attribution) -> dict[str, int]:
+    """Return the bytes that the sessions hold of parameters, where they differ from the model's."""
+    from onnx_pipeline.lowering import parameter_values
+
+    groups = {
+        str(value.name): str(root.name) for value, root in parameter_values(request.source, request.nodes)
+    }
+    sizes = {name: request.infos[name].nbytes for name in set(groups.values()) if name in request.infos}
+    groups = {value: name for value, name in groups.items() if name in sizes}
+    return held_bytes(pair.kernels, nodes, mapping, pair.weights, groups, sizes)
 
 
 def _unfused(
@@ -159,16 +186,14 @@ def _unfused(
             break
         runner.run(traced.session)
         request.progress("profile", None, "unfused kernels")
-    kernels = traced.kernels()
+    kernels, _ = traced.saved()
     times = traced.finish(kernels, WARM_UP)
     mapping = attribute(kernels, nodes, np.ones(len(nodes)))
     return mapping.apply(times), mapping.placed_share(times)
 
 
-def _paired(
-    request: CostRequest, runner: Runner, folder: Path, deadline: Deadline, index: int
-) -> tuple[list[float], FloatArray, list[GraphNode]]:
-    """Run a plain and a profiled session in turns: plain seconds, kernel times and kernels."""
+def _paired(request: CostRequest, runner: Runner, folder: Path, deadline: Deadline, index: int) -> _Pair:
+    """Run a plain and a profiled session in turns."""
     plain = runner.session()
     traced = runner.traced(folder / f"fused{index}", optimise=True)
     for _ in range(WARM_UP):
@@ -192,9 +217,9 @@ def _paired(
         part = (index + min(1.0, (done + 1) / fewest)) / SESSIONS
         request.progress("profile", part, f"{walls[-1] * 1e3:.3g} ms per inference")
     if traced is None:
-        return walls, np.zeros((0, 0)), []
-    kernels = traced.kernels()
-    return walls, traced.finish(kernels, WARM_UP), kernels
+        return _Pair(walls, np.zeros((0, 0)))
+    kernels, weights = traced.saved()
+    return _Pair(walls, traced.finish(kernels, WARM_UP), kernels, weights)
 
 
 def _fewest(request: CostRequest) -> int:

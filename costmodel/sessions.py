@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from onnx_pipeline.costmodel.mapping import FloatArray, GraphNode, saved_nodes
+from onnx_pipeline.costmodel.mapping import FloatArray, GraphNode, saved_model
 from onnx_pipeline.costmodel.trace import read_trace
 from onnx_pipeline.errors import InputError, UsageError
 
@@ -120,9 +120,9 @@ class Traced:
     session: Any
     folder: Path
 
-    def kernels(self) -> list[GraphNode]:
-        """Return the nodes that the session executes, in order."""
-        return saved_nodes(self.folder / "optimised.onnx")
+    def saved(self) -> tuple[list[GraphNode], dict[str, int]]:
+        """Return the nodes that the session executes, in order, and the bytes of its weights by name."""
+        return saved_model(self.folder / "optimised.onnx")
 
     def finish(self, kernels: Sequence[GraphNode], warm_up: int) -> FloatArray:
         """Stop profiling; return microseconds as rounds x kernels, rounds that do not match left out."""

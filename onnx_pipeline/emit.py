@@ -17,12 +17,12 @@ import onnx_ir as ir
 
 from onnx_pipeline import graphio, manifest, planfile
 from onnx_pipeline import model as models
-from onnx_pipeline.boundary import plan_stages
+from onnx_pipeline.boundary import StagePlan, plan_stages
 from onnx_pipeline.directory import new_directory
+from onnx_pipeline.graph import CostGraph
 from onnx_pipeline.manifest import DataFile, Manifest, ModelEntry, Port, Stage, StageInput, StageOutput
 from onnx_pipeline.model import SourceModel
 from onnx_pipeline.partition.result import PartitionResult
-from onnx_pipeline.peak import stage_peaks
 from onnx_pipeline.progress import Progress, silent
 from onnx_pipeline.shapes import TensorInfo
 from onnx_pipeline.stagefile import ANNOTATED_NAME, write_annotated, write_stage
@@ -87,14 +87,14 @@ def emit(
         for name in names
     }
     plans = plan_stages(source, stage_of, result.used)
-    costs = result.costs
-    peaks = stage_peaks(result.graph, result.stage_of, result.stages)
+    costs, schedules = result.costs, result.schedules
     with new_directory(output, force=force) as folder:
         shared = SharedFiles(source, folder, weights)
         stages: list[Stage] = []
         stores: list[WeightStore] = []
         for plan in plans:
             progress("emit", plan.index / len(plans), f"stage {plan.index}")
+            _arrange(plan, result.graph, schedules[plan.index].order)
             store = WeightStore(source, folder, f"stage_{plan.index}.onnx.data", shared=shared)
             file = f"stage_{plan.index}.onnx"
             digest = write_stage(source, infos, plan, store, folder / file)
@@ -117,7 +117,7 @@ def emit(
                     parameter_bytes=costs[plan.index].parameter_bytes,
                     node_names=_names_in(result, plan.index),
                     data=_data_entry(store),
-                    peak_activation_bytes=peaks[plan.index],
+                    peak_activation_bytes=schedules[plan.index].peak,
                 )
             )
         if annotate:
@@ -133,6 +133,16 @@ def emit(
         manifest.write(document, folder)
     progress("emit", 1.0, str(output))
     return document
+
+
+def _arrange(plan: StagePlan, graph: CostGraph, order: Sequence[int]) -> None:
+    """Put a stage's nodes into their execution order, where that is not the model's own."""
+    position = {v: at for at, v in enumerate(graph.order)}
+    if [position[v] for v in order] == sorted(position[v] for v in order):
+        return
+    rank = {name: at for at, v in enumerate(order) for name in graph.onnx_nodes[v]}
+    # Copies of parameter nodes have no rank and come first; nodes of one unit keep their order.
+    plan.nodes.sort(key=lambda node: rank.get(str(node.name), -1))
 
 
 def port(value: ir.Value, infos: Mapping[str, TensorInfo]) -> dict[str, Any]:

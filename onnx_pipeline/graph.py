@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -53,7 +54,9 @@ class Target:
     host_io : bool
         Whether model inputs and outputs are paid for as transfers.
     memory_mode : {"overflow", "hard"}
-        What happens to parameters beyond ``memory``: streamed over the link in every inference, or forbidden.
+        What happens to bytes beyond ``memory``: streamed over the link in every inference, or forbidden.
+    activations : bool
+        Whether a stage's peak of live activations needs room in ``memory`` beside its parameters.
     name : str
         Shown in reports.
 
@@ -70,6 +73,7 @@ class Target:
     host_io: bool = True
     name: str = "custom"
     memory_mode: str = "overflow"
+    activations: bool = True
 
     def __post_init__(self) -> None:
         """Check every range once."""
@@ -95,12 +99,17 @@ class Target:
         return int(self.transfer_latency * NS + nbytes * self.ns_per_byte)
 
     def overflow_ns(self, nbytes: int) -> int:
-        """Nanoseconds to stream the bytes that do not fit into fast memory, rounded down."""
+        """Nanoseconds to stream what does not fit into fast memory of a stage's bytes, rounded down."""
         if nbytes <= self.memory:
             return 0
         if self.memory_mode == "hard":
             return INFEASIBLE
         return int((nbytes - self.memory) * self.ns_per_byte)
+
+    @property
+    def counts_activations(self) -> bool:
+        """Whether peak(S) can matter."""
+        return self.activations and math.isfinite(self.memory)
 
     @property
     def overhead_ns(self) -> int:
@@ -168,6 +177,20 @@ class CostGraph:
     onnx_nodes: tuple[tuple[str, ...], ...]
     meta: Mapping[str, Any] = field(default_factory=dict)
     net_extra: IntArray | None = None
+
+    @cached_property
+    def order(self) -> tuple[int, ...]:
+        """The graph's own topological order: the smallest available index first."""
+        return tuple(topological_order(self))
+
+    @cached_property
+    def node_nets(self) -> tuple[tuple[int, ...], ...]:
+        """Nets that each node produces or reads, ascending."""
+        nets: list[list[int]] = [[] for _ in range(self.num_nodes)]
+        for t in range(self.num_nets):
+            for v in {int(self.net_producer[t]), *self.consumers(t).tolist()} - {HOST}:
+                nets[v].append(t)
+        return tuple(tuple(each) for each in nets)
 
     @property
     def num_nodes(self) -> int:
@@ -389,7 +412,10 @@ def topological_order(graph: CostGraph, source: str | None = None) -> list[int]:
 
 @dataclass(frozen=True)
 class StageCost:
-    """What one stage pays, in nanoseconds, and what it holds, in bytes and nodes."""
+    """What one stage pays, in nanoseconds, and what it holds, in bytes and nodes.
+
+    ``activation_bytes`` is peak(S), 0 where the target does not count it.
+    """
 
     nodes: int
     work: int
@@ -398,6 +424,7 @@ class StageCost:
     overflow: int
     overhead: int
     parameter_bytes: int
+    activation_bytes: int = 0
 
     @property
     def total(self) -> int:
@@ -442,15 +469,21 @@ def stage_costs(
     for g in range(len(graph.group_names)):
         for s in {int(stage_of[v]) for v in graph.group_members(g)}:
             parameters[s] += int(graph.group_bytes[g])
+    peaks = [0] * stages
+    if target.counts_activations:
+        from onnx_pipeline.peak import stage_peaks
+
+        peaks = stage_peaks(graph, stage_of, stages, [target.memory - held for held in parameters])
     return [
         StageCost(
             nodes=nodes[s],
             work=work[s],
             input=incoming[s],
             output=outgoing[s],
-            overflow=target.overflow_ns(parameters[s]),
+            overflow=target.overflow_ns(parameters[s] + peaks[s]),
             overhead=target.overhead_ns if nodes[s] else 0,
             parameter_bytes=parameters[s],
+            activation_bytes=peaks[s],
         )
         for s in range(stages)
     ]

@@ -4,12 +4,13 @@ A *parameter node* depends on no model input (constants, and whatever is compute
 no node of the cost graph: it is copied into each stage that needs it. The parameter groups of the cost graph
 are the values that cross from initializers and parameter nodes to executable nodes, with the bytes of the
 value itself: that is what a stage holds once the runtime has folded the chain that makes it. ``Identity``
-adds nothing to what it copies, and ``DequantizeLinear`` counts as its quantised operand.
+adds nothing to what it copies, and ``DequantizeLinear`` counts as its quantised operand. A profile knows
+better where the provider converts or rearranges weights.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import onnx_ir as ir
@@ -101,8 +102,25 @@ def lower(source: SourceModel, infos: Mapping[str, TensorInfo], costs: NodeCosts
     for node, colour in zip(nodes, colours, strict=True):
         builder.add_node(str(node.name), costs.work_ns[str(node.name)], colocation=colour)
     _add_nets(builder, source, nodes, readers, infos, costs.border_ns)
-    _add_groups(builder, source, index, readers, infos)
+    groups: dict[ir.Value, list[int]] = {}
+    for value, root in parameter_values(source, nodes):
+        groups.setdefault(root, []).extend(readers[value])
+    for root, users in groups.items():
+        name = str(root.name)
+        size = infos[name].nbytes if name in infos else 0
+        builder.add_group(name, costs.parameter_bytes.get(name, size), users)
     return builder.build()
+
+
+def parameter_values(source: SourceModel, nodes: Sequence[ir.Node]) -> list[tuple[ir.Value, ir.Value]]:
+    """Return every parameter that executable nodes read, with the value whose bytes a stage holds for it."""
+    own, inputs = set(nodes), set(source.inputs)
+    values = dict.fromkeys(value for node in nodes for value in node_inputs(node))
+    return [
+        (value, parameter_root(value))
+        for value in values
+        if value not in inputs and value.producer() not in own
+    ]
 
 
 def parameter_root(value: ir.Value) -> ir.Value:
@@ -141,23 +159,6 @@ def _add_nets(
                     to_host=value in results,
                     extra=border_ns.get(name, 0),
                 )
-
-
-def _add_groups(
-    builder: GraphBuilder,
-    source: SourceModel,
-    index: Mapping[ir.Node, int],
-    readers: Mapping[ir.Value, list[int]],
-    infos: Mapping[str, TensorInfo],
-) -> None:
-    inputs = set(source.inputs)
-    groups: dict[ir.Value, list[int]] = {}
-    for value, nodes in readers.items():
-        if value not in inputs and value.producer() not in index:
-            groups.setdefault(parameter_root(value), []).extend(nodes)
-    for value, nodes in groups.items():
-        info = infos.get(str(value.name))
-        builder.add_group(str(value.name), info.nbytes if info is not None else 0, nodes)
 
 
 def _colocation(

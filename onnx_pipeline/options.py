@@ -158,7 +158,13 @@ def target(memory_words: tuple[str, ...] = (), default: str = "cpu") -> Decorato
             type=click.Choice(["overflow", "hard"]),
             default="overflow",
             show_default=True,
-            help="Parameters beyond the memory are streamed, or forbidden.",
+            help="Bytes beyond the memory are streamed, or forbidden.",
+        ),
+        click.option(
+            "--activations/--no-activations",
+            default=True,
+            show_default=True,
+            help="Whether a stage's live activations need memory beside its parameters.",
         ),
     )
 

@@ -32,6 +32,7 @@ def split(
     bandwidth: float | None = None,
     memory: float | None = None,
     memory_mode: str = "overflow",
+    activations: bool = True,
     cost_model: str = "profile",
     dims: Mapping[str, int] | None = None,
     inputs: PathLike | Feeds | None = None,
@@ -92,7 +93,9 @@ def split(
         How often the stages are measured, the costs corrected and the model partitioned again; by default
         once for profiled costs, not at all for others. The best measured partition is written.
     memory_mode : {"overflow", "hard"}
-        Whether parameters beyond the memory are streamed over the link or forbidden.
+        Whether bytes beyond the memory are streamed over the link or forbidden.
+    activations : bool
+        Whether the peak of a stage's live activations needs room in the memory beside its parameters.
     demands : Demands
         Constraints, and which bounds to compute.
     log : path-like, optional
@@ -129,7 +132,9 @@ def split(
     _check_stages(stages)
     check_output(output, force=force)
     check_writable(output)
-    target = make_target(device, bandwidth=bandwidth, memory=memory, memory_mode=memory_mode)
+    target = make_target(
+        device, bandwidth=bandwidth, memory=memory, memory_mode=memory_mode, activations=activations
+    )
     phases = Phases()
     priced = price(
         model,
@@ -288,6 +293,7 @@ def plan(
     bandwidth: float | None = None,
     memory: float | str | None = None,
     memory_mode: str = "overflow",
+    activations: bool = True,
     ignore_colocation: bool = False,
     time_limit: float = 10.0,
     gap: float = 0.0,
@@ -308,7 +314,7 @@ def plan(
         As in :func:`split`. By default ``cpu``; for a graph that brings its own transfer times an ideal
         device without overheads and limits.
     memory : float or ``"file"``, optional
-        Bytes per device; ``"file"`` takes the limit that an MSR file states.
+        Bytes per device; ``"file"`` takes the limit that an MSR file states, for parameters only.
     ignore_colocation : bool
         Let nodes of a colocation group part.
 
@@ -333,6 +339,7 @@ def plan(
         if "file_memory_bytes" not in graph.meta:
             raise UsageError("--memory file: the graph file states no memory limit (maxSizePerFPGA)")
         memory = float(graph.meta["file_memory_bytes"])
+        activations = False
     elif isinstance(memory, str):
         raise UsageError(f"memory must be a number of bytes or 'file', got {memory!r}")
     if device is None and graph.net_time is not None:
@@ -344,6 +351,7 @@ def plan(
         bandwidth=bandwidth,
         memory=memory,
         memory_mode=memory_mode,
+        activations=activations,
         host_io=graph.meta.get("host_io", True) is not False,
     )
     if memory_mode == "overflow" and target.memory < float("inf") == target.bandwidth:
@@ -359,9 +367,11 @@ def make_target(
     memory: float | None = None,
     host_io: bool = True,
     memory_mode: str = "overflow",
+    activations: bool = True,
 ) -> Target:
     """Return what the partitioner needs to know of a device, with overrides."""
-    target = replace(as_device(device).target(host_io=host_io), memory_mode=memory_mode)
+    target = as_device(device).target(host_io=host_io)
+    target = replace(target, memory_mode=memory_mode, activations=activations)
     if bandwidth is not None:
         target = replace(target, bandwidth=bandwidth)
     return target if memory is None else replace(target, memory=memory)

@@ -14,7 +14,6 @@ from onnx_pipeline.errors import InputError
 from onnx_pipeline.files import new_file
 from onnx_pipeline.graph import NS, StageCost, Target, stage_costs
 from onnx_pipeline.partition.result import HistoryPoint, PartitionResult
-from onnx_pipeline.peak import stage_peaks
 
 FORMAT = "onnx-pipeline/plan"
 FORMAT_VERSION = 1
@@ -31,7 +30,6 @@ def plan_document(result: PartitionResult, file: str | os.PathLike[str] | None =
     """
     from onnx_pipeline import __version__
 
-    peaks = stage_peaks(result.graph, result.stage_of, result.stages)
     graph: dict[str, Any] = {
         "name": result.graph.name,
         "nodes": result.graph.num_nodes,
@@ -76,9 +74,9 @@ def plan_document(result: PartitionResult, file: str | os.PathLike[str] | None =
                 ],
                 "cost": cost_fields(cost),
                 "parameter_bytes": cost.parameter_bytes,
-                "peak_activation_bytes": peaks[index],
+                "peak_activation_bytes": schedule.peak,
             }
-            for index, cost in enumerate(result.costs)
+            for index, (cost, schedule) in enumerate(zip(result.costs, result.schedules, strict=True))
             if cost.nodes
         ],
     }
@@ -101,6 +99,7 @@ def target_fields(target: Target, stages: int) -> dict[str, Any]:
         "bandwidth_bytes_per_second": _finite(target.bandwidth),
         "memory_bytes": _finite(target.memory),
         "memory_mode": target.memory_mode,
+        "activations": target.activations,
         "transfer_latency_seconds": target.transfer_latency,
         "stage_overhead_seconds": target.stage_overhead,
         "host_io": target.host_io,

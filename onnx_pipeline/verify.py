@@ -356,5 +356,6 @@ def _target(entry: Mapping[str, Any]) -> Target:
         stage_overhead=entry.get("stage_overhead_seconds", 0.0),
         host_io=entry["host_io"],
         memory_mode=entry.get("memory_mode", "overflow"),
+        activations=entry.get("activations", False),
         name=entry["device"],
     )

@@ -45,8 +45,11 @@ def random_graph(
     return builder.build()
 
 
-def random_target(rng: np.random.Generator) -> Target:
-    """Make a target: 1 byte costs between 0 and 2 ns, memory finite half of the time."""
+def random_target(rng: np.random.Generator, *, activations: bool = False) -> Target:
+    """Make a target: 1 byte costs between 0 and 2 ns, memory finite half of the time.
+
+    Without activations, the objective for which searches are exact.
+    """
     return Target(
         bandwidth=math.inf if rng.random() < 0.1 else 1e9 / float(rng.choice([0.5, 1.0, 2.0])),
         memory=float(rng.integers(1, 200)) if rng.random() < 0.5 else math.inf,
@@ -54,6 +57,7 @@ def random_target(rng: np.random.Generator) -> Target:
         stage_overhead=float(rng.choice([0, 7e-9])),
         host_io=bool(rng.random() < 0.7),
         memory_mode="hard" if rng.random() < 0.3 else "overflow",
+        activations=activations,
     )
 
 

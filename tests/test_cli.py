@@ -78,7 +78,7 @@ def test_option_names_are_the_contract() -> None:
     output = {"--output", "-o", "--force"}
     search = {"--stages", "-k", "--time-limit", "--gap", "--seed", "--threads"}
     search |= {"--pin", "--together", "--no-cut", "--exactly", "--bounds", "--log"}
-    target = {"--device", "--bandwidth", "--memory", "--memory-mode"}
+    target = {"--device", "--bandwidth", "--memory", "--memory-mode", "--activations"}
     streaming = {"--provider", "--backend", "--queue-depth", "--max-in-flight", "--trace", "--plot"}
     streaming |= {"--custom-ops"}
     expected = {

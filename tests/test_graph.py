@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -34,11 +35,14 @@ def test_costs_by_hand() -> None:
     graph = b.build()
     target = Target(bandwidth=1e9, memory=45, transfer_latency=1e-9, stage_overhead=2e-9)
     one, two = stage_costs(graph, target, [0, 0, 1], 2)
-    # t leaves once; u leaves for stage 1 and the host, paid once; w overflows by 5 bytes.
-    assert (one.work, one.input, one.output, one.overflow, one.overhead) == (30, 101, 8 + 6, 5, 2)
-    # t, u and the model input arrive; out leaves to the host.
-    assert (two.work, two.input, two.output, two.overflow, two.overhead) == (30, 8 + 6 + 101, 4, 0, 2)
-    assert bottleneck(graph, target, [0, 0, 1], 2) == max(one.total, two.total) == 152
+    # t leaves once; u leaves for stage 1 and the host, paid once; w and in + t at x overflow 45 bytes by 112.
+    assert (one.work, one.input, one.output, one.overflow, one.overhead) == (30, 101, 8 + 6, 50 + 107 - 45, 2)
+    # t, u and the model input arrive; out leaves to the host; with v, all of them are there at once.
+    assert (two.work, two.input, two.output, two.overhead) == (30, 8 + 6 + 101, 4, 2)
+    assert two.overflow == 40 + 115 - 45
+    assert bottleneck(graph, target, [0, 0, 1], 2) == max(one.total, two.total) == 261
+    weights = replace(target, activations=False)
+    assert [c.overflow for c in stage_costs(graph, weights, [0, 0, 1], 2)] == [5, 0]
     paper = Target(bandwidth=1e9, host_io=False)
     assert [c.total for c in stage_costs(graph, paper, [0, 0, 1], 3)] == [42, 42, 0]
 

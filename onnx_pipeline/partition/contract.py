@@ -5,7 +5,7 @@ counts a net twice, so moving one node changes only its own terms.
 
 **R1** (u into its only consumer v). Every net of u has no consumer but v. If
 
-    w(u) + sum c(pinned nets of u without consumer) + sum c(p, p read by u and not by v) + r * new parameters
+    w(u) + sum c(pinned nets of u without consumer) + sum c(p, p read by u and not by v) + r * new bytes
         <= sum c(N(u, v))
 
 merge. *Proof.* Let stage(u) = a < b = stage(v); move u to b. Stage b gains w(u), the inputs of u it did
@@ -17,7 +17,7 @@ No other stage changes, u's producers are in stages <= a, and every cost in a an
 
 **R2** (v into u when every input of v is from u or from the host). If
 
-    w(v) + sum c(nets of v) + sum c(host inputs of v not read by u) + r * new parameters <= sum c(N(u, v))
+    w(v) + sum c(nets of v) + sum c(host inputs of v not read by u) + r * new bytes <= sum c(N(u, v))
 
 merge. *Proof.* Move v from b to a. Stage a gains the left side at most and loses c(N(u, v)); nets of u that
 others or the host also read keep leaving a. Stage b loses at least c(N(u, v)) and w(v) and gains at most
@@ -27,8 +27,10 @@ R2 with w(v) = 0 and no outputs is the rule that a free sink follows its produce
 inputs the rule that a free source follows its consumer. Neither merge closes a cycle: a path from u to v
 that avoids the edge would need another consumer of u (R1) or another producer for v (R2).
 
-Neither rule moves a pinned node. Parameters: moving a node adds the groups its new stage lacks, at most
-r = 1 / B per byte (rounded up) in the overflow form of the objective; with a hard limit it must add none.
+Neither rule moves a pinned node. Memory: moving a node adds the parameter groups its new stage lacks and what
+its activations need beyond those of the node it joins (where peak(S) is relaxed to the largest need of a
+node), at most r = 1 / B per byte (rounded up) in the overflow form of the objective; with a hard limit it
+must add none.
 Several disjoint merges in one round are safe, because each condition mentions only its own pair and nets, and
 merging other nodes leaves those as they are.
 """
@@ -64,19 +66,20 @@ def contract(inst: Instance, stop: Callable[[], bool] = never) -> Instance:
 
 
 @inner
-def _new_parameters(u, v, use_ptr, use_group, group_bytes, ns_per_byte):  # type: ignore[no-untyped-def]
+def _new_overflow(g, u, v):  # type: ignore[no-untyped-def]
     """Upper bound on the overflow that v's stage gains when u joins it."""
-    extra = 0
+    use_ptr, use_group = g.use_ptr, g.use_group
+    extra = max(0, g.need[u] - g.need[v])
     for a in range(use_ptr[u], use_ptr[u + 1]):
         shared = False
         for b in range(use_ptr[v], use_ptr[v + 1]):
             if use_group[a] == use_group[b]:
                 shared = True
         if not shared:
-            extra += group_bytes[use_group[a]]
+            extra += g.group_bytes[use_group[a]]
     if extra == 0:
         return np.int64(0)
-    return np.int64(np.ceil(extra * ns_per_byte)) if ns_per_byte >= 0 else np.int64(INFEASIBLE)
+    return np.int64(np.ceil(extra * g.ns_per_byte)) if g.ns_per_byte >= 0 else np.int64(INFEASIBLE)
 
 
 @kernel
@@ -106,7 +109,7 @@ def _find_merges(g):  # type: ignore[no-untyped-def]
                 break
         if v >= 0 and not touched[v]:
             saved = np.int64(0)
-            paid = work[x] + _new_parameters(x, v, g.use_ptr, g.use_group, g.group_bytes, g.ns_per_byte)
+            paid = work[x] + _new_overflow(g, x, v)
             for o in range(out_ptr[x], out_ptr[x + 1]):
                 t = out_net[o]
                 if not pin[t]:
@@ -136,7 +139,7 @@ def _find_merges(g):  # type: ignore[no-untyped-def]
                     break
         if u >= 0 and not touched[u]:
             saved = np.int64(0)
-            paid = work[x] + _new_parameters(x, u, g.use_ptr, g.use_group, g.group_bytes, g.ns_per_byte)
+            paid = work[x] + _new_overflow(g, x, u)
             for o in range(out_ptr[x], out_ptr[x + 1]):
                 paid += cost[out_net[o]]
             for e in range(in_ptr[x], in_ptr[x + 1]):

@@ -6,7 +6,8 @@ some but not all members, or, for a tensor that the host writes or reads ("alway
 **Free sources.** A node f without work, inputs, parameters and pin that produces one tensor the host does not
 read sits, in some optimal partition, in the stage of that tensor's first reader: moving it there from an
 earlier stage takes c(t) off its old stage and turns the incoming c(t) of its new stage into an outgoing one
-or into nothing. So f is dropped from the search and the members of its net are the readers alone.
+or into nothing. Its tensor is among what the reader needs live already. So f is dropped from the search and
+the members of its net are the readers alone.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ class Hypergraph(NamedTuple):
     use_group: IntArray
     group_bytes: IntArray
     group_users: IntArray  # [g] number of users of each group
+    need: IntArray  # [n] a stage's activations take the largest of these
     pin: IntArray  # [n] stage that a node must be in, or -1
     memory: float
     ns_per_byte: float
@@ -105,6 +107,7 @@ def hypergraph(inst: Instance, *, reverse: bool = False) -> tuple[Hypergraph, In
             use_group=use_group,
             group_bytes=inst.group_bytes,
             group_users=np.bincount(inst.use_group, minlength=groups).astype(np.int64),
+            need=inst.need[~free],
             pin=inst.pin[~free],
             memory=inst.memory,
             ns_per_byte=inst.ns_per_byte,

@@ -15,7 +15,7 @@ from onnx_pipeline.partition.jit import inner
 class State(NamedTuple):
     """Where the enumeration stands; scalars live in ``x`` under the names below."""
 
-    x: IntArray  # [12] scalars
+    x: IntArray  # [13] scalars
     in_j: IntArray  # [m] members of each net in J
     in_s: IntArray  # [m] members in S
     used_j: IntArray  # [g]
@@ -30,6 +30,7 @@ class State(NamedTuple):
     choice: IntArray  # [n + 1] 1 = included, 0 = excluded, per depth
     size_before: IntArray  # [n + 1] available nodes before each inclusion
     flags_before: IntArray  # [n + 1]
+    need_before: IntArray  # [n + 1] activations of S before each inclusion
     dropped: WordArray  # [n + 1, words] D after each exclusion on the path
     dropped_work: IntArray  # [n + 1]
     must_by: IntArray  # [n] P4: latest stage of each node
@@ -44,14 +45,16 @@ def new_state(h: Hypergraph, words: int) -> State:
         return np.zeros(size, dtype=np.int64)
 
     return State(
-        ints(12), ints(m), ints(m), ints(groups), ints(groups), ints(n), np.zeros(words, dtype=np.uint64),
+        ints(13), ints(m), ints(m), ints(groups), ints(groups), ints(n), np.zeros(words, dtype=np.uint64),
         ints(m), np.zeros(m, dtype=np.bool_), ints(m), ints(m), ints(n), ints(n + 1), ints(n + 1),
-        ints(n + 1), np.zeros((n + 1, words), dtype=np.uint64), ints(n + 1), ints(n), ints(7),
+        ints(n + 1), ints(n + 1), np.zeros((n + 1, words), dtype=np.uint64), ints(n + 1), ints(n), ints(7),
     )  # fmt: skip
 
 
 # Scalars of State: totals that the prunings need, all in nanoseconds or bytes.
-WORK, INSIDE_WORK, INSIDE, FIXED, PENDING, LIVE, HELD, NEEDED, DOOMED, CROSSING, TOUCHED, FLAGS = range(12)
+(
+    WORK, INSIDE_WORK, INSIDE, FIXED, PENDING, LIVE, HELD, NEEDED, DOOMED, CROSSING, TOUCHED, FLAGS, ACTIVE,
+) = range(13)  # fmt: skip
 
 
 @inner
@@ -127,6 +130,7 @@ def include(h, s, v, dropped, avail, size):  # type: ignore[no-untyped-def]
     s.x[WORK] += h.work[v]
     s.x[INSIDE_WORK] += h.work[v]
     s.x[INSIDE] += 1
+    s.x[ACTIVE] = max(s.x[ACTIVE], h.need[v])
     s.current[v >> 6] |= np.uint64(1) << np.uint64(v & 63)
     for a in range(h.node_ptr[v], h.node_ptr[v + 1]):
         t = h.node_net[a]
@@ -166,8 +170,9 @@ def include(h, s, v, dropped, avail, size):  # type: ignore[no-untyped-def]
 
 
 @inner
-def remove(h, s, v):  # type: ignore[no-untyped-def]
-    """Undo :func:`include`; flags it set must be gone."""
+def remove(h, s, v, need):  # type: ignore[no-untyped-def]
+    """Undo :func:`include`; flags it set must be gone. ``need`` is what S's activations needed before."""
+    s.x[ACTIVE] = need
     s.x[WORK] -= h.work[v]
     s.x[INSIDE_WORK] -= h.work[v]
     s.x[INSIDE] -= 1

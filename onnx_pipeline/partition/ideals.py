@@ -20,6 +20,9 @@ left after S, D the descendants of excluded nodes.
   host <= work(x) + sum of c over nets of x whose other members are all in J. Then every completion of J is
   one of J + x too, which is enumerated from the same I.
 
+The activations of S count as the largest need of a node in it, a lower bound of peak(S) that only grows
+with S: "none" holds for the true objective too, a partition has to be evaluated by it.
+
 Visited ideals are found by Zobrist hash with full comparison; an ideal counts at the first level at which it
 appears. The search is exact: it ends with a partition, with "none", or by saying that its budget ran out.
 
@@ -33,6 +36,7 @@ import numpy as np
 
 from onnx_pipeline.graph import INFEASIBLE
 from onnx_pipeline.partition.ideal_state import (
+    ACTIVE,
     CROSSING,
     DOOMED,
     FIXED,
@@ -98,7 +102,7 @@ def _dominated(h, s, avail, choice, depth, size, room):  # type: ignore[no-untyp
         for a in range(h.use_ptr[y], h.use_ptr[y + 1]):
             if s.used_s[h.use_group[a]] == 0:
                 held += h.group_bytes[h.use_group[a]]
-        if cost + overflow(h, held) <= room:
+        if cost + overflow(h, held + max(s.x[ACTIVE], h.need[y])) <= room:
             return True
     return False
 
@@ -165,11 +169,14 @@ def expand(h, static, table, s, first, last, count, level, k, limit, budget, kee
     n = h.work.shape[0]
     left = k - level - 1
     room = limit - h.alpha
+    # All stages left together. A product of large limits could overflow; no partition that keeps hard limits
+    # comes near the cap.
+    rooms = left * room if room <= INFEASIBLE // max(left, 1) else np.int64(INFEASIBLE)
     total_work = np.int64(0)
     for v in range(n):
         total_work += h.work[v]
     border, avail, choice = s.border, s.avail, s.choice
-    size_before, flags_before = s.size_before, s.flags_before
+    size_before, flags_before, need_before = s.size_before, s.flags_before, s.need_before
     dropped, dropped_work, must_by = s.dropped, s.dropped_work, s.must_by
     for v in range(n):
         must_by[v] = k + (-static.desc_work[v] // max(room, 1))
@@ -203,20 +210,21 @@ def expand(h, static, table, s, first, last, count, level, k, limit, budget, kee
                 v = avail[depth]
                 budget -= 1
                 choice[depth], size_before[depth], flags_before[depth] = 1, size, s.x[FLAGS]
+                need_before[depth] = s.x[ACTIVE]
                 size = include(h, s, v, dropped[drops], avail, size)
                 key ^= static.zobrist[v]
                 depth += 1
-                over = overflow(h, s.x[HELD])
+                over = overflow(h, s.x[HELD] + s.x[ACTIVE])
                 if (
                     0 <= h.pin[v] != level
                     or s.x[WORK] + s.x[FIXED] + s.x[DOOMED] + over > room
-                    or (dropped_work[drops] + s.x[CROSSING] > left * room)
+                    or (dropped_work[drops] + s.x[CROSSING] > rooms)
                 ):
                     forward = False  # P1, P3
                     continue
                 if (
                     s.x[WORK] + s.x[FIXED] + s.x[PENDING] + over > room
-                    or _rest(h, s, total_work, left) > left * room
+                    or _rest(h, s, total_work, left) > rooms
                     or _dominated(h, s, avail, choice, depth, size, room)
                 ):
                     continue
@@ -238,7 +246,7 @@ def expand(h, static, table, s, first, last, count, level, k, limit, budget, kee
                 if choice[depth] == 0:
                     drops -= 1
                     continue
-                remove(h, s, v)
+                remove(h, s, v, need_before[depth])
                 key ^= static.zobrist[v]
                 size = size_before[depth]
                 if must_by[v] <= level:
@@ -247,8 +255,8 @@ def expand(h, static, table, s, first, last, count, level, k, limit, budget, kee
                 dropped_work[drops + 1] = dropped_work[drops] + drop(
                     h, static, s, v, dropped[drops], dropped[drops + 1], border, borders
                 )
-                if dropped_work[drops + 1] + s.x[CROSSING] > left * room or (
-                    s.x[WORK] + s.x[FIXED] + s.x[DOOMED] + overflow(h, s.x[HELD]) > room
+                if dropped_work[drops + 1] + s.x[CROSSING] > rooms or (
+                    s.x[WORK] + s.x[FIXED] + s.x[DOOMED] + overflow(h, s.x[HELD] + s.x[ACTIVE]) > room
                 ):
                     unflag(h, s, flags_before[depth])  # P3, P1
                     continue

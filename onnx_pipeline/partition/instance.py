@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -30,6 +31,15 @@ class Instance:
     use_ptr, use_group : int64
         CSR: parameter groups used by each node; empty when memory is unlimited.
     group_bytes : int64[g]
+    net_bytes : int64[m]
+        Size of each tensor; zeros unless activations count.
+    net_kept : bool[m]
+        Whether the host reads the tensor, so that it lives to the end of its producer's stage.
+    need : int64[n]
+        Activation bytes that every stage with this node needs at least: those of its operands and results.
+    usual : int64[n]
+        Activation bytes live at this node when the whole graph runs in its own order: what a stage with this
+        node usually needs. For searching only; it bounds nothing.
     memory, ns_per_byte : float
         M in bytes and 1 / B in nanoseconds per byte, negative for a hard limit.
     alpha : int
@@ -53,6 +63,10 @@ class Instance:
     use_ptr: IntArray
     use_group: IntArray
     group_bytes: IntArray
+    net_bytes: IntArray
+    net_kept: BoolArray
+    need: IntArray
+    usual: IntArray
     memory: float
     ns_per_byte: float
     alpha: int
@@ -91,29 +105,22 @@ def build(graph: CostGraph, target: Target) -> Instance:
     A group that is not convex pulls in every node on a path between two members: stages do not
     decrease along a path, so those nodes share the stage in every valid partition.
     """
-    keep = np.ones(graph.num_nets, dtype=np.bool_)
-    if not target.host_io:
-        keep &= graph.net_producer != HOST
-    pin = graph.net_to_host & (graph.net_producer != HOST) & target.host_io
-    lengths = np.diff(graph.net_ptr)
-    members = np.repeat(keep, lengths)
-    nets = np.flatnonzero(keep)
     limited = math.isfinite(target.memory)
     groups = len(graph.group_names) if limited else 0
+    nothing = np.zeros_like(graph.work)
+    need, usual = _activations(graph) if target.counts_activations else (nothing, nothing)
+    nets, origin = _nets(graph, target)
     plain = _assemble(
-        graph.work,
-        graph.net_ns(target)[nets],
-        graph.net_producer[nets],
-        pin[nets],
-        np.repeat(np.arange(len(nets)), lengths[nets]),
-        graph.net_consumers[members],
+        _Nodes(graph.work, need, usual, graph.pinned),
+        nets,
+        np.repeat(np.arange(len(origin)), np.diff(graph.net_ptr)[origin]),
+        np.concatenate([graph.net_consumers[:0], *(graph.consumers(t) for t in origin.tolist())]),
         graph.group_bytes[:groups],
         np.repeat(np.arange(groups), np.diff(graph.group_ptr)[:groups]),
         graph.group_nodes if limited else graph.group_nodes[:0],
         float(target.memory),
         target.ns_per_byte if target.memory_mode == "overflow" else -1.0,
         target.overhead_ns,
-        graph.pinned,
         np.arange(graph.num_nodes, dtype=np.int64),
     )
     if not (graph.colocation >= 0).any() and not (graph.pinned >= 0).any():
@@ -130,16 +137,17 @@ def quotient(inst: Instance, label: IntArray) -> Instance:
     """
     _, label = np.unique(label, return_inverse=True)
     label = label.astype(np.int64)
-    pin = np.full(int(label.max()) + 1 if len(label) else 0, -1, dtype=np.int64)
-    np.maximum.at(pin, label, inst.pin)
     producer = np.where(inst.net_prod == HOST, HOST, label[inst.net_prod])
     lengths = np.diff(inst.net_ptr)
     users = np.repeat(np.arange(inst.n), np.diff(inst.use_ptr))
     return _assemble(
-        _sum_by(label, inst.work),
-        inst.net_cost,
-        producer,
-        inst.net_pin,
+        _Nodes(
+            _merge(np.add, label, inst.work, 0),
+            _merge(np.maximum, label, inst.need, 0),
+            _merge(np.maximum, label, inst.usual, 0),
+            _merge(np.maximum, label, inst.pin, -1),
+        ),
+        _Nets(inst.net_cost, producer, inst.net_pin, inst.net_bytes, inst.net_kept),
         np.repeat(np.arange(inst.m), lengths),
         label[inst.net_cons],
         inst.group_bytes,
@@ -148,22 +156,81 @@ def quotient(inst: Instance, label: IntArray) -> Instance:
         inst.memory,
         inst.ns_per_byte,
         inst.alpha,
-        pin,
         label[inst.node_of],
     )
 
 
-def _sum_by(label: IntArray, values: IntArray) -> IntArray:
-    out = np.zeros(int(label.max()) + 1 if len(label) else 0, dtype=np.int64)
-    np.add.at(out, label, values)
+def _merge(function: np.ufunc, label: IntArray, values: IntArray, start: int) -> IntArray:
+    """Combine the values of all nodes with the same label."""
+    out = np.full(int(label.max()) + 1 if len(label) else 0, start, dtype=np.int64)
+    function.at(out, label, values)
     return out
 
 
+def _nets(graph: CostGraph, target: Target) -> tuple[_Nets, IntArray]:
+    """Return the nets that are paid for or take memory, and which net of the graph each of them is.
+
+    A tensor that the host reads without anybody paying for it becomes two: one that is paid between stages
+    and takes no memory, and one that lives to the end of its producer's stage and costs nothing.
+    """
+    inputs = graph.net_producer == HOST
+    outputs = graph.net_to_host & ~inputs
+    free = inputs & (not target.host_io)
+    doubled = outputs & target.counts_activations & (not target.host_io)
+    one = np.flatnonzero(~free | target.counts_activations)
+    two = np.flatnonzero(doubled)
+    origin = np.concatenate([one, two])
+    second = np.arange(len(origin)) >= len(one)
+    pin = outputs[origin] & target.host_io
+    bytes_of = graph.net_bytes[origin] if target.counts_activations else np.zeros_like(origin)
+    return _Nets(
+        cost=np.where(second | free[origin], 0, graph.net_ns(target)[origin]),
+        producer=graph.net_producer[origin],
+        pin=pin,
+        size=np.where(doubled[origin] & ~second, 0, bytes_of),
+        kept=pin | second,
+    ), origin
+
+
+def _activations(graph: CostGraph) -> tuple[IntArray, IntArray]:
+    """Return bytes of each node's operands and results, and bytes live at it when the whole graph runs."""
+    position = np.empty(graph.num_nodes, dtype=np.int64)
+    position[list(graph.order)] = np.arange(graph.num_nodes)
+    need = np.zeros(graph.num_nodes, dtype=np.int64)
+    change = np.zeros(graph.num_nodes + 1, dtype=np.int64)
+    for t in range(graph.num_nets):
+        producer, readers = int(graph.net_producer[t]), graph.consumers(t)
+        made_here = producer != HOST
+        if not len(readers) and not (made_here and graph.net_to_host[t]):
+            continue
+        need[readers] += graph.net_bytes[t]
+        if made_here:
+            need[producer] += graph.net_bytes[t]
+        begin = position[producer] if made_here else 0
+        end = graph.num_nodes if made_here and graph.net_to_host[t] else int(position[readers].max()) + 1
+        change[begin] += graph.net_bytes[t]
+        change[end] -= graph.net_bytes[t]
+    return need, np.cumsum(change)[position]
+
+
+class _Nodes(NamedTuple):
+    work: IntArray
+    need: IntArray
+    usual: IntArray
+    pin: IntArray
+
+
+class _Nets(NamedTuple):
+    cost: IntArray
+    producer: IntArray
+    pin: BoolArray
+    size: IntArray
+    kept: BoolArray
+
+
 def _assemble(
-    work: IntArray,
-    cost: IntArray,
-    prod: IntArray,
-    pin: BoolArray,
+    nodes: _Nodes,
+    nets: _Nets,
     pair_net: IntArray,
     pair_node: IntArray,
     group_bytes: IntArray,
@@ -172,27 +239,29 @@ def _assemble(
     memory: float,
     ns_per_byte: float,
     alpha: int,
-    pin_stage: IntArray,
     node_of: IntArray,
 ) -> Instance:
     """Normalise (net, consumer) and (group, user) pairs into an Instance."""
-    n = len(work)
-    inner = pair_node != prod[pair_net] if len(pair_net) else np.zeros(0, dtype=np.bool_)
-    lists = _member_lists(len(cost), n, pair_net[inner], pair_node[inner])
-    merged: dict[tuple[int, bool, bytes], int] = {}
+    n = len(nodes.work)
+    inner = pair_node != nets.producer[pair_net] if len(pair_net) else np.zeros(0, dtype=np.bool_)
+    lists = _member_lists(len(nets.cost), n, pair_net[inner], pair_node[inner])
+    merged: dict[tuple[int, bool, bool, bytes], int] = {}
     net_cost: list[int] = []
-    net_key: list[tuple[int, bool]] = []
+    net_size: list[int] = []
+    net_key: list[tuple[int, bool, bool]] = []
     net_cons: list[IntArray] = []
     for t, consumers in enumerate(lists):
-        if not len(consumers) and not pin[t]:
+        if not len(consumers) and not nets.kept[t]:
             continue
-        key = (int(prod[t]), bool(pin[t]), consumers.tobytes())
+        key = (int(nets.producer[t]), bool(nets.pin[t]), bool(nets.kept[t]), consumers.tobytes())
         if key in merged:
-            net_cost[merged[key]] += int(cost[t])
+            net_cost[merged[key]] += int(nets.cost[t])
+            net_size[merged[key]] += int(nets.size[t])
             continue
         merged[key] = len(net_cost)
-        net_cost.append(int(cost[t]))
-        net_key.append(key[:2])
+        net_cost.append(int(nets.cost[t]))
+        net_size.append(int(nets.size[t]))
+        net_key.append(key[:3])
         net_cons.append(consumers)
     by_users: dict[bytes, int] = {}
     bytes_of: list[int] = []
@@ -206,19 +275,19 @@ def _assemble(
         by_users[users.tobytes()] = len(bytes_of)
         bytes_of.append(int(group_bytes[g]))
         group_users.append(users)
-    net_prod = np.array([p for p, _ in net_key], dtype=np.int64)
-    nets = np.arange(len(net_cost), dtype=np.int64)
+    net_prod = np.array([p for p, *_ in net_key], dtype=np.int64)
+    indices = np.arange(len(net_cost), dtype=np.int64)
     net_ptr, flat = _flatten(net_cons)
-    in_ptr, in_net = _invert(n, flat, np.repeat(nets, np.diff(net_ptr)))
+    in_ptr, in_net = _invert(n, flat, np.repeat(indices, np.diff(net_ptr)))
     produced = net_prod != HOST
-    out_ptr, out_net = _invert(n, net_prod[produced], nets[produced])
+    out_ptr, out_net = _invert(n, net_prod[produced], indices[produced])
     group_ptr, group_flat = _flatten(group_users)
     use_ptr, use_group = _invert(n, group_flat, np.repeat(np.arange(len(bytes_of)), np.diff(group_ptr)))
     return Instance(
-        work=work.astype(np.int64),
+        work=nodes.work.astype(np.int64),
         net_cost=np.array(net_cost, dtype=np.int64),
         net_prod=net_prod,
-        net_pin=np.array([p for _, p in net_key], dtype=np.bool_),
+        net_pin=np.array([pin for _, pin, _ in net_key], dtype=np.bool_),
         net_ptr=net_ptr,
         net_cons=flat,
         in_ptr=in_ptr,
@@ -228,10 +297,14 @@ def _assemble(
         use_ptr=use_ptr,
         use_group=use_group,
         group_bytes=np.array(bytes_of, dtype=np.int64),
+        net_bytes=np.array(net_size, dtype=np.int64),
+        net_kept=np.array([kept for *_, kept in net_key], dtype=np.bool_),
+        need=nodes.need.astype(np.int64),
+        usual=nodes.usual.astype(np.int64),
         memory=memory,
         ns_per_byte=ns_per_byte,
         alpha=alpha,
-        pin=pin_stage.astype(np.int64),
+        pin=nodes.pin.astype(np.int64),
         node_of=node_of,
     )
 
@@ -307,11 +380,16 @@ def _with_pin_order(inst: Instance) -> Instance:
         return inst
     users = np.repeat(np.arange(inst.n), np.diff(inst.use_ptr))
     links = len(pinned) - 1
+    none = np.zeros(links, dtype=np.int64)
     return _assemble(
-        inst.work,
-        np.append(inst.net_cost, np.zeros(links, dtype=np.int64)),
-        np.append(inst.net_prod, pinned[:-1]),
-        np.append(inst.net_pin, np.zeros(links, dtype=np.bool_)),
+        _Nodes(inst.work, inst.need, inst.usual, inst.pin),
+        _Nets(
+            np.append(inst.net_cost, none),
+            np.append(inst.net_prod, pinned[:-1]),
+            np.append(inst.net_pin, none.astype(np.bool_)),
+            np.append(inst.net_bytes, none),
+            np.append(inst.net_kept, none.astype(np.bool_)),
+        ),
         np.append(np.repeat(np.arange(inst.m), np.diff(inst.net_ptr)), inst.m + np.arange(links)),
         np.append(inst.net_cons, pinned[1:]),
         inst.group_bytes,
@@ -320,6 +398,5 @@ def _with_pin_order(inst: Instance) -> Instance:
         inst.memory,
         inst.ns_per_byte,
         inst.alpha,
-        inst.pin,
         inst.node_of,
     )

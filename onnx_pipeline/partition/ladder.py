@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from onnx_pipeline.graph import INFEASIBLE
 from onnx_pipeline.partition.exact import IdealSearch
 from onnx_pipeline.partition.incumbent import Incumbent
 from onnx_pipeline.partition.instance import Instance
@@ -57,8 +58,12 @@ class Ladder:
         self.cap *= 4
 
     def _ask(self, limit: int) -> bool | None:
-        """Return True for a partition, False for a proof that there is none, None for neither."""
+        """Return True for a better partition, False for a proof that there is none, None for neither.
+
+        Where memory binds, the search counts less than peak(S): what it finds may turn out not to be better.
+        """
         start = time.perf_counter()
+        limit = min(limit, INFEASIBLE - 1)
         for i, search in enumerate(self.searches):
             answer = search.ask(limit, self.cap, self.stop)
             self.known.decisions += answer.decisions
@@ -66,8 +71,7 @@ class Ladder:
                 continue
             self.searches.insert(0, self.searches.pop(i))
             if answer.stage_of is not None:
-                self.known.offer(self.inst.expand(answer.stage_of), "ideals")
-                return True
+                return True if self.known.offer(self.inst.expand(answer.stage_of), "ideals") else None
             wall = time.perf_counter() - start
             self.known.bound(Bound("ideals", min(limit + 1, self.known.upper), True, None, wall))
             return False

@@ -132,9 +132,11 @@ def partition(
 def _why(graph: CostGraph, target: Target, stages: int, proved: bool) -> str:
     total = int(graph.group_bytes[np.diff(graph.group_ptr) > 0].sum())
     certainty = "no partition" if proved or total > stages * target.memory else "no partition was found that"
+    held = "the parameters and live activations" if target.activations else "the parameters"
     return (
-        f"{certainty} keeps the parameters of every stage within {target.memory:.0f} bytes "
-        f"({total} bytes in all, {stages} stages); allow more stages, more memory, or --memory-mode overflow"
+        f"{certainty} keeps {held} of every stage within {target.memory:.0f} bytes "
+        f"({total} bytes of parameters in all, {stages} stages); "
+        "allow more stages, more memory, or --memory-mode overflow"
     )
 
 

@@ -17,7 +17,7 @@ heuristic for improving network partitions*, DAC 1982, where cells leave the hea
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -46,6 +46,7 @@ class Walk(NamedTuple):
     stage: IntArray  # [n]
     cost: IntArray  # [k] cost of each stage, overflow included
     held: IntArray  # [k] parameter bytes of each stage
+    top: IntArray  # [k] largest need of a node in each stage
     filled: IntArray  # [k] number of nodes
     inside: npt.NDArray[np.int32]  # [m, k] members of each net in each stage
     users: npt.NDArray[np.int32]  # [g, k] users of each parameter group in each stage
@@ -73,7 +74,8 @@ class Annealer:
 
     def __post_init__(self) -> None:
         """Build the hypergraph once."""
-        self._h, self._index = hypergraph(self.inst)
+        # What a stage will probably need for activations, not what it must: this search proves nothing.
+        self._h, self._index = hypergraph(replace(self.inst, need=self.inst.usual))
         self._walk: Walk | None = None
         self._g = arrays(self.inst)
         self._degrees = in_degrees(self._g)
@@ -162,6 +164,7 @@ def new_walk(h: Hypergraph, k: int, stage: IntArray, seed: int) -> Walk:
         np.zeros(k, dtype=np.int64),
         np.zeros(k, dtype=np.int64),
         np.zeros(k, dtype=np.int64),
+        np.zeros(k, dtype=np.int64),
         np.zeros((m, k), dtype=np.int32),
         np.zeros((groups, k), dtype=np.int32),
         np.zeros((k, len(h.work)), dtype=np.int32),
@@ -177,7 +180,7 @@ def reset(h, w):  # type: ignore[no-untyped-def]
     """Recompute everything from ``w.stage``."""
     k = w.cost.shape[0]
     for s in range(k):
-        w.cost[s] = w.held[s] = w.filled[s] = 0
+        w.cost[s] = w.held[s] = w.top[s] = w.filled[s] = 0
         for t in range(h.cost.shape[0]):
             w.inside[t, s] = 0
         for g in range(h.group_bytes.shape[0]):
@@ -185,6 +188,7 @@ def reset(h, w):  # type: ignore[no-untyped-def]
     for v in range(h.work.shape[0]):
         s = w.stage[v]
         w.cost[s] += h.work[v]
+        w.top[s] = max(w.top[s], h.need[v])
         w.slot[v] = w.filled[s]
         w.nodes[s, w.filled[s]] = v
         w.filled[s] += 1
@@ -200,7 +204,7 @@ def reset(h, w):  # type: ignore[no-untyped-def]
         for g in range(h.group_bytes.shape[0]):
             if w.users[g, s] > 0:
                 w.held[s] += h.group_bytes[g]
-        w.cost[s] += overflow(h, w.held[s]) + (h.alpha if w.filled[s] else 0)
+        w.cost[s] += overflow(h, w.held[s] + w.top[s]) + (h.alpha if w.filled[s] else 0)
 
 
 @inner
@@ -218,6 +222,21 @@ def _random(rng):  # type: ignore[no-untyped-def]
 def _below(rng, n):  # type: ignore[no-untyped-def]
     """Random integer in range(n)."""
     return np.int64((_random(rng) >> np.uint64(33)) % np.uint64(n))
+
+
+@inner
+def _top_without(h, w, v, a):  # type: ignore[no-untyped-def]
+    """Largest need in stage a once v has left it."""
+    if h.need[v] < w.top[a] or w.top[a] == 0:
+        return w.top[a]
+    top = np.int64(0)
+    for i in range(w.filled[a]):
+        u = w.nodes[a, i]
+        if u != v:
+            top = max(top, h.need[u])
+            if top == w.top[a]:
+                break
+    return top
 
 
 @inner
@@ -250,8 +269,8 @@ def _deltas(h, w, v, a, b):  # type: ignore[no-untyped-def]
             ha -= h.group_bytes[g]
         if w.users[g, b] == 0:
             hb += h.group_bytes[g]
-    da += overflow(h, w.held[a] + ha) - overflow(h, w.held[a])
-    db += overflow(h, w.held[b] + hb) - overflow(h, w.held[b])
+    da += overflow(h, w.held[a] + ha + _top_without(h, w, v, a)) - overflow(h, w.held[a] + w.top[a])
+    db += overflow(h, w.held[b] + hb + max(w.top[b], h.need[v])) - overflow(h, w.held[b] + w.top[b])
     if w.filled[a] == 1:
         da -= h.alpha
     if w.filled[b] == 0:
@@ -262,6 +281,8 @@ def _deltas(h, w, v, a, b):  # type: ignore[no-untyped-def]
 @inner
 def _shift(h, w, v, a, b):  # type: ignore[no-untyped-def]
     """Move v from stage a to stage b; costs are the caller's."""
+    w.top[a] = _top_without(h, w, v, a)
+    w.top[b] = max(w.top[b], h.need[v])
     w.filled[a] -= 1
     last = w.nodes[a, w.filled[a]]
     w.nodes[a, w.slot[v]] = last

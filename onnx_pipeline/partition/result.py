@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
 from onnx_pipeline.graph import NS, CostGraph, IntArray, StageCost, Target, stage_costs
+from onnx_pipeline.peak import Schedule, stage_schedules
 
 
 @dataclass(frozen=True)
@@ -108,3 +110,11 @@ class PartitionResult:
     def costs(self) -> list[StageCost]:
         """Cost of every stage, recomputed by the one objective."""
         return stage_costs(self.graph, self.target, self.stage_of, self.stages)
+
+    @property
+    def schedules(self) -> list[Schedule]:
+        """Execution order and peak of live activations of every stage."""
+        rooms = [self.target.memory - cost.parameter_bytes for cost in self.costs]
+        if not self.target.counts_activations:
+            rooms = [math.inf] * self.stages
+        return stage_schedules(self.graph, self.stage_of, self.stages, rooms)

@@ -1,9 +1,9 @@
 """SliceGraph by threshold: the best cut of one topological order into k consecutive stages.
 
 Instead of the O(n^2 k) dynamic program over all segments, ask "is there a cut with every segment at most
-T?" in one forward pass, and search for the smallest such T. Work + input + overflow of a segment never
-falls as it grows, so a pass at T only touches segments whose monotone part is at most T: about n / k nodes
-per start. The outgoing part may fall, so it never stops an extension.
+T?" in one forward pass, and search for the smallest such T. Work + input + overflow of a segment, peak of
+its activations included, never falls as it grows, so a pass at T only touches segments whose monotone part is
+at most T: about n / k nodes per start. The outgoing part may fall, so it never stops an extension.
 
 A *tape* is the graph rearranged along an order. For each in-edge of the node at position j it holds the
 position of the previous reader of that tensor (its producer's position if there is none, -1 if that is the
@@ -41,6 +41,11 @@ class Tape(NamedTuple):
     group_ptr: IntArray  # [n + 1] parameter uses of each position
     group_prev: IntArray  # [q] position of the previous user, -1 if none
     group_bytes: IntArray  # [q]
+    origin: IntArray  # [p] producer position, -1 for the host
+    size: IntArray  # [p] bytes of the tensor
+    own: IntArray  # [n] bytes of its own outputs
+    need: IntArray  # [n] bytes that must be live at each position, whatever the segment
+    counted: bool  # whether activations need memory
     memory: float
     ns_per_byte: float  # negative: a hard limit
     alpha: int
@@ -62,6 +67,10 @@ class Arrays(NamedTuple):
     use_ptr: IntArray
     use_group: IntArray
     group_bytes: IntArray
+    net_bytes: IntArray
+    net_kept: BoolArray
+    need: IntArray
+    counted: bool
     pin: IntArray
     memory: float
     ns_per_byte: float
@@ -84,6 +93,10 @@ def arrays(inst: Instance) -> Arrays:
         inst.use_ptr,
         inst.use_group,
         inst.group_bytes,
+        inst.net_bytes,
+        inst.net_kept,
+        inst.need,
+        bool(inst.need.any()),
         inst.pin,
         inst.memory,
         inst.ns_per_byte,
@@ -104,7 +117,7 @@ def make_tape(g, order):  # type: ignore[no-untyped-def]
     for t in range(m):
         last[t] = -1
         seen[t] = pos[g.net_prod[t]] if g.net_prod[t] >= 0 else -1
-        if g.net_pin[t] or g.net_prod[t] < 0:
+        if g.net_pin[t] or g.net_kept[t] or g.net_prod[t] < 0:
             last[t] = n
             continue
         for c in range(g.net_ptr[t], g.net_ptr[t + 1]):
@@ -117,6 +130,8 @@ def make_tape(g, order):  # type: ignore[no-untyped-def]
         np.empty(p, np.int64),
         np.empty(p, np.int64),
     )
+    origin, size, own = np.empty(p, np.int64), np.empty(p, np.int64), np.zeros(n, np.int64)
+    need = np.empty(n, np.int64)
     q = g.use_group.shape[0]
     group_ptr, group_prev, group_bytes = (
         np.empty(n + 1, np.int64),
@@ -127,15 +142,17 @@ def make_tape(g, order):  # type: ignore[no-untyped-def]
     e = h = 0
     for j in range(n):
         v = order[j]
-        work[j], pin[j], ptr[j], group_ptr[j] = g.work[v], g.pin[v], e, h
+        work[j], pin[j], ptr[j], group_ptr[j], need[j] = g.work[v], g.pin[v], e, h, g.need[v]
         for a in range(g.in_ptr[v], g.in_ptr[v + 1]):
             t = g.in_net[a]
             prev[e], cost[e] = seen[t], g.net_cost[t]
-            made[e] = pos[g.net_prod[t]] if last[t] == j else -1
+            origin[e], size[e] = pos[g.net_prod[t]] if g.net_prod[t] >= 0 else -1, g.net_bytes[t]
+            made[e] = origin[e] if last[t] == j else -1
             seen[t] = j
             e += 1
         for a in range(g.out_ptr[v], g.out_ptr[v + 1]):
             gain[j] += g.net_cost[g.out_net[a]]
+            own[j] += g.net_bytes[g.out_net[a]]
         for a in range(g.use_ptr[v], g.use_ptr[v + 1]):
             s = g.use_group[a]
             group_prev[h], group_bytes[h] = user[s], g.group_bytes[s]
@@ -153,6 +170,11 @@ def make_tape(g, order):  # type: ignore[no-untyped-def]
         group_ptr,
         group_prev,
         group_bytes,
+        origin,
+        size,
+        own,
+        need,
+        g.counted,
         g.memory,
         g.ns_per_byte,
         g.alpha,
@@ -176,8 +198,41 @@ def _extend(tape, i, j, inner, out, held):  # type: ignore[no-untyped-def]
 
 
 @inner
+def _occupy(tape, i, j, live, x):  # type: ignore[no-untyped-def]
+    """Add position j to the activations of the segment that starts at i; return its peak in bytes.
+
+    ``live[s] + x[0]`` is what is live at position s so far, ``x[1]`` what later positions inherit from the
+    segment's own nodes, ``x[2]`` the peak. Reading a tensor from outside for the first time makes it live at
+    every position so far, reading it again at those since. So the peak only grows with j, and adding a
+    position takes its indegree, plus the distance to the last reader of each tensor from outside.
+    """
+    if j == i:
+        x[0] = x[1] = x[2] = 0
+    step = x[1] + tape.own[j]
+    x[1] = step
+    for e in range(tape.ptr[j], tape.ptr[j + 1]):
+        size = tape.size[e]
+        if tape.origin[e] >= i:
+            if tape.made[e] >= 0:
+                x[1] -= size
+            continue
+        step += size
+        if tape.prev[e] < i:
+            x[0] += size
+            x[2] += size
+        else:
+            for s in range(tape.prev[e] + 1, j):
+                live[s] += size
+                x[2] = max(x[2], live[s] + x[0])
+    step = max(step, tape.need[j])
+    live[j] = step - x[0]
+    x[2] = max(x[2], step)
+    return x[2]
+
+
+@inner
 def overflow(g, held):  # type: ignore[no-untyped-def]
-    """Nanoseconds to stream what does not fit of ``held`` parameter bytes; g has memory and ns_per_byte."""
+    """Nanoseconds to stream what does not fit of ``held`` bytes; g has memory and ns_per_byte."""
     if held <= g.memory:
         return np.int64(0)
     return np.int64((held - g.memory) * g.ns_per_byte) if g.ns_per_byte >= 0 else np.int64(INFEASIBLE)
@@ -202,6 +257,7 @@ def feasible(tape, k, limit, ends):  # type: ignore[no-untyped-def]
         Number of segments (0 if there is none) and the largest cost among them.
     """
     n = tape.work.shape[0]
+    live, x, top = np.empty(n, np.int64), np.zeros(3, np.int64), np.int64(0)
     count = np.full(n + 1, k + 1, np.int64)
     parent = np.empty(n + 1, np.int64)
     value = np.empty(n + 1, np.int64)
@@ -211,12 +267,14 @@ def feasible(tape, k, limit, ends):  # type: ignore[no-untyped-def]
         rest += tape.work[j]
     for i in range(n):
         used = count[i] + 1
-        # Work alone already needs more stages than are left.
-        if used <= k and rest <= (k - used + 1) * limit:
+        # Work alone already needs more stages than are left. A product could overflow.
+        if used <= k and rest // (k - used + 1) <= limit:
             inner, out, held, pin = np.int64(tape.alpha), np.int64(0), np.int64(0), np.int64(-1)
             for j in range(i, n):
                 inner, out, held = _extend(tape, i, j, inner, out, held)
-                fixed = inner + overflow(tape, held)
+                if tape.counted:
+                    top = _occupy(tape, i, j, live, x)
+                fixed = inner + overflow(tape, held + top)
                 pin = _joint_pin(pin, tape.pin[j])
                 # A pinned segment may leave stages before it empty, but not come too late.
                 if fixed > limit or pin == CLASH or 0 <= pin < used - 1:
@@ -260,6 +318,7 @@ def _joint_pin(pin, other):  # type: ignore[no-untyped-def]
 def _segments(tape, limit):  # type: ignore[no-untyped-def]
     """Costs of all segments whose monotone part is at most ``limit``: CSR by start position."""
     n = tape.work.shape[0]
+    live, x, top = np.empty(n, np.int64), np.zeros(3, np.int64), np.int64(0)
     start = np.empty(n + 1, np.int64)
     buffer = np.empty(max(16 * n, 1024), np.int64)
     size = 0
@@ -268,7 +327,9 @@ def _segments(tape, limit):  # type: ignore[no-untyped-def]
         inner, out, held = np.int64(tape.alpha), np.int64(0), np.int64(0)
         for j in range(i, n):
             inner, out, held = _extend(tape, i, j, inner, out, held)
-            fixed = inner + overflow(tape, held)
+            if tape.counted:
+                top = _occupy(tape, i, j, live, x)
+            fixed = inner + overflow(tape, held + top)
             if fixed > limit:
                 break
             if size == buffer.shape[0]:
@@ -379,6 +440,7 @@ def evaluate(g, order, k, low, high, cap, ends):  # type: ignore[no-untyped-def]
 def _feasible_exactly(tape, k, limit, ends):  # type: ignore[no-untyped-def]
     """Cut the order into exactly k segments of cost <= limit; return the largest cost, or -1."""
     n = tape.work.shape[0]
+    live, x, top = np.empty(n, np.int64), np.zeros(3, np.int64), np.int64(0)
     parent = np.full((k + 1, n + 1), np.int64(-1))
     value = np.zeros((k + 1, n + 1), np.int64)
     parent[0, 0] = 0
@@ -386,7 +448,9 @@ def _feasible_exactly(tape, k, limit, ends):  # type: ignore[no-untyped-def]
         inner, out, held, pin = np.int64(tape.alpha), np.int64(0), np.int64(0), np.int64(-1)
         for j in range(i, n):
             inner, out, held = _extend(tape, i, j, inner, out, held)
-            fixed = inner + overflow(tape, held)
+            if tape.counted:
+                top = _occupy(tape, i, j, live, x)
+            fixed = inner + overflow(tape, held + top)
             pin = _joint_pin(pin, tape.pin[j])
             if fixed > limit or pin == CLASH:
                 break

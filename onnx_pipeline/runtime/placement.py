@@ -35,6 +35,8 @@ class StageSpec:
         Folder of external weights that are not beside the stage.
     custom_ops : tuple of Path
         Libraries of custom operators.
+    listed : bool
+        Run the nodes in the order of the file, for which the manifest's peak of live activations holds.
     """
 
     index: int
@@ -45,6 +47,7 @@ class StageSpec:
     options: Any = field(default=None)
     data: Path | None = None
     custom_ops: tuple[Path, ...] = ()
+    listed: bool = False
 
 
 def place(
@@ -66,6 +69,7 @@ def place(
     data = weights_folder(document)
     libraries = tuple(Path(path).absolute() for path in custom_ops)
     count = len(document.stages)
+    listed = document.target.get("memory_bytes") is not None and bool(document.target.get("activations"))
     cores = usable_cores()
     share = max(1, len(cores) // count)
     named = _per_stage(providers, count, "providers")
@@ -78,7 +82,7 @@ def place(
         check_providers(chosen)
         mine = tuple(cores[(i * share + j) % len(cores)] for j in range(share)) if pin else ()
         path, chosen = directory / stage.file, chosen or ((CPU, {}),)
-        specs.append(StageSpec(i, path, chosen, share, mine, settings[i], data, libraries))
+        specs.append(StageSpec(i, path, chosen, share, mine, settings[i], data, libraries, listed))
     return specs
 
 
@@ -195,6 +199,9 @@ def session_options(spec: StageSpec) -> Any:
     options.log_severity_level = 4  # whatever goes wrong is raised, and told once
     options.intra_op_num_threads = spec.threads
     options.inter_op_num_threads = 1
+    if spec.listed:
+        # onnxruntime's default is depth first; by priority, equal here, it follows the file.
+        options.execution_order = onnxruntime.ExecutionOrder.PRIORITY_BASED
     for name, value in (spec.options or {}).items():
         if "." in name:
             options.add_session_config_entry(name, str(value))
