@@ -34,6 +34,8 @@ _STANDARD_DOMAINS = ("", "ai.onnx", "com.microsoft")
 def analytic(request: CostRequest) -> NodeCosts:
     """Price every node at ``max(operations / peak, bytes / memory bandwidth) + launch overhead``.
 
+    Where the device has a rate of an operator's own, that replaces the peak.
+
     An operator without a rule, or with shapes that are not known, is priced by the bytes it moves; a node
     with subgraphs or a model-local function by its body. Both are listed in ``estimated``.
     """
@@ -77,8 +79,10 @@ class _Pricer:
         flops = _flops(op)
         if flops is None:
             self.estimated.add(node.op_type)
-        compute = (flops or 0.0) / device.flops(_element_type(op))
-        return max(compute, moved_bytes(op) / device.memory_bandwidth) + device.launch_overhead
+        moved = moved_bytes(op)
+        own = device.operator_rates.get(_kind(op))
+        compute = (flops or moved) / own if own else (flops or 0.0) / device.flops(_element_type(op))
+        return max(compute, moved / device.memory_bandwidth) + device.launch_overhead
 
     def _body(self, node: onnx_ir.Node) -> float | None:
         """Seconds of what a node contains, or None for an ordinary one."""
@@ -143,6 +147,14 @@ def _element_type(op: Operation) -> str:
         return "int8"
     names = [_RATES[info.dtype.name] for info in _infos(op) if info.dtype.name in _RATES]
     return next((name for name in names if name != "int8"), names[0] if names else "float32")
+
+
+def _kind(op: Operation) -> str:
+    """Key of an operator's own rate."""
+    name = op.node.op_type
+    if name in QUANTISED or _on_bytes(op.node):
+        return f"{name.removeprefix('QLinear').removesuffix('Integer')}.int8"
+    return f"{name}.depthwise" if name == "Conv" and op.attribute("group", 1) > 1 else name
 
 
 def _infos(op: Operation) -> Iterator[TensorInfo]:

@@ -22,6 +22,7 @@ import numpy as np
 
 from onnx_pipeline.costmodel.cache import processor
 from onnx_pipeline.costmodel.devices import Device
+from onnx_pipeline.costmodel.operator_rates import operator_rates
 from onnx_pipeline.errors import UsageError
 from onnx_pipeline.progress import Progress, silent
 
@@ -48,6 +49,7 @@ class Calibration:
     peak_flops: dict[str, float]
     memory_bandwidth: float
     launch_overhead: float
+    operator_rates: dict[str, float]
 
     def device(self, name: str) -> Device:
         """Return the device that these figures describe."""
@@ -59,6 +61,7 @@ class Calibration:
             peak_flops=self.peak_flops,
             memory_bandwidth=self.memory_bandwidth,
             launch_overhead=self.launch_overhead,
+            operator_rates=self.operator_rates,
             source=f"measured by onnx-pipeline calibrate on {processor()}, stages as {self.transport}",
         )
 
@@ -85,14 +88,15 @@ def calibrate(transport: str = "threads", progress: Progress = silent) -> Calibr
         ("bandwidth", thread_bandwidth if transport == "threads" else process_bandwidth),
         ("rates", flop_rates),
         ("memory", memory_rates),
+        ("operators", lambda: operator_rates(_session, _fastest)),
     ]
     found = []
     for index, (label, step) in enumerate(steps):
         progress("calibrate", index / len(steps), label)
         found.append(step())
-    (call, tensor), handover, bandwidth, rates, (memory, launch) = found
+    (call, tensor), handover, bandwidth, rates, (memory, launch), own = found
     copies = 1e-6 if transport == "processes" else 0.0  # one memcpy in, set up per tensor
-    return Calibration(transport, call, tensor + copies, handover, bandwidth, rates, memory, launch)
+    return Calibration(transport, call, tensor + copies, handover, bandwidth, rates, memory, launch, own)
 
 
 def write_device(device: Device, path: Path) -> None:
@@ -100,6 +104,7 @@ def write_device(device: Device, path: Path) -> None:
     from onnx_pipeline.files import new_file
 
     rates = ", ".join(f"{dtype} = {rate:.3g}" for dtype, rate in device.peak_flops.items())
+    own = ", ".join(f'"{kind}" = {rate:.3g}' for kind, rate in device.operator_rates.items())
     bandwidth = '"inf"' if math.isinf(device.bandwidth) else f"{device.bandwidth:.3g}"
     lines = [
         f'name = "{device.name}"',
@@ -110,6 +115,7 @@ def write_device(device: Device, path: Path) -> None:
         f"memory_bandwidth = {device.memory_bandwidth:.3g}  # bytes/second",
         f'launch_overhead = "{device.launch_overhead * 1e6:.3g}us"  # per operator',
         f"peak_flops = {{ {rates} }}  # operations/second, one thread",
+        f"operator_rates = {{ {own} }}  # operations/second; bytes/second where data is only moved",
         f'source = "{device.source}"',
     ]
     with new_file(path) as temporary:

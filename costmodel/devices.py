@@ -40,6 +40,9 @@ class Device:
         Bytes/second between a device and its own memory.
     launch_overhead : float
         Fixed seconds per operator.
+    operator_rates : mapping of str to float
+        Operations/second of operators that stay below both peaks, bytes/second of those that only move data.
+        Keys are ONNX operators, with ``.depthwise`` or ``.int8`` for those forms.
     source : str
         Where the figures come from.
 
@@ -57,6 +60,7 @@ class Device:
     peak_flops: Mapping[str, float] = field(default_factory=lambda: {"float32": 1e11})
     memory_bandwidth: float = 1e10
     launch_overhead: float = 0.0
+    operator_rates: Mapping[str, float] = field(default_factory=dict)
     source: str = ""
 
     def __post_init__(self) -> None:
@@ -67,6 +71,8 @@ class Device:
         for key in ("transfer_latency", "stage_overhead", "launch_overhead"):
             parse_seconds(getattr(self, key), key)
         _rates(self.peak_flops, "peak_flops")
+        if self.operator_rates:
+            _rates(self.operator_rates, "operator_rates")
 
     def target(self, host_io: bool = True) -> Target:
         """Return what the partitioner needs to know of this device."""
@@ -177,6 +183,7 @@ _READERS: dict[str, Callable[[Any, str], Any]] = {
     "peak_flops": _rates,
     "memory_bandwidth": parse_bandwidth,
     "launch_overhead": parse_seconds,
+    "operator_rates": _rates,
     "source": _text,
 }
 assert set(_READERS) == {item.name for item in fields(Device)}

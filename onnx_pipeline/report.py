@@ -260,6 +260,10 @@ def show_calibration(found: Calibration, stream: IO[str] | None = None) -> None:
         ("rates", f"{rates} on one thread"),
         ("memory", f"{format_bandwidth(found.memory_bandwidth)} on one thread"),
         ("launch", f"{format_seconds(found.launch_overhead)} per operator"),
+        (
+            "operators",
+            ", ".join(f"{kind} {rate / 1e9:.3g} G/s" for kind, rate in found.operator_rates.items()),
+        ),
     ]
     print_lines(make_console(stream), lines)
 

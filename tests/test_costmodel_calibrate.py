@@ -11,12 +11,15 @@ import pytest
 from onnx_pipeline.cli import main
 from onnx_pipeline.costmodel import load_device
 from onnx_pipeline.costmodel.calibrate import Calibration, calibrate, write_device
+from onnx_pipeline.costmodel.operator_rates import probes
 from onnx_pipeline.errors import UsageError
 
 
 def test_device_file_reads_back(tmp_path: Path) -> None:
     """What is written is what --device understands, an unlimited link included."""
-    found = Calibration("threads", 3e-6, 1e-6, 3e-5, math.inf, {"float32": 1.5e11}, 2e10, 2e-7)
+    found = Calibration(
+        "threads", 3e-6, 1e-6, 3e-5, math.inf, {"float32": 1.5e11}, 2e10, 2e-7, {"Conv.int8": 3e11}
+    )
     write_device(found.device("mine"), tmp_path / "mine.toml")
     device = load_device(tmp_path / "mine.toml")
     assert device.name == "mine"
@@ -25,6 +28,7 @@ def test_device_file_reads_back(tmp_path: Path) -> None:
     assert device.stage_overhead == pytest.approx(3.3e-5)
     assert device.peak_flops == {"float32": 1.5e11}
     assert device.memory_bandwidth == pytest.approx(2e10)
+    assert device.operator_rates == {"Conv.int8": 3e11}
     assert "calibrate" in device.source
 
 
@@ -38,6 +42,8 @@ def test_calibrate(transport: str, tmp_path: Path, capfd: pytest.CaptureFixture[
     assert figures["handover_seconds"] > 0
     assert set(figures["peak_flops"]) == {"float32", "float64", "int8"}
     assert min(figures["peak_flops"].values()) > 0
+    assert set(figures["operator_rates"]) == {probe.kind for probe in probes()}
+    assert min(figures["operator_rates"].values()) > 0
     assert figures["bandwidth"] is None or figures["bandwidth"] > 0
     assert load_device(file).name == "host"
 
