@@ -152,7 +152,7 @@ def attribute(kernels: Sequence[GraphNode], nodes: Sequence[GraphNode], weights:
         [group_of_node[anchors[k][0]] if k is not None else -1 for k in owner], dtype=np.int64
     ).reshape(-1)
     members = _members(nodes, producer, anchors, group_of_node)
-    return _shares(group, members, weights)
+    return shares(group, members, weights)
 
 
 def _anchors(kernel: GraphNode, producer: dict[str, int], names: dict[str, int]) -> list[int]:
@@ -242,9 +242,10 @@ def _members(
     return members
 
 
-def _shares(
+def shares(
     group: npt.NDArray[np.int64], members: Sequence[tuple[int, int]], weights: FloatArray
 ) -> Attribution:
+    """Divide the kernels' groups among their (group, node) members in proportion to the weights."""
     pairs = np.array(members, dtype=np.int64).reshape(-1, 2)
     copies = np.bincount(pairs[:, 1], minlength=len(weights))
     # Nodes that never showed up as a kernel weigh a trifle, so that a group of such nodes still divides.

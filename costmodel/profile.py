@@ -28,7 +28,8 @@ from onnx_pipeline.costmodel.mapping import (
     attribute,
     original_nodes,
 )
-from onnx_pipeline.costmodel.sessions import Runner
+from onnx_pipeline.costmodel.opaque import measure_units
+from onnx_pipeline.costmodel.sessions import QUICK_SECONDS, Runner
 from onnx_pipeline.errors import InputError, UsageError
 from onnx_pipeline.graph import NS
 from onnx_pipeline.scratch import scratch_folder
@@ -143,16 +144,19 @@ def _measure(request: CostRequest, runner: Runner, nodes: list[GraphNode], folde
                 unmapped[kernel] += share
             held = _held(request, pair, nodes, mapping)
     meta: dict[str, Any] = {"method": "optimised kernels", "kernels": len(pair.kernels)}
+    if not rows and len(unfused):
+        rows, shares = [unfused], [plain_map]
+        meta = {"method": "unoptimised kernels, because the optimised ones could not be mapped"}
     if not rows:
-        # No saved model, or it did not match what ran: fall back to the kernels of the unoptimised session.
-        if not len(unfused):
+        # No saved model: the provider compiles whole subgraphs.
+        walls, units, meta = measure_units(request, runner, nodes, folder, _fewest(request))
+        if not len(units):
             raise InputError(
                 request.source.path,
                 f"{request.provider} reports no kernels that can be matched to the model's nodes; "
                 "use --cost-model analytic or a file",
             )
-        rows, shares = [unfused], [plain_map]
-        meta = {"method": "unoptimised kernels, because the optimised ones could not be mapped"}
+        rows, shares = [units], [1.0]
     meta |= {
         "mapped_share": float(np.mean(shares)),
         "unmapped_kernels": {op: share / len(shares) for op, share in sorted(unmapped.items())},
@@ -201,6 +205,7 @@ def _paired(request: CostRequest, runner: Runner, folder: Path, deadline: Deadli
             runner.run(traced.session)
         runner.run(plain)
     walls: list[float] = []
+    quick = runner.timed(plain) < QUICK_SECONDS
     enough = Deadline(PAIR_SECONDS)
     fewest = _fewest(request)
     most = MOST if request.runs is None else request.runs
@@ -209,17 +214,19 @@ def _paired(request: CostRequest, runner: Runner, folder: Path, deadline: Deadli
             break
         if done >= fewest and not enough.remaining:
             break
-        if traced is not None:
-            runner.run(traced.session)
-        start = time.perf_counter()
-        runner.run(plain)
-        walls.append(time.perf_counter() - start)
+        for _ in range(1 + quick):
+            if traced is not None:
+                runner.run(traced.session)
+        if quick:
+            runner.run(plain)
+        walls.append(runner.timed(plain))
         part = (index + min(1.0, (done + 1) / fewest)) / SESSIONS
         request.progress("profile", part, f"{walls[-1] * 1e3:.3g} ms per inference")
     if traced is None:
         return _Pair(walls, np.zeros((0, 0)))
     kernels, weights = traced.saved()
-    return _Pair(walls, traced.finish(kernels, WARM_UP), kernels, weights)
+    times = traced.finish(kernels, WARM_UP)
+    return _Pair(walls, times[1::2] if quick else times, kernels, weights)
 
 
 def _fewest(request: CostRequest) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from onnx_pipeline.model import SourceModel
 
 Feeds = Mapping[str, np.ndarray[Any, Any]]
+#: Models quicker than this run once more before every timed run. Their weights fit into a processor's caches,
+#: where other sessions that run in turns would have replaced them; in use they would be there.
+QUICK_SECONDS = 0.02
 _STATUS = re.compile(r"\[ONNXRuntimeError\] : \d+ : \w+ : ")
 
 
@@ -49,7 +53,7 @@ class Runner:
                 f"onnxruntime has no {self.provider!r} here; available: {', '.join(sorted(available))}"
             )
 
-    def session(self, *, trace_to: Path | None = None, optimise: bool = True) -> Any:
+    def session(self, *, trace_to: Path | None = None, optimise: bool = True, save: bool = True) -> Any:
         """Make a session.
 
         Parameters
@@ -58,6 +62,8 @@ class Runner:
             Folder for the profile and the saved optimised model; None for a plain session.
         optimise : bool
             All optimisations, or none.
+        save : bool
+            Whether a session with a profile saves its model, too.
 
         Raises
         ------
@@ -77,6 +83,7 @@ class Runner:
         if trace_to is not None:
             options.enable_profiling = True
             options.profile_file_prefix = str(trace_to / "trace")
+        if trace_to is not None and save:
             options.optimized_model_filepath = str(trace_to / "optimised.onnx")
             _discard_weights(options, trace_to)
         try:
@@ -100,6 +107,12 @@ class Runner:
             session.run(None, self.feeds)
         except Exception as error:
             raise explain_failure(self.source, self.dims, error) from error
+
+    def timed(self, session: Any) -> float:
+        """Run once; return the seconds it took."""
+        start = time.perf_counter()
+        self.run(session)
+        return time.perf_counter() - start
 
     def traced(self, folder: Path, *, optimise: bool) -> Traced | None:
         """Make a session that records its kernels in ``folder``.

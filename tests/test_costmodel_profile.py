@@ -185,6 +185,7 @@ def test_provider_that_cannot_save(mlp: Path, monkeypatch: pytest.MonkeyPatch) -
     check_sum(costs, request)
     assert costs.meta["method"].startswith("unoptimised kernels")
     monkeypatch.setattr(Runner, "traced", lambda self, folder, optimise: None)
+    monkeypatch.setattr("onnx_pipeline.costmodel.opaque.read_trace", lambda path: [])
     with pytest.raises(InputError, match="--cost-model analytic"):
         cost_model("profile")(request)
 
