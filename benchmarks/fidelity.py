@@ -30,6 +30,7 @@ import onnx
 
 from models.real import REAL
 from onnx_pipeline import measure
+from onnx_pipeline.closed_loop import closed_loop, execution_ns
 from onnx_pipeline.costmodel import CostRequest, Device, load_device
 from onnx_pipeline.costmodel.analytic import analytic
 from onnx_pipeline.costmodel.calibrate import calibrate
@@ -224,7 +225,7 @@ def run_case(case: Case, stages: int, folder: Path, time_limit: float, budget: f
         loop = Path(scratch) / "loop"
         loop.mkdir()
         opened = search(case.graph)
-        closed = measure.closed_loop(
+        closed = closed_loop(
             opened, case.runner, emit_to, search, loop, rounds=1, reference_seconds=case.whole
         )
         shutil.rmtree(loop)
@@ -244,7 +245,7 @@ def run_case(case: Case, stages: int, folder: Path, time_limit: float, budget: f
     rows: list[Row] = []
     for variant, stage_of in candidates.items():
         graph = closed.result.graph if variant == "closed loop" else case.graph
-        predicted = measure.execution_ns(graph, stage_of, stages)
+        predicted = execution_ns(graph, stage_of, stages)
         times = by_key[stage_of.tobytes()]
         totals = [cost.total for cost in stage_costs(graph, case.target, stage_of, stages)]
         for stage, seconds in enumerate(times.stage_seconds):

@@ -20,7 +20,7 @@ from benchmarks.generators import layered, nasnet, transformer
 from benchmarks.proofs import MSR
 from onnx_pipeline.graph import CostGraph, Target
 from onnx_pipeline.graphio import read_graph
-from onnx_pipeline.partition import slicing
+from onnx_pipeline.partition import slicing, tapes
 from onnx_pipeline.partition.brkga import BrkgaParams, brkga
 from onnx_pipeline.partition.contract import contract
 from onnx_pipeline.partition.instance import build
@@ -45,7 +45,7 @@ def equal_evaluations(evaluations: int) -> None:
     print("|---|---|---|---|---|---|")
     for graph, target, k in cases():
         inst = contract(build(graph, target))
-        g = slicing.arrays(inst)
+        g = tapes.arrays(inst)
         low = max(inst.total_work // k, int(inst.work.max()))
         cells = []
         for budget in (100, evaluations):
@@ -77,9 +77,9 @@ def structure() -> None:
     for n in (1000, 2000, 5000, 10_000, 20_000):
         for k in (16, 64):
             inst = build(transformer(n), Target(bandwidth=1e9))
-            g = slicing.arrays(inst)
+            g = tapes.arrays(inst)
             order = kahn(g, in_degrees(g), np.arange(inst.n, dtype=np.float64))
-            ends, tape = np.zeros(k, dtype=np.int64), slicing.make_tape(g, order)
+            ends, tape = np.zeros(k, dtype=np.int64), tapes.make_tape(g, order)
             low = inst.total_work // k
             _, value = slicing.evaluate(g, order, k, low, low + low // 50, 1 << 60, ends)
             times = []

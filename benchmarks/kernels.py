@@ -16,7 +16,7 @@ from numba import njit
 
 from benchmarks.generators import layered
 from onnx_pipeline.graph import Target
-from onnx_pipeline.partition import slicing
+from onnx_pipeline.partition import slicing, tapes
 from onnx_pipeline.partition.instance import build
 from onnx_pipeline.partition.orders import in_degrees, kahn, keys_of
 
@@ -31,8 +31,8 @@ def plain(tape, k):
     for i in range(n):
         inner, out, held = np.int64(tape.alpha), np.int64(0), np.int64(0)
         for j in range(i, n):
-            inner, out, held = slicing._extend(tape, i, j, inner, out, held)
-            cost = inner + out + slicing.overflow(tape, held)
+            inner, out, held = tapes.extend(tape, i, j, inner, out, held)
+            cost = inner + out + tapes.overflow(tape, held)
             for b in range(k):
                 best[b + 1, j + 1] = min(best[b + 1, j + 1], max(best[b, i], cost))
     return best[:, n].min()
@@ -75,11 +75,11 @@ def main() -> None:
     print("| " + " | ".join(header) + " |\n|" + "---|" * len(header))
     for n, k in ((200, 16), (600, 16), (1000, 16), (1000, 64), (5000, 64)):
         inst = build(layered(n, 8), Target(bandwidth=1e9))
-        g = slicing.arrays(inst)
+        g = tapes.arrays(inst)
         degrees = in_degrees(g)
         order = kahn(g, degrees, np.random.default_rng(0).random(n))
         keys = keys_of(order)
-        tape = slicing.make_tape(g, order)
+        tape = tapes.make_tape(g, order)
         ends = np.zeros(k, dtype=np.int64)
         low = inst.total_work // k
         _, value = slicing.evaluate(g, order, k, low, low + low // 50, 1 << 60, ends)

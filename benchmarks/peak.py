@@ -3,25 +3,33 @@
 Every model runs once as one stage in a process of its own. The arena grows by what is asked for and never
 shrinks, weights stay outside it, so its final size is the peak plus what fragmentation adds. onnxruntime says
 it in its log only.
+
+``--fit`` asks what counting is good for: for four devices, the least memory (within 2 %) for which a split is
+found that fits, and what a split for the same memory needs that counts parameters only. Computed costs.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from tempfile import gettempdir
 
 import numpy as np
 import onnx
 
+import onnx_pipeline as op
 from models.real import REAL
 from onnx_pipeline.costmodel import NodeCosts
 from onnx_pipeline.feeds import make_feeds
+from onnx_pipeline.graph import bottleneck
 from onnx_pipeline.lowering import executable_nodes, lower
 from onnx_pipeline.model import load
+from onnx_pipeline.partition.result import PartitionResult
 from onnx_pipeline.peak import stage_peaks
 from onnx_pipeline.shapes import value_infos
 
@@ -61,21 +69,69 @@ def predicted_bytes(path: Path) -> int:
     return stage_peaks(graph, np.zeros(graph.num_nodes, dtype=np.int64), 1)[0]
 
 
+def needed_bytes(result: PartitionResult) -> int:
+    """Parameters and peak of the stage that needs most."""
+    pairs = zip(result.costs, result.schedules, strict=True)
+    return max(cost.parameter_bytes + schedule.peak for cost, schedule in pairs)
+
+
+def fit(path: Path, stages: int = 4) -> tuple[int, PartitionResult, PartitionResult]:
+    """Return the least memory that is enough, and the splits for it that count both and parameters only."""
+    graph = op.profile(path, cost_model="analytic")
+    target = op.Target(bandwidth=10e9, stage_overhead=35e-6, memory_mode="hard")
+
+    def split(memory: float, activations: bool = True) -> PartitionResult | None:
+        try:
+            limited = replace(target, memory=memory, activations=activations)
+            return op.partition(graph, stages, limited, time_limit=2, seed=0)
+        except op.InfeasibleError:
+            return None
+
+    best = op.partition(graph, stages, target, time_limit=2)
+    high = needed_bytes(best)
+    low = int(graph.group_bytes.sum()) // stages
+    while high - low > 0.02 * high:
+        middle = (low + high) // 2
+        found = split(middle)
+        if found is None:
+            low = middle
+        else:
+            best, high = found, needed_bytes(found)
+    blind = split(high, activations=False)
+    assert blind is not None
+    return high, best, blind
+
+
+def show_fit(name: str, path: Path) -> None:
+    limit, counted, blind = fit(path)
+    mib = " | ".join(f"{b / 2**20:.1f} MiB" for b in (limit, needed_bytes(counted), needed_bytes(blind)))
+    slower = bottleneck(counted.graph, replace(counted.target, memory=math.inf), counted.stage_of, 4)
+    print(f"| {name} | {mib} | {slower / blind.upper_ns:.2f} |", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("models", nargs="*", default=list(REAL))
     parser.add_argument("--work", type=Path, default=Path(gettempdir()) / "onnx-pipeline-fidelity")
+    parser.add_argument("--fit", action="store_true", help="what counting is good for")
     parser.add_argument("--run", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.run is not None:
         run_once(options.run)
         return
-    print("| model | peak(S) | arena | ratio |\n| --- | --- | --- | --- |")
+    if options.fit:
+        print("| model | memory | counting both | parameters only | bottleneck, ratio |")
+        print("| --- | --- | --- | --- | --- |")
+    else:
+        print("| model | peak(S) | arena | ratio |\n| --- | --- | --- | --- |")
     for name in options.models:
         path = options.work / f"{name}.onnx"
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
             onnx.save(REAL[name](), path)
+        if options.fit:
+            show_fit(name, path)
+            continue
         peak, arena = predicted_bytes(path), arena_bytes(path)
         mib = f"{peak / 2**20:.1f} MiB | {arena / 2**20:.1f} MiB"
         print(f"| {name} | {mib} | {peak / arena:.2f} |", flush=True)

@@ -20,7 +20,7 @@ from benchmarks.generators import layered, nasnet
 from benchmarks.proofs import MSR
 from onnx_pipeline.graph import CostGraph, IntArray, Target, bottleneck
 from onnx_pipeline.graphio import read_graph
-from onnx_pipeline.partition import slicing
+from onnx_pipeline.partition import slicing, tapes
 from onnx_pipeline.partition.brkga import brkga
 from onnx_pipeline.partition.contract import contract
 from onnx_pipeline.partition.instance import build
@@ -49,7 +49,7 @@ def run(method: str, graph: CostGraph, target: Target, k: int, seconds: float, s
         return [(point.seconds, point.upper) for point in result.history]
     start = time.perf_counter()
     inst = contract(build(graph, target))
-    g = slicing.arrays(inst)
+    g = tapes.arrays(inst)
     rng = np.random.default_rng(seed)
     degrees, ends = in_degrees(g), np.zeros(k, dtype=np.int64)
     low = max(inst.total_work // k, int(inst.work.max()))
@@ -70,7 +70,7 @@ def run(method: str, graph: CostGraph, target: Target, k: int, seconds: float, s
     note(value)
     if method == "random":
         while not stop():
-            tape = slicing.make_tape(g, random_order())
+            tape = tapes.make_tape(g, random_order())
             note(slicing.slice_order(tape, k, low, trace[-1][1] - 1, ends)[1])
     elif method == "brkga":
         brkga(g, k, low, [], value, rng, lambda value, order: note(value), stop)

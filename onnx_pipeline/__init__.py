@@ -29,10 +29,10 @@ if TYPE_CHECKING:
     from onnx_pipeline.errors import UsageError as UsageError
     from onnx_pipeline.errors import VerificationError as VerificationError
     from onnx_pipeline.graph import CostGraph as CostGraph
-    from onnx_pipeline.graph import GraphBuilder as GraphBuilder
     from onnx_pipeline.graph import StageCost as StageCost
     from onnx_pipeline.graph import Target as Target
     from onnx_pipeline.graph import stage_costs as stage_costs
+    from onnx_pipeline.graph_builder import GraphBuilder as GraphBuilder
     from onnx_pipeline.graphio import read_graph as read_graph
     from onnx_pipeline.graphio import write_graph as write_graph
     from onnx_pipeline.manifest import Manifest as Manifest
@@ -56,7 +56,7 @@ _HOME = {
     "CostModel": "costmodel",
     "CostRequest": "costmodel",
     "Device": "costmodel.devices",
-    "GraphBuilder": "graph",
+    "GraphBuilder": "graph_builder",
     "InfeasibleError": "errors",
     "InputError": "errors",
     "Manifest": "manifest",

@@ -19,7 +19,7 @@ from onnx_pipeline import graphio, manifest, planfile
 from onnx_pipeline import model as models
 from onnx_pipeline.boundary import StagePlan, plan_stages
 from onnx_pipeline.directory import new_directory
-from onnx_pipeline.graph import CostGraph
+from onnx_pipeline.graph import CostGraph, memory_binds
 from onnx_pipeline.manifest import DataFile, Manifest, ModelEntry, Port, Stage, StageInput, StageOutput
 from onnx_pipeline.model import SourceModel
 from onnx_pipeline.partition.result import PartitionResult
@@ -88,6 +88,7 @@ def emit(
     }
     plans = plan_stages(source, stage_of, result.used)
     costs, schedules = result.costs, result.schedules
+    ordered = result.target.counts_activations and memory_binds(result.graph, result.target)
     with new_directory(output, force=force) as folder:
         shared = SharedFiles(source, folder, weights)
         stages: list[Stage] = []
@@ -118,6 +119,7 @@ def emit(
                     node_names=_names_in(result, plan.index),
                     data=_data_entry(store),
                     peak_activation_bytes=schedules[plan.index].peak,
+                    execution_order="file" if ordered else None,
                 )
             )
         if annotate:

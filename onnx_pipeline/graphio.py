@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from onnx_pipeline.errors import InputError
-from onnx_pipeline.graph import HOST, CostGraph, GraphBuilder
+from onnx_pipeline.graph import HOST, CostGraph
+from onnx_pipeline.graph_builder import GraphBuilder
 
 FORMAT = "onnx-pipeline/costs"
 FORMAT_VERSION = 1

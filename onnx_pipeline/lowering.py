@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 import onnx_ir as ir
 
 from onnx_pipeline.errors import InputError
-from onnx_pipeline.graph import HOST, CostGraph, GraphBuilder
+from onnx_pipeline.graph import HOST, CostGraph
+from onnx_pipeline.graph_builder import GraphBuilder
 from onnx_pipeline.model import SourceModel, constant_tensor, node_graphs, node_inputs
 from onnx_pipeline.quantised import fused_with
 from onnx_pipeline.shapes import TensorInfo

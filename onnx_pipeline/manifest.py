@@ -80,6 +80,8 @@ class Stage:
     node_names: tuple[str, ...] = ()
     data: DataFile | None = None
     peak_activation_bytes: int | None = None
+    #: ``"file"`` where the peak holds for the order of the file only, and the memory may need it.
+    execution_order: str | None = None
     measured: Mapping[str, float] | None = None
     #: Execution providers to run it on, names and options; whoever deploys a split may write them here.
     providers: tuple[tuple[str, Mapping[str, Any]], ...] = ()
@@ -115,7 +117,14 @@ class Manifest:
         """Return the JSON document."""
         document = {"format": FORMAT, "format_version": FORMAT_VERSION, **_plain(asdict(self))}
         for entry in (document, *document["stages"]):
-            for key in ("data", "peak_activation_bytes", "measured", "measurement", "weights"):
+            for key in (
+                "data",
+                "peak_activation_bytes",
+                "execution_order",
+                "measured",
+                "measurement",
+                "weights",
+            ):
                 if entry.get(key, 0) is None:
                     del entry[key]
         for stage in document["stages"]:
@@ -231,6 +240,7 @@ def _stage(entry: Mapping[str, Any]) -> Stage:
         node_names=tuple(entry.get("node_names", ())),
         data=None if data is None else DataFile(data["file"], data["sha256"], data["bytes"]),
         peak_activation_bytes=entry.get("peak_activation_bytes"),
+        execution_order=entry.get("execution_order"),
         measured=entry.get("measured"),
         providers=tuple((p["name"], p.get("options", {})) for p in entry.get("providers", ())),
     )

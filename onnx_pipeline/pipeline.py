@@ -16,10 +16,10 @@ from onnx_pipeline.prepare import Feeds, PathLike, Phases, Priced, as_device, pr
 from onnx_pipeline.progress import Progress, silent
 
 if TYPE_CHECKING:
+    from onnx_pipeline.closed_loop import Measured
     from onnx_pipeline.costmodel.devices import Device
     from onnx_pipeline.graph import CostGraph, Target
     from onnx_pipeline.manifest import Manifest
-    from onnx_pipeline.measure import Measured
     from onnx_pipeline.partition.result import PartitionResult
 
 
@@ -172,7 +172,7 @@ def split(
             priced, result, search, rounds, provider, seed, output, phases, progress, must=measure is not None
         )
         if found is not None:
-            from onnx_pipeline.measure import describe as describe_measured
+            from onnx_pipeline.closed_loop import describe as describe_measured
 
             result, describe = found.result, partial(describe_measured, found=found)
     return emit(
@@ -212,7 +212,7 @@ def _closed_loop(
     must: bool,
 ) -> Measured | None:
     """Measure and correct in a temporary folder beside the output; None where stages do not run here."""
-    from onnx_pipeline import measure
+    from onnx_pipeline.closed_loop import closed_loop
     from onnx_pipeline.costmodel.sessions import Runner
     from onnx_pipeline.emit import emit
     from onnx_pipeline.feeds import make_feeds
@@ -224,7 +224,7 @@ def _closed_loop(
     try:
         with phases.measure("measure", progress), scratch_beside(output) as scratch:
             before = phases.get("partition", 0.0)
-            found = measure.closed_loop(
+            found = closed_loop(
                 first,
                 Runner(priced.source, feeds, priced.dims, provider),
                 lambda result, folder: emit(

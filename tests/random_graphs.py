@@ -6,7 +6,8 @@ import math
 
 import numpy as np
 
-from onnx_pipeline.graph import HOST, INFEASIBLE, CostGraph, GraphBuilder, Target, stage_costs
+from onnx_pipeline.graph import HOST, INFEASIBLE, CostGraph, Target, stage_costs
+from onnx_pipeline.graph_builder import GraphBuilder
 
 
 def random_graph(

@@ -12,15 +12,8 @@ import pytest
 
 from benchmarks.generators import layered
 from onnx_pipeline.errors import InfeasibleError, UsageError
-from onnx_pipeline.graph import (
-    INFEASIBLE,
-    CostGraph,
-    GraphBuilder,
-    Target,
-    bottleneck,
-    check_partition,
-    stage_costs,
-)
+from onnx_pipeline.graph import INFEASIBLE, CostGraph, Target, bottleneck, check_partition, stage_costs
+from onnx_pipeline.graph_builder import GraphBuilder
 from onnx_pipeline.partition.bounds import exact_cpsat as exact_module
 from onnx_pipeline.partition.bounds import windows as windows_module
 from onnx_pipeline.partition.bounds.blocks import ScaledCosts, scaled

@@ -18,7 +18,7 @@ import pytest
 from models import builders
 from onnx_pipeline.cli import main
 from onnx_pipeline.commands import cli
-from onnx_pipeline.graph import GraphBuilder
+from onnx_pipeline.graph_builder import GraphBuilder
 from onnx_pipeline.graphio import write_graph
 
 #: Enough for a tiny model, and nothing that depends on how fast this machine is.

@@ -188,7 +188,7 @@ def test_costs_of_another_model(model: Path, capsys: pytest.CaptureFixture[str])
 
 def test_memory_file_needs_a_file_that_has_one(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """COSTS.json states no limit."""
-    from onnx_pipeline.graph import GraphBuilder
+    from onnx_pipeline.graph_builder import GraphBuilder
     from onnx_pipeline.graphio import write_graph
 
     builder = GraphBuilder("one")

@@ -15,7 +15,8 @@ import onnx
 import pytest
 
 from models import builders
-from onnx_pipeline.graph import NS, CostGraph, GraphBuilder, bottleneck, check_partition
+from onnx_pipeline.graph import NS, CostGraph, bottleneck, check_partition
+from onnx_pipeline.graph_builder import GraphBuilder
 from onnx_pipeline.graphio import write_graph
 from onnx_pipeline.pipeline import make_target
 

@@ -10,7 +10,7 @@ from onnx import parser
 
 from onnx_pipeline.costmodel import CostRequest, cost_model, load_device
 from onnx_pipeline.errors import InputError, UsageError
-from onnx_pipeline.graph import GraphBuilder
+from onnx_pipeline.graph_builder import GraphBuilder
 from onnx_pipeline.graphio import write_graph
 from onnx_pipeline.lowering import executable_nodes
 from onnx_pipeline.model import load

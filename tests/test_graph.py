@@ -10,15 +10,8 @@ import numpy as np
 import pytest
 
 from onnx_pipeline.errors import InputError, UsageError
-from onnx_pipeline.graph import (
-    HOST,
-    GraphBuilder,
-    Target,
-    bottleneck,
-    check_partition,
-    stage_costs,
-    topological_order,
-)
+from onnx_pipeline.graph import HOST, Target, bottleneck, check_partition, stage_costs, topological_order
+from onnx_pipeline.graph_builder import GraphBuilder
 from tests.random_graphs import brute_force, random_graph, random_target
 
 

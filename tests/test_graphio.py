@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from onnx_pipeline.errors import InputError
-from onnx_pipeline.graph import GraphBuilder
+from onnx_pipeline.graph_builder import GraphBuilder
 from onnx_pipeline.graphio import graph_to_json, read_graph, write_graph
 from tests.random_graphs import random_graph
 

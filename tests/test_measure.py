@@ -14,11 +14,13 @@ import pytest
 import onnx_pipeline as op
 from models import builders
 from onnx_pipeline import manifest, measure
+from onnx_pipeline.closed_loop import LARGEST_FACTOR, Measured, closed_loop, correct, execution_ns
 from onnx_pipeline.costmodel.sessions import Runner
 from onnx_pipeline.errors import InputError
 from onnx_pipeline.feeds import make_feeds
-from onnx_pipeline.graph import NS, CostGraph, GraphBuilder, Target, bottleneck
-from onnx_pipeline.measure import Measurement, closed_loop, correct, execution_ns
+from onnx_pipeline.graph import NS, CostGraph, Target, bottleneck
+from onnx_pipeline.graph_builder import GraphBuilder
+from onnx_pipeline.measure import Measurement
 from onnx_pipeline.model import load
 from onnx_pipeline.partition.portfolio import partition
 from onnx_pipeline.partition.result import Bound, PartitionResult
@@ -72,7 +74,7 @@ def test_correction_is_bounded() -> None:
     """An absurd measurement does not make costs absurd; a stage without work stays as it is."""
     graph = chain([1000, 0])
     fixed = correct(graph, np.array([0, 1]), measurement(1.0, 1.0))
-    assert fixed.work.tolist() == [int(1000 * measure.LARGEST_FACTOR), 0]
+    assert fixed.work.tolist() == [int(1000 * LARGEST_FACTOR), 0]
 
 
 class World:
@@ -82,7 +84,7 @@ class World:
         self.truth = np.array(truth)
         self.emitted: dict[Path, PartitionResult] = {}
         self.together: list[int] = []
-        monkeypatch.setattr(measure, "measure", self.measure)
+        monkeypatch.setattr("onnx_pipeline.closed_loop.measure", self.measure)
 
     def emit(self, result: PartitionResult, place: Path) -> None:
         """Remember which partition is where."""
@@ -99,7 +101,7 @@ class World:
 
     def close(
         self, first: PartitionResult, search: Callable[[CostGraph], PartitionResult], rounds: int = 1
-    ) -> measure.Measured:
+    ) -> Measured:
         """Run the closed loop."""
         runner: Any = None
         return closed_loop(first, runner, self.emit, search, Path("."), rounds=rounds)

@@ -13,8 +13,9 @@ import pytest
 import onnx_pipeline as op
 from models.net import Net
 from onnx_pipeline.errors import InfeasibleError
-from onnx_pipeline.graph import HOST, CostGraph, GraphBuilder, Target, bottleneck, stage_costs
-from onnx_pipeline.partition import refine, slicing
+from onnx_pipeline.graph import HOST, CostGraph, Target, bottleneck, stage_costs
+from onnx_pipeline.graph_builder import GraphBuilder
+from onnx_pipeline.partition import refine, slicing, tapes
 from onnx_pipeline.partition.bounds.mincut import mincut
 from onnx_pipeline.partition.bounds.windows import window_bound
 from onnx_pipeline.partition.contract import contract
@@ -66,7 +67,7 @@ def test_segments_grow_by_one_node_at_a_time() -> None:
     for graph, target, k, _ in cases(300, 1, 9, pins=False, possible=False):
         graph = dataclasses.replace(graph, colocation=np.full(graph.num_nodes, -1))
         inst = build(graph, target)
-        g = slicing.arrays(inst)
+        g = tapes.arrays(inst)
         order = kahn(g, in_degrees(g), rng.random(inst.n))
         costs = segment_costs(graph, target, order)
         best = {0: 0}
@@ -75,7 +76,7 @@ def test_segments_grow_by_one_node_at_a_time() -> None:
                 if i in best:
                     best[j] = min(best.get(j, 1 << 62), max(best[i], cost))
         ends = np.zeros(k, dtype=np.int64)
-        tape = slicing.make_tape(g, order)
+        tape = tapes.make_tape(g, order)
         found, value = slicing.evaluate(g, order, k, 0, 1 + best[inst.n] // 3, 1 << 62, ends)
         assert found
         assert value == best[inst.n]
@@ -85,7 +86,7 @@ def test_segments_grow_by_one_node_at_a_time() -> None:
         assert ends[0] == inst.n
         blind = dataclasses.replace(target, activations=False)
         mattered += (
-            slicing.evaluate(slicing.arrays(build(graph, blind)), order, k, 0, 1, 1 << 62, ends)[1] < value
+            slicing.evaluate(tapes.arrays(build(graph, blind)), order, k, 0, 1, 1 << 62, ends)[1] < value
         )
     assert mattered > 100
 
@@ -140,7 +141,7 @@ def test_annealing_keeps_its_books() -> None:
     for i, (graph, target, k, _) in enumerate(cases(80, 9, 8)):
         inst = build(graph, target)
         h, index = hypergraph(dataclasses.replace(inst, need=inst.usual))
-        g = slicing.arrays(inst)
+        g = tapes.arrays(inst)
         ends = np.zeros(k, dtype=np.int64)
         order = kahn(g, in_degrees(g), np.arange(inst.n, dtype=np.float64))
         used, _ = slicing.evaluate(g, order, k, 0, 1, 1 << 61, ends)

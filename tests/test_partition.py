@@ -17,9 +17,10 @@ import onnx_pipeline as op
 from benchmarks.generators import layered
 from onnx_pipeline.constraints import constrain
 from onnx_pipeline.errors import InfeasibleError, UsageError
-from onnx_pipeline.graph import INFEASIBLE, CostGraph, GraphBuilder, Target, bottleneck, check_partition
+from onnx_pipeline.graph import INFEASIBLE, CostGraph, Target, bottleneck, check_partition
+from onnx_pipeline.graph_builder import GraphBuilder
 from onnx_pipeline.graphio import read_graph
-from onnx_pipeline.partition import exact, refine, slicing
+from onnx_pipeline.partition import exact, refine, slicing, tapes
 from onnx_pipeline.partition.beam import beam
 from onnx_pipeline.partition.bounds.bottleneck import bottleneck as bottleneck_mip
 from onnx_pipeline.partition.bounds.mincut import mincut
@@ -73,7 +74,7 @@ def test_slicing_is_optimal_for_its_order() -> None:
     rng = np.random.default_rng(1)
     for graph, target, k in cases(250, 11):
         inst = build(graph, target)
-        g = slicing.arrays(inst)
+        g = tapes.arrays(inst)
         order = kahn(g, in_degrees(g), rng.random(inst.n))
         expected = best_cut(inst, graph, target, order, k)
         if expected is None:
@@ -82,7 +83,7 @@ def test_slicing_is_optimal_for_its_order() -> None:
         found, value = slicing.evaluate(g, order, k, 0, max(1, expected // 3), 1 << 60, ends)
         stage = inst.expand(slicing.stages_of(order, ends, found))
         assert value == expected == bottleneck(graph, target, stage, k)
-        tape = slicing.make_tape(g, order)
+        tape = tapes.make_tape(g, order)
         # At the value there is a cut, one nanosecond below there is none.
         assert slicing.feasible(tape, k, expected, ends)[0] > 0
         assert expected == 0 or slicing.feasible(tape, k, expected - 1, ends)[0] == 0
@@ -102,7 +103,7 @@ def test_brute_force(chunk: int) -> None:
         assert mincut(small) <= optimum
         if i % 5 == 0 and small.n:
             assert bottleneck_mip(small, k, 5.0, optimum, threads=1) <= optimum
-        g = slicing.arrays(small)
+        g = tapes.arrays(small)
         ends = np.zeros(k, dtype=np.int64)
         for _, order in starting_orders(g, np.random.default_rng(i), 1):
             found, value = slicing.evaluate(g, order, k, 0, max(1, optimum), 1 << 60, ends)
@@ -161,7 +162,7 @@ def test_annealing_keeps_its_books() -> None:
     for i, (graph, target, k) in enumerate(cases(150, 77, 8)):
         inst = build(graph, target)
         h, index = hypergraph(inst)
-        g = slicing.arrays(inst)
+        g = tapes.arrays(inst)
         ends = np.zeros(k, dtype=np.int64)
         order = kahn(g, in_degrees(g), np.arange(inst.n, dtype=np.float64))
         used, _ = slicing.evaluate(g, order, k, 0, 1, 1 << 61, ends)
@@ -226,7 +227,7 @@ def test_same_seed_same_partition() -> None:
     rng = np.random.default_rng(2)
     graph = random_graph(rng, 8)
     inst = build(graph, Target(bandwidth=1e9))
-    g = slicing.arrays(inst)
+    g = tapes.arrays(inst)
     runs = []
     for _ in range(2):
         trace: list[tuple[int, bytes]] = []
@@ -272,14 +273,14 @@ def test_quotient_keeps_the_objective(seed: int) -> None:
     rng = np.random.default_rng(seed)
     graph, target = random_graph(rng, colocation=False), random_target(rng)
     inst = build(graph, target)
-    g = slicing.arrays(inst)
+    g = tapes.arrays(inst)
     order = kahn(g, in_degrees(g), rng.random(inst.n))
     # Merge random runs of consecutive positions: convex, so a partition of runs is one of the graph.
     runs = np.cumsum(rng.random(inst.n) < 0.6)
     label = np.empty(inst.n, dtype=np.int64)
     label[order] = runs
     small = quotient(inst, label)
-    h = slicing.arrays(small)
+    h = tapes.arrays(small)
     ends = np.zeros(3, dtype=np.int64)
     coarse = np.arange(small.n)  # labels rise along the order
     found, value = slicing.evaluate(h, coarse, 3, 0, 1, 1 << 60, ends)
@@ -293,7 +294,7 @@ def test_orders_are_topological_and_decode_their_keys(seed: int) -> None:
     """Every starting order is topological, and Kahn on its keys gives it back."""
     rng = np.random.default_rng(seed)
     inst = build(random_graph(rng), random_target(rng))
-    g = slicing.arrays(inst)
+    g = tapes.arrays(inst)
     heads, tails = inst.edges()
     for _, order in starting_orders(g, rng):
         position = np.empty(inst.n, dtype=np.int64)
@@ -427,13 +428,13 @@ def test_coarse_slicing_is_valid() -> None:
     graph = layered(600, 6)
     target = Target(bandwidth=1e9)
     inst = build(graph, target)
-    g = slicing.arrays(inst)
+    g = tapes.arrays(inst)
     order = kahn(g, in_degrees(g), np.arange(inst.n, dtype=np.float64))
     coarse = coarsen(inst, g, order, runs=80)
     assert 40 <= coarse.n <= 90
     ends = np.zeros(8, dtype=np.int64)
     line = np.arange(coarse.n)
-    used, value = slicing.evaluate(slicing.arrays(coarse), line, 8, 1, 1, 1 << 60, ends)
+    used, value = slicing.evaluate(tapes.arrays(coarse), line, 8, 1, 1, 1 << 60, ends)
     stage = coarse.expand(slicing.stages_of(line, ends, used))
     assert not check_partition(graph, stage, 8)
     assert bottleneck(graph, target, stage, 8) == value

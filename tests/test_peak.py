@@ -6,7 +6,8 @@ import random
 
 import numpy as np
 
-from onnx_pipeline.graph import HOST, CostGraph, GraphBuilder, topological_order
+from onnx_pipeline.graph import HOST, CostGraph, topological_order
+from onnx_pipeline.graph_builder import GraphBuilder
 from onnx_pipeline.peak import peak_bytes, stage_peaks
 from tests.random_graphs import random_graph
 

@@ -17,7 +17,7 @@ import pytest
 import onnx_pipeline as op
 from models import builders
 from onnx_pipeline.files import new_file
-from onnx_pipeline.graph import GraphBuilder
+from onnx_pipeline.graph_builder import GraphBuilder
 from onnx_pipeline.partition import portfolio
 from onnx_pipeline.prepare import Phases
 

@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from onnx_pipeline import arrays, report
-from onnx_pipeline.graph import GraphBuilder
+from onnx_pipeline.graph_builder import GraphBuilder
 from onnx_pipeline.humanize import format_bandwidth, format_bytes, format_percent, format_seconds
 
 

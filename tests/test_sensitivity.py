@@ -10,7 +10,8 @@ import pytest
 
 from onnx_pipeline.cli import main
 from onnx_pipeline.errors import UsageError
-from onnx_pipeline.graph import GraphBuilder, Target
+from onnx_pipeline.graph import Target
+from onnx_pipeline.graph_builder import GraphBuilder
 from onnx_pipeline.graphio import write_graph
 from onnx_pipeline.partition.portfolio import partition
 from onnx_pipeline.sensitivity import sensitivity

@@ -23,7 +23,7 @@ from onnx_pipeline.graph import IntArray
 from onnx_pipeline.partition import slicing
 from onnx_pipeline.partition.jit import kernel
 from onnx_pipeline.partition.orders import in_degrees, kahn, keys_of
-from onnx_pipeline.partition.slicing import Arrays
+from onnx_pipeline.partition.tapes import Arrays
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import numpy as np
 from onnx_pipeline.graph import IntArray
 from onnx_pipeline.partition.instance import Instance, quotient
 from onnx_pipeline.partition.jit import kernel
-from onnx_pipeline.partition.slicing import Arrays
+from onnx_pipeline.partition.tapes import Arrays
 
 #: Instances above this size are coarsened to about this many runs.
 RUNS = 2_500

@@ -44,7 +44,7 @@ import numpy as np
 from onnx_pipeline.graph import INFEASIBLE
 from onnx_pipeline.partition.instance import Instance, quotient
 from onnx_pipeline.partition.jit import inner, kernel
-from onnx_pipeline.partition.slicing import arrays
+from onnx_pipeline.partition.tapes import arrays
 from onnx_pipeline.stop import never
 
 

@@ -56,7 +56,7 @@ from onnx_pipeline.partition.ideal_state import (
 )
 from onnx_pipeline.partition.ideal_table import insert
 from onnx_pipeline.partition.jit import inner, kernel
-from onnx_pipeline.partition.slicing import overflow
+from onnx_pipeline.partition.tapes import overflow
 
 DONE, FOUND, BUDGET, GROW = range(4)
 

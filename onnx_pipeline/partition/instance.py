@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
 
 from onnx_pipeline.errors import InfeasibleError
-from onnx_pipeline.graph import HOST, BoolArray, CostGraph, IntArray, Target
+from onnx_pipeline.graph import HOST, BoolArray, CostGraph, IntArray, Target, memory_binds
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,6 +105,8 @@ def build(graph: CostGraph, target: Target) -> Instance:
     A group that is not convex pulls in every node on a path between two members: stages do not
     decrease along a path, so those nodes share the stage in every valid partition.
     """
+    if not memory_binds(graph, target):
+        target = replace(target, memory=math.inf)
     limited = math.isfinite(target.memory)
     groups = len(graph.group_names) if limited else 0
     nothing = np.zeros_like(graph.work)

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from onnx_pipeline.graph import GraphBuilder, Target
-from onnx_pipeline.partition import slicing
+from onnx_pipeline.graph import Target
+from onnx_pipeline.graph_builder import GraphBuilder
+from onnx_pipeline.partition import slicing, tapes
 from onnx_pipeline.partition.bounds.windows import window_bound
 from onnx_pipeline.partition.brkga import brkga
 from onnx_pipeline.partition.contract import contract
@@ -36,10 +37,10 @@ def _exercise() -> None:
     builder.add_net("u", b, [c], nbytes=10, to_host=True)
     builder.add_group("w", 5, [a, c])
     inst = contract(build(builder.build(), Target(bandwidth=1e9, memory=8)))
-    g = slicing.arrays(inst)
+    g = tapes.arrays(inst)
     orders = [order for _, order in starting_orders(g, np.random.default_rng(0), 1)]
     ends = np.zeros(2, dtype=np.int64)
-    tape = slicing.make_tape(g, orders[0])
+    tape = tapes.make_tape(g, orders[0])
     slicing.feasible(tape, 2, 1000, ends)
     found, _ = slicing.slice_order(tape, 2, 0, 1000, ends)
     slicing.stages_of(orders[0], ends, found)

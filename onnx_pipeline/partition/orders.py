@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from onnx_pipeline.graph import IntArray
 from onnx_pipeline.partition.jit import inner, kernel
-from onnx_pipeline.partition.slicing import Arrays
+from onnx_pipeline.partition.tapes import Arrays
 
 #: Above this many nodes the greedy orders, which scan all available nodes, are left out.
 GREEDY_LIMIT = 20_000

@@ -12,7 +12,7 @@ import numpy as np
 
 from onnx_pipeline.errors import InfeasibleError, UsageError
 from onnx_pipeline.graph import INFEASIBLE, CostGraph, IntArray, Target
-from onnx_pipeline.partition import slicing
+from onnx_pipeline.partition import slicing, tapes
 from onnx_pipeline.partition.beam import descend
 from onnx_pipeline.partition.bounds.mincut import mincut
 from onnx_pipeline.partition.bounds.simple import simple
@@ -164,7 +164,7 @@ class _Search:
         self.full = build(known.graph, known.target)
         self._timed("simple", lambda: simple(self.full, self.k))
         self.inst: Instance = contract(self.full, self.stop)
-        self.arrays = slicing.arrays(self.inst)
+        self.arrays = tapes.arrays(self.inst)
         # One original node of each instance node, to translate partitions back.
         self._first = np.unique(self.inst.node_of, return_index=True)[1]
         self.orders: list[IntArray] = []
@@ -222,7 +222,7 @@ class _Search:
             return
         # Contraction may have merged what must part now.
         full = self.full
-        g = slicing.arrays(full)
+        g = tapes.arrays(full)
         first = np.unique(full.node_of, return_index=True)[1]
         orders = [order_of(g, self.known.stage_of[first])]
         orders += [order for _, order in starting_orders(g, self.rng)]
@@ -230,7 +230,7 @@ class _Search:
         self.known.forget()
         for order in orders:
             ends = np.zeros(self.k, dtype=np.int64)
-            if slicing.slice_exactly(slicing.make_tape(g, order), self.k, low, high, ends):
+            if slicing.slice_exactly(tapes.make_tape(g, order), self.k, low, high, ends):
                 self.known.offer(full.expand(slicing.stages_of(order, ends, self.k)), "exactly k")
         if not len(self.known.stage_of):
             raise InfeasibleError(
@@ -282,14 +282,14 @@ class _Search:
         inst, g = self.inst, self.arrays
         if inst.n > COARSE_LIMIT:
             inst = coarsen(self.inst, self.arrays, order)
-            g, order = slicing.arrays(inst), np.arange(inst.n)
+            g, order = tapes.arrays(inst), np.arange(inst.n)
         low, high = max(self.known.lower, 1), self.known.upper - 1
         ends = np.zeros(self.k, dtype=np.int64)
         if high > 4 * low:
             # A pass at a large limit is quadratic: come from below.
             found, _ = slicing.evaluate(g, order, self.k, low, low + low // 50, 2 * low, ends)
         else:
-            found, _ = slicing.slice_order(slicing.make_tape(g, order), self.k, low, high, ends)
+            found, _ = slicing.slice_order(tapes.make_tape(g, order), self.k, low, high, ends)
         self.known.evaluations += 1
         if found:
             self.known.offer(inst.expand(slicing.stages_of(order, ends, found)), method)

@@ -28,7 +28,8 @@ from onnx_pipeline.partition.hypergraph import Hypergraph, hypergraph, place_fre
 from onnx_pipeline.partition.instance import Instance
 from onnx_pipeline.partition.jit import inner, kernel
 from onnx_pipeline.partition.orders import in_degrees, kahn
-from onnx_pipeline.partition.slicing import arrays, evaluate, overflow, stages_of
+from onnx_pipeline.partition.slicing import evaluate, stages_of
+from onnx_pipeline.partition.tapes import arrays, overflow
 
 #: Moves of the first runs, of the longest, and between two looks at the clock (about 50 ms).
 MOVES, MAX_MOVES, CHUNK = 300_000, 20_000_000, 300_000

@@ -69,7 +69,6 @@ def place(
     data = weights_folder(document)
     libraries = tuple(Path(path).absolute() for path in custom_ops)
     count = len(document.stages)
-    listed = document.target.get("memory_bytes") is not None and bool(document.target.get("activations"))
     cores = usable_cores()
     share = max(1, len(cores) // count)
     named = _per_stage(providers, count, "providers")
@@ -82,6 +81,7 @@ def place(
         check_providers(chosen)
         mine = tuple(cores[(i * share + j) % len(cores)] for j in range(share)) if pin else ()
         path, chosen = directory / stage.file, chosen or ((CPU, {}),)
+        listed = stage.execution_order == "file"
         specs.append(StageSpec(i, path, chosen, share, mine, settings[i], data, libraries, listed))
     return specs
 

@@ -29,7 +29,7 @@ from typing import NamedTuple
 import numpy as np
 
 from onnx_pipeline.graph import HOST, IntArray
-from onnx_pipeline.partition import slicing
+from onnx_pipeline.partition import tapes
 from onnx_pipeline.partition.bounds.mincut import _network
 from onnx_pipeline.partition.instance import Instance, _invert
 from onnx_pipeline.partition.jit import kernel
@@ -218,7 +218,7 @@ def _with_pins(inst: Instance, free: Windows) -> Windows:
 
 
 def _topological(inst: Instance) -> IntArray:
-    arrays = slicing.arrays(inst)
+    arrays = tapes.arrays(inst)
     return np.asarray(kahn(arrays, in_degrees(arrays), np.zeros(inst.n)), dtype=np.int64)
 
 
