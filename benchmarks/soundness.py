@@ -20,8 +20,10 @@ import numpy as np
 from onnx_pipeline.errors import InfeasibleError
 from onnx_pipeline.graph import CostGraph, Target
 from onnx_pipeline.partition.bounds.bottleneck import bottleneck
+from onnx_pipeline.partition.bounds.crossings import Crossings
 from onnx_pipeline.partition.bounds.mincut import mincut
 from onnx_pipeline.partition.bounds.simple import simple
+from onnx_pipeline.partition.bounds.windows import reach_by_cuts, reach_by_sets
 from onnx_pipeline.partition.certificate import check
 from onnx_pipeline.partition.contract import contract
 from onnx_pipeline.partition.exact import IdealSearch
@@ -46,6 +48,8 @@ def examine(graph: CostGraph, target: Target, k: int, number: int) -> str:
         assert brute_force(merged, target, k) == optimum, "contraction loses the optimum"
     for name, bound in (("simple", simple(full, k)), ("min-cut", mincut(small))):
         assert bound <= optimum, f"{name} bound {bound} above the optimum {optimum}"
+    reach = reach_by_cuts(small, reach_by_sets(small))
+    assert not Crossings(small, k, reach).refutes(optimum), "the crossings refute the optimum"
     if number % 20 == 0 and small.n:
         assert bottleneck(small, k, 5.0, optimum) <= optimum, "bottleneck MIP above the optimum"
     for reverse in (False, True):

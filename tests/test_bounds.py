@@ -14,10 +14,12 @@ from benchmarks.generators import layered
 from onnx_pipeline.errors import InfeasibleError, UsageError
 from onnx_pipeline.graph import INFEASIBLE, CostGraph, Target, bottleneck, check_partition, stage_costs
 from onnx_pipeline.graph_builder import GraphBuilder
+from onnx_pipeline.partition.bounds import crossings as crossings_module
 from onnx_pipeline.partition.bounds import exact_cpsat as exact_module
 from onnx_pipeline.partition.bounds import windows as windows_module
 from onnx_pipeline.partition.bounds.blocks import ScaledCosts, scaled
 from onnx_pipeline.partition.bounds.bottleneck import bottleneck as bottleneck_mip
+from onnx_pipeline.partition.bounds.crossings import Crossings, crossing_bound
 from onnx_pipeline.partition.bounds.exact import exact_model
 from onnx_pipeline.partition.bounds.exact_cpsat import exact_cpsat
 from onnx_pipeline.partition.bounds.exact_mip import exact_mip
@@ -249,6 +251,69 @@ def test_windows_of_a_chain() -> None:
     pinned = dataclasses.replace(inst, pin=np.array([-1, 2, -1, -1]))
     assert windows(pinned, reach, 4, 2).first.tolist() == [0, 2, 2, 2]
     assert windows(pinned, reach, 4, 2).last.tolist() == [2, 2, 3, 3]
+
+
+def refuted(count: int, seed: int) -> int:
+    """How often the crossings refute the optimum itself."""
+    wrong = 0
+    for graph, target, k, inst in cases(count, seed, 7):
+        optimum = brute_force(graph, target, k)
+        for reach in (reach_by_sets(inst), reach_by_cuts(inst, reach_by_sets(inst))):
+            wrong += Crossings(inst, k, reach).refutes(optimum)
+            assert crossing_bound(inst, k, reach, 0, optimum) <= optimum
+    return wrong
+
+
+def test_crossings_stay_below() -> None:
+    """No optimum is refuted."""
+    assert refuted(600, 11) == 0
+
+
+@pytest.mark.parametrize(
+    "mutant",
+    [
+        ("_of_host", lambda inst: np.ones(inst.m, dtype=np.bool_)),  # tensors that nothing cuts are paid, too
+        ("parameters", lambda inst: ([x + 40 for x in windows_module.parameters(inst)[0]], 0)),
+    ],
+)
+def test_wrong_crossings_are_noticed(
+    mutant: tuple[str, Callable[..., object]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The comparison with brute force fails when a payment counts more than it may."""
+    monkeypatch.setattr(crossings_module, *mutant)
+    assert refuted(600, 11) > 0
+
+
+def test_a_skip_counts_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tensor that crosses every border is paid twice in all, not twice at each."""
+    b = GraphBuilder("skip")
+    nodes = [b.add_node(f"n{i}", 10) for i in range(40)]
+    for u, v in itertools.pairwise(nodes):
+        b.add_net(f"t{u}", u, [v], nbytes=1)
+    b.add_net("skip", nodes[0], [nodes[-1]], nbytes=10)
+    graph, target = b.build(), Target(bandwidth=1e9)
+    best = bottleneck(graph, target, np.repeat(np.arange(8), 5), 8)
+    found = Crossings(build(graph, target), 8, reach_by_sets(build(graph, target)))
+    assert not found.refutes(best)
+    monkeypatch.setattr(crossings_module, "_spans", lambda inst, allowed: np.ones(inst.m, dtype=np.int64))
+    assert found.refutes(best)
+
+
+def test_crossings_of_two_chains() -> None:
+    """Two long chains side by side: balance needs a cut through both, which no node alone forces."""
+    b = GraphBuilder("chains")
+    source, sink = b.add_node("source", 10), b.add_node("sink", 10)
+    for side in "ab":
+        chain = [b.add_node(f"{side}{i}", 10) for i in range(10)]
+        for u, v in itertools.pairwise([source, *chain, sink]):
+            b.add_net(f"{side}{u}", u, [v], nbytes=7)
+    graph, target = b.build(), Target(bandwidth=1e9)
+    inst = build(graph, target)
+    reach = reach_by_cuts(inst, reach_by_sets(inst))
+    # 220 of work, and two tensors of 7 that leave one stage and enter the other.
+    assert Crossings(inst, 2, reach).refutes((220 + 4 * 7) // 2 - 1)
+    assert not Crossings(inst, 2, reach).refutes((220 + 4 * 7) // 2)
+    assert windows_module.window_bound(inst, 2, 1000, reach) < (220 + 4 * 7) // 2
 
 
 def test_impossible_demands() -> None:

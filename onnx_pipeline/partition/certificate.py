@@ -1,18 +1,19 @@
 """Check a certificate with code that did not make it.
 
-What can be recomputed from the graph is recomputed: the partition's validity and cost, the simple, min-cut
-and windows bounds. A solver's bound can only be compared with the partition here.
+What can be recomputed from the graph is recomputed: the partition's validity and cost, the simple, min-cut,
+windows and crossings bounds. A solver's bound can only be compared with the partition here.
 """
 
 from __future__ import annotations
 
 from onnx_pipeline.graph import bottleneck, check_partition
+from onnx_pipeline.partition.bounds.crossings import Crossings
 from onnx_pipeline.partition.bounds.mincut import mincut
 from onnx_pipeline.partition.bounds.simple import simple
-from onnx_pipeline.partition.bounds.windows import window_bound
+from onnx_pipeline.partition.bounds.windows import reach_by_cuts, reach_by_sets, window_bound
 from onnx_pipeline.partition.contract import contract
 from onnx_pipeline.partition.exact import IdealSearch
-from onnx_pipeline.partition.instance import build
+from onnx_pipeline.partition.instance import Instance, build
 from onnx_pipeline.partition.result import PartitionResult
 from onnx_pipeline.stop import Deadline
 
@@ -49,6 +50,11 @@ def recheck(result: PartitionResult, seconds: float) -> list[str]:
     return [f"the bound of {result.lower_ns} ns could not be proved again in {seconds:g} s from each end"]
 
 
+def _crossings(full: Instance, k: int) -> Crossings:
+    inst = contract(full)
+    return Crossings(inst, k, reach_by_cuts(inst, reach_by_sets(inst)))
+
+
 def check(result: PartitionResult) -> list[str]:
     """Return every contradiction found; an empty list means that the certificate holds.
 
@@ -78,6 +84,8 @@ def check(result: PartitionResult) -> list[str]:
             problems.append("the simple bound cannot be reproduced")
         elif bound.method == "windows" and bound.nanoseconds > window_bound(contract(full), k, value):
             problems.append("the windows bound cannot be reproduced")
+        elif bound.method == "crossings" and not _crossings(full, k).refutes(bound.nanoseconds - 1):
+            problems.append("the crossings bound cannot be reproduced")
         elif bound.method == "min-cut" and bound.nanoseconds > mincut(contract(full)):
             problems.append("the min-cut bound cannot be reproduced")
     return problems

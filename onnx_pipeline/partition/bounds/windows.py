@@ -164,7 +164,7 @@ def windows(inst: Instance, reach: Reach, k: int, limit: int) -> Windows:
     return _with_pins(inst, Windows(np.maximum(first, 0), np.minimum(last, k - 1)))
 
 
-def window_bound(inst: Instance, k: int, upper: int, stop: Callable[[], bool] = never) -> int:
+def window_bound(inst: Instance, k: int, upper: int, reach: Reach | None = None) -> int:
     """Return the least limit at which every node has a stage: a lower bound in nanoseconds.
 
     Parameters
@@ -174,10 +174,11 @@ def window_bound(inst: Instance, k: int, upper: int, stop: Callable[[], bool] = 
         Number of stages.
     upper : int
         A known bottleneck; the bound is not looked for above it.
-    stop : callable
-        Asked between maximum flows; stopping early keeps the bound valid.
+    reach : Reach, optional
+        By cuts if not given.
     """
-    reach = reach_by_cuts(inst, reach_by_sets(inst), stop)
+    if reach is None:
+        reach = reach_by_cuts(inst, reach_by_sets(inst))
     low, high = inst.alpha, upper
     while low < high:
         middle = low + (high - low) // 2
