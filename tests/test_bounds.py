@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import itertools
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -295,7 +296,14 @@ def test_a_skip_counts_once(monkeypatch: pytest.MonkeyPatch) -> None:
     best = bottleneck(graph, target, np.repeat(np.arange(8), 5), 8)
     found = Crossings(build(graph, target), 8, reach_by_sets(build(graph, target)))
     assert not found.refutes(best)
-    monkeypatch.setattr(crossings_module, "_spans", lambda inst, allowed: np.ones(inst.m, dtype=np.int64))
+    minimum_cut = crossings_module._Network.minimum_cut
+    full = crossings_module._network(build(graph, target))
+
+    def in_full_everywhere(self: Any, before: Any, after: Any, share: Any) -> tuple[int, Any]:
+        value, cut = minimum_cut(full, before, after, 2 * build(graph, target).net_cost[full.net] * 1024)
+        return value, cut
+
+    monkeypatch.setattr(crossings_module._Network, "minimum_cut", in_full_everywhere)
     assert found.refutes(best)
 
 

@@ -17,7 +17,7 @@ from onnx_pipeline.partition.beam import descend
 from onnx_pipeline.partition.bounds.crossings import crossing_bound
 from onnx_pipeline.partition.bounds.mincut import mincut
 from onnx_pipeline.partition.bounds.simple import simple
-from onnx_pipeline.partition.bounds.windows import reach_by_cuts, reach_by_sets, window_bound
+from onnx_pipeline.partition.bounds.windows import Reach, reach_by_cuts, reach_by_sets, window_bound
 from onnx_pipeline.partition.brkga import brkga
 from onnx_pipeline.partition.coarsen import coarsen
 from onnx_pipeline.partition.contract import contract
@@ -169,6 +169,7 @@ class _Search:
         # One original node of each instance node, to translate partitions back.
         self._first = np.unique(self.inst.node_of, return_index=True)[1]
         self.orders: list[IntArray] = []
+        self.reach: Reach | None = None
         self.ladder: Ladder | None = None
 
     def stop(self) -> bool:
@@ -177,7 +178,7 @@ class _Search:
 
     def run(self) -> None:
         """Run all phases."""
-        for phase in (self._start, self._mincut, self._windows, self._prove_cheaply):
+        for phase in (self._start, self._mincut, self._windows, self._prove_cheaply, self._crossings):
             if self.stop() or not self.inst.n:
                 return
             phase()
@@ -305,24 +306,29 @@ class _Search:
         )
 
     def _windows(self) -> None:
-        """Stage windows, and the transfers that they make necessary between stages."""
-        if self.inst.n > EXACT_LIMIT or not {"windows", "crossings"} & set(self.wanted):
+        if self.inst.n > EXACT_LIMIT or "windows" not in self.wanted:
             return
-        inst, k, known = self.inst, self.k, self.known
-        pause = self._pause(0.1 * self.deadline.remaining)
-        reach = reach_by_sets(inst)
         start = time.perf_counter()
-        reach = reach_by_cuts(inst, reach, pause)
-        spent = time.perf_counter() - start
-        solver = "ortools max-flow"
-        if "windows" in self.wanted:
-            self._timed("windows", lambda: window_bound(inst, k, known.upper, reach), solver, spent)
-        if "crossings" in self.wanted and not self.stop():
-            self._timed(
-                "crossings",
-                lambda: crossing_bound(inst, k, reach, known.lower, known.upper, self.stop),
-                solver,
-            )
+        pause = self._pause(0.1 * self.deadline.remaining)
+        self.reach = reach_by_cuts(self.inst, reach_by_sets(self.inst), pause)
+        self._timed(
+            "windows",
+            lambda: window_bound(self.inst, self.k, self.known.upper, self.reach),
+            "ortools max-flow",
+            time.perf_counter() - start,
+        )
+
+    def _crossings(self) -> None:
+        if self.inst.n > EXACT_LIMIT or "crossings" not in self.wanted:
+            return
+        pause = self._pause(0.1 * self.deadline.remaining)
+        reach = self.reach or reach_by_sets(self.inst)
+        known = self.known
+        self._timed(
+            "crossings",
+            lambda: crossing_bound(self.inst, self.k, reach, known.lower, known.upper, pause),
+            "ortools max-flow",
+        )
 
     def _prove_cheaply(self) -> None:
         if self.inst.n <= EXACT_LIMIT and "ideals" in self.wanted:

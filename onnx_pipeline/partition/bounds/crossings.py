@@ -7,18 +7,26 @@ window begins at b or later. So what crosses b is at least a minimum cut between
 
 One tensor may cross several borders, and its payment counts once. A cut tensor is paid at least twice, by
 its producer's stage and by a reader's (a tensor of the host, whose first payment is counted already, once
-more). It crosses at most ``span`` borders: last stage of a reader minus first stage of its producer, by the
-windows. So it may count 2 c / span (c / span) at every border, and
+more). By the windows it can only cross the borders from the first stage of its producer to the last stage
+of a reader. So 2 c (c) may be divided among these in any way, and
 
     work + host + overflow + sum over borders of their minimum cuts > k (T - alpha)
 
-proves that no partition keeps T. The simple bound is this without windows, host and cuts; :mod:`windows` sees
-transfers only where ancestors or descendants of one node force them.
+proves that no partition keeps T. Equal shares come first; then shares move to the borders where the tensor is
+in the minimum cut, since they count for nothing elsewhere. This is multiplicative ascent on the dual of the
+linear relaxation that pays a tensor for its largest difference of prefixes.
+
+The simple bound is all this without windows, host and cuts; :mod:`windows` sees transfers only where
+ancestors or descendants of one node force them.
+
+References
+----------
+Arora, Hazan, Kale, *The multiplicative weights update method*, Theory of Computing 2012.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -37,6 +45,10 @@ from onnx_pipeline.stop import never
 SCALE = 1 << 10
 #: Steps of less than this part of the bound are not worth their maximum flows.
 STEP = 2_000
+#: Rounds of the ascent, and how far the first one moves shares; later ones move them less.
+ROUNDS, RATE = 30, 2.0
+#: A share never vanishes, so that it can come back.
+LEAST_SHARE = 1e-6
 
 
 class _Network(NamedTuple):
@@ -48,6 +60,24 @@ class _Network(NamedTuple):
     net_tails: IntArray
     net_heads: IntArray
     nodes: int
+
+    def minimum_cut(self, before: IntArray, after: IntArray, share: IntArray) -> tuple[int, BoolArray]:
+        """Return the least sum of shares that separates two sets of nodes, and whose shares these are."""
+        from ortools.graph.python import max_flow
+
+        source, sink = self.nodes, self.nodes + 1
+        forced = len(self.tails) + len(before) + len(after)
+        flow = max_flow.SimpleMaxFlow()
+        flow.add_arcs_with_capacity(
+            np.concatenate([self.tails, np.full(len(before), source), after, self.net_tails]),
+            np.concatenate([self.heads, before, np.full(len(after), sink), self.net_heads]),
+            np.concatenate([np.full(forced, int(share.sum()) + 1), share]),
+        )
+        if flow.solve(source, sink) != flow.OPTIMAL:
+            return 0, np.zeros(len(share), dtype=np.bool_)
+        inside = np.zeros(self.nodes + 2, dtype=np.bool_)
+        inside[flow.get_source_side_min_cut()] = True
+        return flow.optimal_flow(), inside[self.net_tails] & ~inside[self.net_heads]
 
 
 class Crossings:
@@ -72,15 +102,44 @@ class Crossings:
         """The bound without any border, in nanoseconds."""
         return self.inst.alpha + -(-self.fixed // self.k) if self.inst.n else 0
 
-    def refutes(self, limit: int) -> bool:
-        """Whether no partition has a bottleneck of at most ``limit`` nanoseconds."""
+    def refutes(self, limit: int, rounds: int = ROUNDS, stop: Callable[[], bool] = never) -> bool:
+        """Whether no partition has a bottleneck of at most ``limit`` nanoseconds, as far as can be seen."""
         if limit < self.least:
             return True
         allowed = windows(self.inst, self.reach, self.k, limit)
         if allowed.empty:
             return True
-        crossing = _crossings(self.inst, self.k, allowed, self.network)
-        return self.fixed + crossing > self.k * (limit - self.inst.alpha)
+        needed = self.k * (limit - self.inst.alpha) - self.fixed
+        return any(crossing > needed for crossing in self._crossings(allowed, rounds, stop))
+
+    def _crossings(self, allowed: Windows, rounds: int, stop: Callable[[], bool]) -> Iterator[int]:
+        """Yield lower bounds of what crosses all borders together, in nanoseconds, rounded down."""
+        inst, net = self.inst, self.network.net
+        if self.k == 1:
+            return
+        times = np.where(_of_host(inst), 1, 2)[net] * inst.net_cost[net]
+        scale = max(1, min(SCALE, (1 << 60) // (int(times.sum()) + 1)))
+        borders = np.arange(1, self.k)
+        first, last = (side[net][:, None] for side in _reaches(inst, allowed))
+        possible = (borders > first) & (borders <= last)
+        weight = possible.astype(np.float64)
+        for done in range(rounds):
+            if stop():
+                return
+            part = weight / np.maximum(weight.sum(axis=1, keepdims=True), LEAST_SHARE)
+            # A little less than all of it: rounding of the parts must never add up to more.
+            share = np.floor(part * (times * scale * (1 - 1e-9))[:, None]).astype(np.int64)
+            total = 0
+            for at, border in enumerate(borders.tolist()):
+                before = np.flatnonzero(allowed.last < border)
+                after = np.flatnonzero(allowed.first >= border)
+                if len(before) and len(after):
+                    value, cut = self.network.minimum_cut(before, after, share[:, at])
+                    total += value
+                    weight[cut, at] *= np.exp(RATE / np.sqrt(1 + done))
+            yield total // scale
+            weight /= np.maximum(weight.max(axis=1, keepdims=True), LEAST_SHARE)
+            weight = np.where(possible, np.maximum(weight, LEAST_SHARE), 0.0)
 
 
 def crossing_bound(
@@ -102,13 +161,14 @@ def crossing_bound(
     """
     found = Crossings(inst, k, reach)
     best = min(found.least, upper)
-    low, high = max(low, best), upper
-    while high - low > low // STEP and not stop():
-        middle = low + (high - low) // 2
-        if found.refutes(middle):
-            low = best = middle + 1
-        else:
-            high = middle
+    for rounds in (1, ROUNDS):  # equal shares come cheap
+        low, high = max(low, best), upper
+        while high - low > low // STEP and not stop():
+            middle = low + (high - low) // 2
+            if found.refutes(middle, rounds, stop):
+                low = best = middle + 1
+            else:
+                high = middle
     return best
 
 
@@ -123,44 +183,16 @@ def _of_host(inst: Instance) -> BoolArray:
     return np.asarray((inst.net_prod == HOST) | inst.net_pin, dtype=np.bool_)
 
 
-def _crossings(inst: Instance, k: int, allowed: Windows, network: _Network) -> int:
-    """Sum of the minimum cuts at all borders, in nanoseconds, rounded down."""
-    from ortools.graph.python import max_flow
-
-    times = np.where(_of_host(inst), 1, 2)[network.net] * inst.net_cost[network.net]
-    scale = max(1, min(SCALE, (1 << 60) // (int(times.sum()) + 1)))
-    span = _spans(inst, allowed)[network.net]
-    share = np.where(span > 0, times * scale // np.maximum(span, 1), 0)
-    infinite = int(share.sum()) + 1
-    source, sink = network.nodes, network.nodes + 1
-    total = 0
-    for border in range(1, k):
-        before = np.flatnonzero(allowed.last < border)
-        after = np.flatnonzero(allowed.first >= border)
-        if not len(before) or not len(after):
-            continue
-        forced = len(network.tails) + len(before) + len(after)
-        flow = max_flow.SimpleMaxFlow()
-        flow.add_arcs_with_capacity(
-            np.concatenate([network.tails, np.full(len(before), source), after, network.net_tails]),
-            np.concatenate([network.heads, before, np.full(len(after), sink), network.net_heads]),
-            np.concatenate([np.full(forced, infinite), share]),
-        )
-        if flow.solve(source, sink) == flow.OPTIMAL:
-            total += flow.optimal_flow()
-    return total // scale
-
-
-def _spans(inst: Instance, allowed: Windows) -> IntArray:
-    """Return the most borders that each tensor can cross."""
-    out = np.zeros(inst.m, dtype=np.int64)
+def _reaches(inst: Instance, allowed: Windows) -> tuple[IntArray, IntArray]:
+    """Return the first stage that can hold each tensor's producer, and the last one that can read it."""
+    first, last = np.zeros(inst.m, dtype=np.int64), np.zeros(inst.m, dtype=np.int64)
     for t in range(inst.m):
         readers = inst.net_cons[inst.net_ptr[t] : inst.net_ptr[t + 1]]
         if len(readers):
             producer = inst.net_prod[t]
-            first = allowed.first[readers].min() if producer == HOST else allowed.first[producer]
-            out[t] = max(0, int(allowed.last[readers].max() - first))
-    return out
+            first[t] = allowed.first[readers].min() if producer == HOST else allowed.first[producer]
+            last[t] = allowed.last[readers].max()
+    return first, last
 
 
 def _network(inst: Instance) -> _Network:
