@@ -340,6 +340,18 @@ def test_certificate_check_rejects_mutations() -> None:
         assert check(dataclasses.replace(result, **wrong)) != [], wrong
 
 
+def test_certificate_check_repeats_the_crossings() -> None:
+    """A bound by crossings is found again, one a little above is not."""
+    graph, target = layered(150, 6), Target(bandwidth=1e9)
+    result = partition(graph, 6, target, time_limit=1, bounds=("windows", "crossings"), threads=1)
+    found = {bound.method: bound for bound in result.bounds}
+    assert found["crossings"].nanoseconds > max(found[name].nanoseconds for name in ("simple", "windows"))
+    assert check(result) == []
+    forged = (found["crossings"].nanoseconds + 9 * result.upper_ns) // 10
+    wrong = dataclasses.replace(result, bounds=(dataclasses.replace(found["crossings"], nanoseconds=forged),))
+    assert check(wrong) == ["the crossings bound cannot be reproduced"]
+
+
 @pytest.mark.parametrize(
     "wrong",
     [{"stages": 0}, {"stages": 2, "time_limit": 0}, {"stages": 2, "gap": 1.0}, {"stages": 2, "gap": -0.1}],

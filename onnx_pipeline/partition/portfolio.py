@@ -14,7 +14,7 @@ from onnx_pipeline.errors import InfeasibleError, UsageError
 from onnx_pipeline.graph import INFEASIBLE, CostGraph, IntArray, Target
 from onnx_pipeline.partition import slicing, tapes
 from onnx_pipeline.partition.beam import descend
-from onnx_pipeline.partition.bounds.crossings import crossing_bound
+from onnx_pipeline.partition.bounds.crossings import crossing_bound, paid_once_bound
 from onnx_pipeline.partition.bounds.mincut import mincut
 from onnx_pipeline.partition.bounds.simple import simple
 from onnx_pipeline.partition.bounds.windows import Reach, reach_by_cuts, reach_by_sets, window_bound
@@ -319,7 +319,10 @@ class _Search:
         )
 
     def _crossings(self) -> None:
-        if self.inst.n > EXACT_LIMIT or "crossings" not in self.wanted:
+        if "crossings" not in self.wanted:
+            return
+        if self.inst.n > EXACT_LIMIT:
+            self._timed("crossings", lambda: min(paid_once_bound(self.inst, self.k), self.known.upper))
             return
         pause = self._pause(0.1 * self.deadline.remaining)
         reach = self.reach or reach_by_sets(self.inst)

@@ -95,12 +95,8 @@ class Crossings:
     def __init__(self, inst: Instance, k: int, reach: Reach) -> None:
         self.inst, self.k, self.reach = inst, k, reach
         self.fixed = _paid_once(inst, k)
+        self.least = paid_once_bound(inst, k)
         self.network = _network(inst)
-
-    @property
-    def least(self) -> int:
-        """The bound without any border, in nanoseconds."""
-        return self.inst.alpha + -(-self.fixed // self.k) if self.inst.n else 0
 
     def refutes(self, limit: int, rounds: int = ROUNDS, stop: Callable[[], bool] = never) -> bool:
         """Whether no partition has a bottleneck of at most ``limit`` nanoseconds, as far as can be seen."""
@@ -124,8 +120,6 @@ class Crossings:
         possible = (borders > first) & (borders <= last)
         weight = possible.astype(np.float64)
         for done in range(rounds):
-            if stop():
-                return
             part = weight / np.maximum(weight.sum(axis=1, keepdims=True), LEAST_SHARE)
             # A little less than all of it: rounding of the parts must never add up to more.
             share = np.floor(part * (times * scale * (1 - 1e-9))[:, None]).astype(np.int64)
@@ -133,6 +127,8 @@ class Crossings:
             for at, border in enumerate(borders.tolist()):
                 before = np.flatnonzero(allowed.last < border)
                 after = np.flatnonzero(allowed.first >= border)
+                if stop():
+                    return
                 if len(before) and len(after):
                     value, cut = self.network.minimum_cut(before, after, share[:, at])
                     total += value
@@ -140,6 +136,11 @@ class Crossings:
             yield total // scale
             weight /= np.maximum(weight.max(axis=1, keepdims=True), LEAST_SHARE)
             weight = np.where(possible, np.maximum(weight, LEAST_SHARE), 0.0)
+
+
+def paid_once_bound(inst: Instance, k: int) -> int:
+    """Return the bound without any border, in nanoseconds: no maximum flow, whatever the size."""
+    return inst.alpha + -(-_paid_once(inst, k) // k) if inst.n else 0
 
 
 def crossing_bound(
