@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from functools import partial
 
 import numpy as np
 
@@ -84,8 +85,8 @@ def structure() -> None:
             _, value = slicing.evaluate(g, order, k, low, low + low // 50, 1 << 60, ends)
             times = []
             for run in (
-                lambda: slicing.feasible(tape, k, value, ends),  # noqa: B023
-                lambda: slicing.slice_order(tape, k, low, value + value // 50, ends),  # noqa: B023
+                partial(slicing.feasible, tape, k, value, ends),
+                partial(slicing.slice_order, tape, k, low, value + value // 50, ends),
             ):
                 start = time.perf_counter()
                 run()

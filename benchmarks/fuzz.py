@@ -10,6 +10,7 @@ crash or hang of a native library is seen and counted.
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import multiprocessing
 import os
@@ -276,10 +277,8 @@ def campaign(
     count: int, seed: int = 0, *, jobs: int = 1, profile: bool = False, keep: Path | None = None
 ) -> dict[str, Any]:
     """Run ``count`` files; return counts and every bad case."""
-    import onnxruntime  # noqa: F401  loaded once, before forking
-
-    from onnx_pipeline.costmodel import analytic  # noqa: F401
-
+    for heavy in ("onnxruntime", "onnx_pipeline.costmodel.analytic"):
+        importlib.import_module(heavy)  # once, before forking
     random = np.random.default_rng(seed)
     originals = seeds()
     _warm_up(originals[0])

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 from numba import njit
@@ -85,10 +86,10 @@ def main() -> None:
         _, value = slicing.evaluate(g, order, k, low, low + low // 50, 1 << 60, ends)
         assert value == plain(tape, k)
         times = 50 if n <= 1000 else 5
-        kahn_us = median(lambda: repeat_kahn(g, degrees, keys, times)) / times  # noqa: B023
-        feasible_us = median(lambda: repeat_feasible(tape, k, value - 1, ends, times)) / times  # noqa: B023
-        exact_us = median(lambda: repeat_exact(g, order, k, low, value + value // 50, ends, times)) / times  # noqa: B023
-        plain_us = median(lambda: plain(tape, k))  # noqa: B023
+        kahn_us = median(partial(repeat_kahn, g, degrees, keys, times)) / times
+        feasible_us = median(partial(repeat_feasible, tape, k, value - 1, ends, times)) / times
+        exact_us = median(partial(repeat_exact, g, order, k, low, value + value // 50, ends, times)) / times
+        plain_us = median(partial(plain, tape, k))
         row = (n, k, *(f"{x:.0f} us" for x in (kahn_us, feasible_us, exact_us, plain_us)))
         print(
             "| " + " | ".join(map(str, row)), f"| {plain_us / feasible_us:.0f} | {plain_us / exact_us:.1f} |"

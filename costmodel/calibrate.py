@@ -115,7 +115,11 @@ def write_device(device: Device, path: Path) -> None:
         f"memory_bandwidth = {device.memory_bandwidth:.3g}  # bytes/second",
         f'launch_overhead = "{device.launch_overhead * 1e6:.3g}us"  # per operator',
         f"peak_flops = {{ {rates} }}  # operations/second, one thread",
-        f"operator_rates = {{ {own} }}  # operations/second; bytes/second where data is only moved",
+        *(
+            [f"operator_rates = {{ {own} }}  # operations/second; bytes/second where data is moved"]
+            if own
+            else []
+        ),
         f'source = "{device.source}"',
     ]
     with new_file(path) as temporary:

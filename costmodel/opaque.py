@@ -17,15 +17,20 @@ from onnx_pipeline.costmodel import CostRequest
 from onnx_pipeline.costmodel.mapping import Attribution, FloatArray, GraphNode, shares
 from onnx_pipeline.costmodel.sessions import Runner
 from onnx_pipeline.costmodel.trace import KernelEvent, read_trace
+from onnx_pipeline.stop import Deadline
 
-#: Rounds that warm a session up, and seconds of plain runs after which no further round begins.
-_WARM_UP, _SECONDS = 2, 6.0
+_WARM_UP = 2
 
 
 def measure_units(
-    request: CostRequest, runner: Runner, nodes: Sequence[GraphNode], folder: Path, rounds: int
-) -> tuple[list[float], FloatArray, dict[str, Any]]:
-    """Time compiled subgraphs; within one, time is divided by computed costs.
+    request: CostRequest,
+    runner: Runner,
+    nodes: Sequence[GraphNode],
+    folder: Path,
+    rounds: int,
+    deadline: Deadline,
+) -> tuple[list[float], FloatArray, float, dict[str, Any]]:
+    """Time compiled subgraphs until ``rounds`` or the deadline; time within one is divided by computed costs.
 
     Returns
     -------
@@ -33,6 +38,8 @@ def measure_units(
         Seconds of plain runs.
     float64[rounds, nodes]
         Microseconds of the nodes; no rows if the provider reports nothing.
+    float
+        Share of the reported time that belongs to nodes.
     dict
         Provenance.
     """
@@ -46,18 +53,19 @@ def measure_units(
         runner.run(traced)
         walls.append(runner.timed(plain))
         request.progress("profile", None, f"{walls[-1] * 1e3:.3g} ms per inference")
-        if done > _WARM_UP and sum(walls) > _SECONDS:
+        if done > _WARM_UP and not deadline.remaining:
             break
     walls = walls[_WARM_UP:]
     runs = [run for run in read_trace(traced.end_profiling())[_WARM_UP:] if run]
     alike = [run for run in runs if [e.name for e in run] == [e.name for e in runs[-1]]]
     if not alike:
-        return walls, np.zeros((0, len(nodes))), {}
+        return walls, np.zeros((0, len(nodes))), 0.0, {}
     costs = analytic(request).work_ns
     weights = np.array([costs[node.name] for node in nodes], dtype=np.float64)
     mapping, units = attribute_units(alike[-1], nodes, weights)
     times = np.array([[event.duration for event in run] for run in alike], dtype=np.float64)
-    return walls, mapping.apply(times), {"method": "compiled subgraphs as units", "unit_nodes": units}
+    meta = {"method": "compiled subgraphs as units", "unit_nodes": units}
+    return walls, mapping.apply(times), mapping.placed_share(times), meta
 
 
 def attribute_units(
@@ -87,19 +95,15 @@ def attribute_units(
     outside = {v for v in alone if v >= 0}
     units = _units(nodes, outside)
     compiled = [e for e, v in enumerate(alone) if v < 0]
-    if len(units) != len(compiled):
+    pooled = len(units) != len(compiled)
+    if pooled:
         units = [sorted(v for unit in units for v in unit)] if units else []
-    group = np.zeros(len(events), dtype=np.int64)
-    members: list[tuple[int, int]] = []
     number = {v: g for g, v in enumerate(sorted(outside))}
-    for event, v in enumerate(alone):
-        group[event] = number[v] if v >= 0 else -1
-    members += [(g, v) for v, g in number.items()]
-    for i, unit in enumerate(units):
-        members += [(len(number) + i, v) for v in unit]
-    for i, event in enumerate(compiled):
-        if units:
-            group[event] = len(number) + (i if len(units) == len(compiled) else 0)
+    group = np.array([number.get(v, -1) for v in alone], dtype=np.int64)
+    if units:
+        group[compiled] = len(number) + (0 if pooled else np.arange(len(compiled)))
+    members = [(g, v) for v, g in number.items()]
+    members += [(len(number) + i, v) for i, unit in enumerate(units) for v in unit]
     return shares(group, members, weights), [len(unit) for unit in units]
 
 

@@ -29,7 +29,7 @@ from onnx_pipeline.costmodel.mapping import (
     original_nodes,
 )
 from onnx_pipeline.costmodel.opaque import measure_units
-from onnx_pipeline.costmodel.sessions import QUICK_SECONDS, Runner
+from onnx_pipeline.costmodel.sessions import QUICK_SECONDS, Runner, Traced
 from onnx_pipeline.errors import InputError, UsageError
 from onnx_pipeline.graph import NS
 from onnx_pipeline.scratch import scratch_folder
@@ -133,7 +133,10 @@ def _measure(request: CostRequest, runner: Runner, nodes: list[GraphNode], folde
     for index in range(SESSIONS):
         if index and deadline.remaining <= deadline.seconds / 2:
             break  # slow models do without the second pair of sessions
-        pair = _paired(request, runner, folder, deadline, index)
+        traced = runner.traced(folder / f"fused{index}", optimise=True)
+        if traced is None and not len(unfused):
+            break
+        pair = _paired(request, runner, traced, deadline, index)
         walls += pair.walls
         if len(pair.times):
             times = _without_overhead(pair.times, min(pair.walls) * 1e6)
@@ -149,14 +152,14 @@ def _measure(request: CostRequest, runner: Runner, nodes: list[GraphNode], folde
         meta = {"method": "unoptimised kernels, because the optimised ones could not be mapped"}
     if not rows:
         # No saved model: the provider compiles whole subgraphs.
-        walls, units, meta = measure_units(request, runner, nodes, folder, _fewest(request))
+        walls, units, share, meta = measure_units(request, runner, nodes, folder, _fewest(request), deadline)
         if not len(units):
             raise InputError(
                 request.source.path,
                 f"{request.provider} reports no kernels that can be matched to the model's nodes; "
                 "use --cost-model analytic or a file",
             )
-        rows, shares = [units], [1.0]
+        rows, shares = [units], [share]
     meta |= {
         "mapped_share": float(np.mean(shares)),
         "unmapped_kernels": {op: share / len(shares) for op, share in sorted(unmapped.items())},
@@ -196,10 +199,11 @@ def _unfused(
     return mapping.apply(times), mapping.placed_share(times)
 
 
-def _paired(request: CostRequest, runner: Runner, folder: Path, deadline: Deadline, index: int) -> _Pair:
+def _paired(
+    request: CostRequest, runner: Runner, traced: Traced | None, deadline: Deadline, index: int
+) -> _Pair:
     """Run a plain and a profiled session in turns."""
     plain = runner.session()
-    traced = runner.traced(folder / f"fused{index}", optimise=True)
     for _ in range(WARM_UP):
         if traced is not None:
             runner.run(traced.session)

@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from types import FrameType
+from typing import Any
 
 PROGRAM = "onnx-pipeline"
 #: Set to any text to see tracebacks, as ``-vv`` does.
@@ -92,7 +93,7 @@ class _Interrupt:
     def __init__(self) -> None:
         self.exit_code = 130
         self._last = -1.0
-        self._previous: dict[int, object] = {}
+        self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> None:
         with suppress(ValueError):  # not in the main thread: the signals are somebody else's
@@ -101,8 +102,7 @@ class _Interrupt:
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self._previous.items():
-            # What signal() returned, it takes back; the stubs cannot say so.
-            signal.signal(number, handler)  # type: ignore[arg-type]
+            signal.signal(number, handler)  # what it returned, it takes back
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         now = time.monotonic()

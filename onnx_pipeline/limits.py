@@ -6,7 +6,7 @@ empty node would otherwise cost a thousand times its size.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import onnx
@@ -104,9 +104,9 @@ def check_functions(path: Path, proto: onnx.ModelProto) -> None:
     sizes: dict[tuple[str, str, str], int] = {}
     open_calls: set[tuple[str, str, str]] = set()
 
-    def size(nodes: object) -> int:
+    def size(nodes: Iterable[onnx.NodeProto]) -> int:
         total = 0
-        for node in nodes:  # type: ignore[attr-defined]
+        for node in nodes:
             key = (_domain(node.domain), node.op_type, node.overload)
             total += function_size(key) if key in bodies else 1
             for attribute in node.attribute:

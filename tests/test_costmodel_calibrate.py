@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,8 @@ def test_device_file_reads_back(tmp_path: Path) -> None:
     assert device.memory_bandwidth == pytest.approx(2e10)
     assert device.operator_rates == {"Conv.int8": 3e11}
     assert "calibrate" in device.source
+    write_device(replace(found, operator_rates={}).device("mine"), tmp_path / "mine.toml")
+    assert not load_device(tmp_path / "mine.toml").operator_rates
 
 
 @pytest.mark.parametrize("transport", ["threads", "processes"])

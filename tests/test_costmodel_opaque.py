@@ -97,6 +97,7 @@ def test_profile_falls_back_to_units(tmp_path: Path, monkeypatch: pytest.MonkeyP
     graph = op.profile(tmp_path / "mixed.onnx", profile_runs=2, cache=False)
     assert graph.meta["method"] == "compiled subgraphs as units"
     assert graph.meta["unit_nodes"] == [2, 3, 5]
+    assert graph.meta["mapped_share"] == 1.0
     total = graph.meta["wall_seconds_per_inference"]
     assert graph.work.sum() == round(total * 1e9)
     work = dict(zip(graph.node_names, graph.work.tolist(), strict=True))

@@ -2,6 +2,9 @@
 
 ``kernel`` is called from Python and cached on disk; ``inner`` is called from kernels only and lives in their
 cache, which halves what the first run after installation has to compile.
+
+Both kinds stand without annotations, ``type: ignore[no-untyped-def]``: numba infers the types of the arrays
+and tuples that they take, and annotations could only repeat or contradict it. What calls them is typed.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from onnx_pipeline.errors import InfeasibleError, UsageError
 from onnx_pipeline.graph import INFEASIBLE, CostGraph, IntArray, Target
 from onnx_pipeline.partition import slicing, tapes
 from onnx_pipeline.partition.beam import descend
-from onnx_pipeline.partition.bounds.crossings import crossing_bound, paid_once_bound
+from onnx_pipeline.partition.bounds.crossings import Crossings, paid_once_bound
 from onnx_pipeline.partition.bounds.mincut import mincut
 from onnx_pipeline.partition.bounds.simple import simple
 from onnx_pipeline.partition.bounds.windows import Reach, reach_by_cuts, reach_by_sets, window_bound
@@ -329,7 +329,7 @@ class _Search:
         known = self.known
         self._timed(
             "crossings",
-            lambda: crossing_bound(self.inst, self.k, reach, known.lower, known.upper, pause),
+            lambda: Crossings(self.inst, self.k, reach).bound(known.lower, known.upper, pause),
             "ortools max-flow",
         )
 

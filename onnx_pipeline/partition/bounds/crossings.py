@@ -81,7 +81,7 @@ class _Network(NamedTuple):
 
 
 class Crossings:
-    """What does not depend on the limit, and the question whether a limit is too small.
+    """Lower bounds by crossings: what does not depend on the limit is computed once.
 
     Parameters
     ----------
@@ -108,6 +108,22 @@ class Crossings:
         needed = self.k * (limit - self.inst.alpha) - self.fixed
         return any(crossing > needed for crossing in self._crossings(allowed, rounds, stop))
 
+    def bound(self, low: int, upper: int, stop: Callable[[], bool] = never) -> int:
+        """Return a lower bound in nanoseconds, looked for between a known bound and a known bottleneck.
+
+        Stopping early keeps it valid.
+        """
+        best = min(self.least, upper)
+        for rounds in (1, ROUNDS):  # equal shares come cheap
+            low, high = max(low, best), upper
+            while high - low > low // STEP and not stop():
+                middle = low + (high - low) // 2
+                if self.refutes(middle, rounds, stop):
+                    low = best = middle + 1
+                else:
+                    high = middle
+        return best
+
     def _crossings(self, allowed: Windows, rounds: int, stop: Callable[[], bool]) -> Iterator[int]:
         """Yield lower bounds of what crosses all borders together, in nanoseconds, rounded down."""
         inst, net = self.inst, self.network.net
@@ -116,6 +132,7 @@ class Crossings:
         times = np.where(_of_host(inst), 1, 2)[net] * inst.net_cost[net]
         scale = max(1, min(SCALE, (1 << 60) // (int(times.sum()) + 1)))
         borders = np.arange(1, self.k)
+        sides = [(np.flatnonzero(allowed.last < b), np.flatnonzero(allowed.first >= b)) for b in borders]
         first, last = (side[net][:, None] for side in _reaches(inst, allowed))
         possible = (borders > first) & (borders <= last)
         weight = possible.astype(np.float64)
@@ -124,9 +141,7 @@ class Crossings:
             # A little less than all of it: rounding of the parts must never add up to more.
             share = np.floor(part * (times * scale * (1 - 1e-9))[:, None]).astype(np.int64)
             total = 0
-            for at, border in enumerate(borders.tolist()):
-                before = np.flatnonzero(allowed.last < border)
-                after = np.flatnonzero(allowed.first >= border)
+            for at, (before, after) in enumerate(sides):
                 if stop():
                     return
                 if len(before) and len(after):
@@ -141,36 +156,6 @@ class Crossings:
 def paid_once_bound(inst: Instance, k: int) -> int:
     """Return the bound without any border, in nanoseconds: no maximum flow, whatever the size."""
     return inst.alpha + -(-_paid_once(inst, k) // k) if inst.n else 0
-
-
-def crossing_bound(
-    inst: Instance, k: int, reach: Reach, low: int, upper: int, stop: Callable[[], bool] = never
-) -> int:
-    """Return a lower bound in nanoseconds.
-
-    Parameters
-    ----------
-    inst : Instance
-    k : int
-        Number of stages.
-    reach : Reach
-        From :mod:`windows`.
-    low, upper : int
-        A known lower bound and a known bottleneck; the bound is looked for between them.
-    stop : callable
-        Asked between limits; stopping early keeps the bound valid.
-    """
-    found = Crossings(inst, k, reach)
-    best = min(found.least, upper)
-    for rounds in (1, ROUNDS):  # equal shares come cheap
-        low, high = max(low, best), upper
-        while high - low > low // STEP and not stop():
-            middle = low + (high - low) // 2
-            if found.refutes(middle, rounds, stop):
-                low = best = middle + 1
-            else:
-                high = middle
-    return best
 
 
 def _paid_once(inst: Instance, k: int) -> int:
