@@ -101,4 +101,5 @@ def test_profile_falls_back_to_units(tmp_path: Path, monkeypatch: pytest.MonkeyP
     total = graph.meta["wall_seconds_per_inference"]
     assert graph.work.sum() == round(total * 1e9)
     work = dict(zip(graph.node_names, graph.work.tolist(), strict=True))
-    assert work["odd0"] / sum(work.values()) == pytest.approx(9 / 197, rel=1e-3)
+    # Whole nanoseconds: the running sum is rounded, so a node is off by at most one.
+    assert abs(work["odd0"] - sum(work.values()) * 9 / 197) <= 1
