@@ -260,7 +260,7 @@ def _unsplit(model: onnx.ModelProto, case: Case, *, plain: bool = False) -> str:
     """Return why onnxruntime does not give the expected outputs; empty if it does."""
     import onnxruntime
 
-    from onnx_pipeline.execute import run_session, to_numpy
+    from onnx_pipeline.ort.call import run_session, to_numpy
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
@@ -286,12 +286,13 @@ def _unsplit(model: onnx.ModelProto, case: Case, *, plain: bool = False) -> str:
 
 
 def _split(case: Case, model: onnx.ModelProto, folder: Path) -> Outcome:
-    from onnx_pipeline import emit, lowering, shapes
-    from onnx_pipeline import model as models
-    from onnx_pipeline.compare import compare_output
     from onnx_pipeline.costmodel import NodeCosts
-    from onnx_pipeline.execute import run_session, to_numpy
+    from onnx_pipeline.emission import emit
+    from onnx_pipeline.model import lowering, shapes
+    from onnx_pipeline.model import source as models
+    from onnx_pipeline.ort.call import run_session, to_numpy
     from onnx_pipeline.runtime import PipelineSession
+    from onnx_pipeline.verification.compare import compare_output
 
     path = folder / "model.onnx"
     path.write_bytes(model.SerializeToString())

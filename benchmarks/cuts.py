@@ -6,8 +6,8 @@ import heapq
 
 import numpy as np
 
-from onnx_pipeline.graph import CostGraph, Target, bottleneck
-from onnx_pipeline.partition import instance
+from onnx_pipeline.graph.costgraph import CostGraph, Target, bottleneck
+from onnx_pipeline.partition.instance import instance
 from onnx_pipeline.partition.result import Bound, PartitionResult
 
 

@@ -29,21 +29,21 @@ import numpy as np
 import onnx
 
 from models.real import REAL
-from onnx_pipeline import measure
-from onnx_pipeline.closed_loop import closed_loop, execution_ns
 from onnx_pipeline.costmodel import CostRequest, Device, load_device
-from onnx_pipeline.costmodel.analytic import analytic
 from onnx_pipeline.costmodel.calibrate import calibrate
-from onnx_pipeline.costmodel.flops import operations
-from onnx_pipeline.costmodel.mapping import attribute, original_nodes
-from onnx_pipeline.costmodel.sessions import Runner
-from onnx_pipeline.emit import emit
-from onnx_pipeline.feeds import make_feeds
-from onnx_pipeline.graph import NS, CostGraph, Target, bottleneck, stage_costs
-from onnx_pipeline.lowering import executable_nodes
+from onnx_pipeline.costmodel.computed.analytic import analytic
+from onnx_pipeline.costmodel.computed.flops import operations
+from onnx_pipeline.costmodel.profiling.mapping import attribute, original_nodes
+from onnx_pipeline.costmodel.profiling.sessions import Runner
+from onnx_pipeline.emission.emit import emit
+from onnx_pipeline.graph.costgraph import NS, CostGraph, Target, bottleneck, stage_costs
+from onnx_pipeline.measurement import chain
+from onnx_pipeline.measurement.closed_loop import closed_loop, execution_ns
+from onnx_pipeline.model.inputs import make_feeds
+from onnx_pipeline.model.lowering import executable_nodes
 from onnx_pipeline.partition.portfolio import partition
 from onnx_pipeline.partition.result import Bound, PartitionResult
-from onnx_pipeline.prepare import Phases, Priced, price
+from onnx_pipeline.price import Phases, Priced, price
 from onnx_pipeline.progress import silent
 
 FIELDS = ["model", "k", "variant", "stage", "predicted", "measured", "spread", "transfer", "analytic"]
@@ -237,7 +237,7 @@ def run_case(case: Case, stages: int, folder: Path, time_limit: float, budget: f
             if key not in places:
                 places[key] = Path(scratch) / f"candidate{index}"
                 emit_to(as_result(case, stage_of, stages), places[key])
-        found = measure.measure(case.runner, list(places.values()), case.whole, seconds=budget)
+        found = chain.measure(case.runner, list(places.values()), case.whole, seconds=budget)
     by_key = dict(zip(places, found, strict=True))
     estimate = analytic(case.request).work_ns
     roofline = np.array([estimate[name] for name in case.graph.node_names], dtype=np.float64)

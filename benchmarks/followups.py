@@ -19,17 +19,17 @@ import numpy as np
 
 from benchmarks.generators import layered, nasnet, transformer
 from benchmarks.proofs import MSR
-from onnx_pipeline.graph import CostGraph, Target
-from onnx_pipeline.graphio import read_graph
-from onnx_pipeline.partition import slicing, tapes
-from onnx_pipeline.partition.brkga import BrkgaParams, brkga
-from onnx_pipeline.partition.contract import contract
-from onnx_pipeline.partition.instance import build
+from onnx_pipeline.graph.costgraph import CostGraph, Target
+from onnx_pipeline.graph.costs_json import read_graph
+from onnx_pipeline.partition.instance.contract import contract
+from onnx_pipeline.partition.instance.instance import build
 from onnx_pipeline.partition.kernels import ensure_compiled
-from onnx_pipeline.partition.orders import in_degrees, kahn
 from onnx_pipeline.partition.portfolio import partition
+from onnx_pipeline.partition.search import slicing, tapes
+from onnx_pipeline.partition.search.brkga import BrkgaParams, brkga
+from onnx_pipeline.partition.search.orders import in_degrees, kahn
+from onnx_pipeline.partition.sensitivity import sensitivity
 from onnx_pipeline.progress import silent
-from onnx_pipeline.sensitivity import sensitivity
 
 
 def cases() -> list[tuple[CostGraph, Target, int]]:

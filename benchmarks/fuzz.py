@@ -219,7 +219,7 @@ def attempt(data: bytes, folder: Path, *, profile: bool = False) -> tuple[str, s
     """Split one file; return what happened and the message."""
     from onnx_pipeline.errors import PipelineError
     from onnx_pipeline.pipeline import split
-    from onnx_pipeline.verify import inspect
+    from onnx_pipeline.verification.checks import inspect
 
     path, output = folder / "m.onnx", folder / "out"
     path.write_bytes(data)
@@ -277,7 +277,7 @@ def campaign(
     count: int, seed: int = 0, *, jobs: int = 1, profile: bool = False, keep: Path | None = None
 ) -> dict[str, Any]:
     """Run ``count`` files; return counts and every bad case."""
-    for heavy in ("onnxruntime", "onnx_pipeline.costmodel.analytic"):
+    for heavy in ("onnxruntime", "onnx_pipeline.costmodel.computed.analytic"):
         importlib.import_module(heavy)  # once, before forking
     random = np.random.default_rng(seed)
     originals = seeds()

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from onnx_pipeline.graph import HOST, CostGraph
-from onnx_pipeline.graph_builder import GraphBuilder
+from onnx_pipeline.graph.builder import GraphBuilder
+from onnx_pipeline.graph.costgraph import HOST, CostGraph
 
 
 def layered(nodes: int, width: int, seed: int = 0, io: float = 0.3) -> CostGraph:

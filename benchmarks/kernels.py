@@ -16,10 +16,10 @@ import numpy as np
 from numba import njit
 
 from benchmarks.generators import layered
-from onnx_pipeline.graph import Target
-from onnx_pipeline.partition import slicing, tapes
-from onnx_pipeline.partition.instance import build
-from onnx_pipeline.partition.orders import in_degrees, kahn, keys_of
+from onnx_pipeline.graph.costgraph import Target
+from onnx_pipeline.partition.instance.instance import build
+from onnx_pipeline.partition.search import slicing, tapes
+from onnx_pipeline.partition.search.orders import in_degrees, kahn, keys_of
 
 
 @njit(cache=True)

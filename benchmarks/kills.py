@@ -28,7 +28,7 @@ SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 
 def _split(folder: Path, stages: int) -> None:
     """Run the command line in this (forked) process."""
-    from onnx_pipeline.cli import main
+    from onnx_pipeline.cli.entry import main
 
     os.chdir(folder)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
@@ -52,9 +52,9 @@ def _seconds(folder: Path) -> float:
 
 def campaign(folder: Path, count: int, seed: int = 0, width: int = 700) -> dict[str, Any]:
     """Kill ``count`` runs; return counts and every problem."""
-    import onnx_pipeline.outputs
     import onnx_pipeline.pipeline
-    from onnx_pipeline.verify import inspect
+    import onnx_pipeline.verification.outputs
+    from onnx_pipeline.verification.checks import inspect
 
     onnx.save(builders.mlp(layers=6, width=width), folder / "model.onnx")
     chance = random.Random(seed)

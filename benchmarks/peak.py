@@ -25,13 +25,13 @@ import onnx
 import onnx_pipeline as op
 from models.real import REAL
 from onnx_pipeline.costmodel import NodeCosts
-from onnx_pipeline.feeds import make_feeds
-from onnx_pipeline.graph import bottleneck
-from onnx_pipeline.lowering import executable_nodes, lower
-from onnx_pipeline.model import load
+from onnx_pipeline.graph.activations import stage_peaks
+from onnx_pipeline.graph.costgraph import bottleneck
+from onnx_pipeline.model.inputs import make_feeds
+from onnx_pipeline.model.lowering import executable_nodes, lower
+from onnx_pipeline.model.shapes import value_infos
+from onnx_pipeline.model.source import load
 from onnx_pipeline.partition.result import PartitionResult
-from onnx_pipeline.peak import stage_peaks
-from onnx_pipeline.shapes import value_infos
 
 _TOTAL = re.compile(r"Total allocated bytes: (\d+)")
 

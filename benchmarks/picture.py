@@ -17,7 +17,7 @@ import onnx
 from rich.console import Console
 
 import onnx_pipeline as op
-from onnx_pipeline.report import render
+from onnx_pipeline.cli.tables import render
 
 LIGHT = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light"
 TARGET = Path(__file__).resolve().parent.parent / "docs" / "split.svg"

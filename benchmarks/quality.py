@@ -18,16 +18,16 @@ import numpy as np
 
 from benchmarks.generators import layered, nasnet
 from benchmarks.proofs import MSR
-from onnx_pipeline.graph import CostGraph, IntArray, Target, bottleneck
-from onnx_pipeline.graphio import read_graph
-from onnx_pipeline.partition import slicing, tapes
-from onnx_pipeline.partition.brkga import brkga
-from onnx_pipeline.partition.contract import contract
-from onnx_pipeline.partition.instance import build
+from onnx_pipeline.graph.costgraph import CostGraph, IntArray, Target, bottleneck
+from onnx_pipeline.graph.costs_json import read_graph
+from onnx_pipeline.partition.instance.contract import contract
+from onnx_pipeline.partition.instance.instance import build
 from onnx_pipeline.partition.kernels import ensure_compiled
-from onnx_pipeline.partition.orders import in_degrees, kahn
 from onnx_pipeline.partition.portfolio import partition
-from onnx_pipeline.partition.refine import Annealer
+from onnx_pipeline.partition.search import slicing, tapes
+from onnx_pipeline.partition.search.annealing import Annealer
+from onnx_pipeline.partition.search.brkga import brkga
+from onnx_pipeline.partition.search.orders import in_degrees, kahn
 from onnx_pipeline.progress import silent
 
 Trace = list[tuple[float, int]]

@@ -25,9 +25,9 @@ from onnx import TensorProto, helper
 
 import onnx_pipeline as op
 from models import builders
-from onnx_pipeline.benchmark import bench
+from onnx_pipeline.measurement.bench import bench
+from onnx_pipeline.measurement.timeline import write_plot
 from onnx_pipeline.runtime import PipelineSession
-from onnx_pipeline.timeline import write_plot
 
 ROOT = Path(__file__).resolve().parent.parent
 ZOO = Path(os.environ.get("ONNX_PIPELINE_DATA", ROOT.parent / "shared" / "data")) / "zoo"

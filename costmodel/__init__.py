@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     import numpy as np
     import onnx_ir
 
-    from onnx_pipeline.model import SourceModel
-    from onnx_pipeline.shapes import TensorInfo
+    from onnx_pipeline.model.shapes import TensorInfo
+    from onnx_pipeline.model.source import SourceModel
 
 __all__ = ["CostModel", "CostRequest", "Device", "NodeCosts", "cost_model", "load_device"]
 
@@ -131,11 +131,11 @@ def cost_model(name_or_path: str) -> CostModel:
     """
     if name_or_path == "profile":
         from onnx_pipeline.costmodel.cache import cached
-        from onnx_pipeline.costmodel.profile import profile
+        from onnx_pipeline.costmodel.profiling.profile import profile
 
         return cached(profile)
     if name_or_path == "analytic":
-        from onnx_pipeline.costmodel.analytic import analytic
+        from onnx_pipeline.costmodel.computed.analytic import analytic
 
         return analytic
     plugin = load_plugin(COST_MODEL_GROUP, name_or_path)
@@ -145,7 +145,7 @@ def cost_model(name_or_path: str) -> CostModel:
         return cast(CostModel, plugin)
     path = Path(name_or_path)
     if path.exists() or path.suffix or len(path.parts) > 1:
-        from onnx_pipeline.costmodel.imported import read_costs
+        from onnx_pipeline.costmodel.imported.files import read_costs
 
         return read_costs(path)
     known = ", ".join((*BUILT_IN, *plugin_names(COST_MODEL_GROUP)))

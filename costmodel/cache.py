@@ -107,7 +107,7 @@ def _external_files(request: CostRequest) -> list[tuple[str, int, int]]:
 
 
 def _libraries(request: CostRequest) -> list[tuple[str, int, int]]:
-    from onnx_pipeline.external import stamp
+    from onnx_pipeline.model.external import stamp
 
     return [(library.name, *stamp(library)) for library in request.source.custom_ops]
 
@@ -149,7 +149,7 @@ def _read(path: Path, names: list[str]) -> NodeCosts | None:
 
 
 def _write(path: Path, costs: NodeCosts) -> None:
-    from onnx_pipeline.files import new_file
+    from onnx_pipeline.files.atomic import new_file
 
     # A full or read-only disk costs the next run its time, not this run its result.
     with suppress(OSError), new_file(path) as temporary:

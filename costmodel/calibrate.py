@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 
 from onnx_pipeline.costmodel.cache import processor
+from onnx_pipeline.costmodel.computed.operator_rates import operator_rates
 from onnx_pipeline.costmodel.devices import Device
-from onnx_pipeline.costmodel.operator_rates import operator_rates
 from onnx_pipeline.errors import UsageError
 from onnx_pipeline.progress import Progress, silent
 
@@ -101,7 +101,7 @@ def calibrate(transport: str = "threads", progress: Progress = silent) -> Calibr
 
 def write_device(device: Device, path: Path) -> None:
     """Write the TOML file that ``--device`` reads; numbers with three digits, as measured."""
-    from onnx_pipeline.files import new_file
+    from onnx_pipeline.files.atomic import new_file
 
     rates = ", ".join(f"{dtype} = {rate:.3g}" for dtype, rate in device.peak_flops.items())
     own = ", ".join(f'"{kind}" = {rate:.3g}' for kind, rate in device.operator_rates.items())

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import onnx
 
-from onnx_pipeline.cli import main
+from onnx_pipeline.cli.entry import main
 
 MODEL = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light" / "light_resnet50.onnx"
 OUTPUT = Path("demo") / "light_resnet50-k8"

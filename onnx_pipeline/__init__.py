@@ -10,13 +10,10 @@ Examples
 
 from __future__ import annotations
 
-import sys
 from importlib import import_module
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from onnx_pipeline.benchmark import bench as bench
     from onnx_pipeline.costmodel import CostModel as CostModel
     from onnx_pipeline.costmodel import CostRequest as CostRequest
     from onnx_pipeline.costmodel import NodeCosts as NodeCosts
@@ -28,14 +25,17 @@ if TYPE_CHECKING:
     from onnx_pipeline.errors import StageError as StageError
     from onnx_pipeline.errors import UsageError as UsageError
     from onnx_pipeline.errors import VerificationError as VerificationError
-    from onnx_pipeline.graph import CostGraph as CostGraph
-    from onnx_pipeline.graph import StageCost as StageCost
-    from onnx_pipeline.graph import Target as Target
-    from onnx_pipeline.graph import stage_costs as stage_costs
-    from onnx_pipeline.graph_builder import GraphBuilder as GraphBuilder
-    from onnx_pipeline.graphio import read_graph as read_graph
-    from onnx_pipeline.graphio import write_graph as write_graph
+    from onnx_pipeline.graph.builder import GraphBuilder as GraphBuilder
+    from onnx_pipeline.graph.costgraph import CostGraph as CostGraph
+    from onnx_pipeline.graph.costgraph import StageCost as StageCost
+    from onnx_pipeline.graph.costgraph import Target as Target
+    from onnx_pipeline.graph.costgraph import stage_costs as stage_costs
+    from onnx_pipeline.graph.costs_json import read_graph as read_graph
+    from onnx_pipeline.graph.costs_json import write_graph as write_graph
     from onnx_pipeline.manifest import Manifest as Manifest
+    from onnx_pipeline.measurement.bench import bench as bench
+    from onnx_pipeline.measurement.simulation import Simulation as Simulation
+    from onnx_pipeline.measurement.simulation import simulate as simulate
     from onnx_pipeline.partition.portfolio import partition as partition
     from onnx_pipeline.partition.result import Bound as Bound
     from onnx_pipeline.partition.result import PartitionResult as PartitionResult
@@ -43,10 +43,8 @@ if TYPE_CHECKING:
     from onnx_pipeline.pipeline import profile as profile
     from onnx_pipeline.pipeline import split as split
     from onnx_pipeline.runtime import PipelineSession as PipelineSession
-    from onnx_pipeline.simulation import Simulation as Simulation
-    from onnx_pipeline.simulation import simulate as simulate
-    from onnx_pipeline.verify import VerifyReport as VerifyReport
-    from onnx_pipeline.verify import verify as verify
+    from onnx_pipeline.verification.checks import VerifyReport as VerifyReport
+    from onnx_pipeline.verification.checks import verify as verify
 
     __version__: str
 
@@ -56,7 +54,7 @@ _HOME = {
     "CostModel": "costmodel",
     "CostRequest": "costmodel",
     "Device": "costmodel.devices",
-    "GraphBuilder": "graph_builder",
+    "GraphBuilder": "graph.builder",
     "InfeasibleError": "errors",
     "InputError": "errors",
     "Manifest": "manifest",
@@ -64,24 +62,24 @@ _HOME = {
     "PartitionResult": "partition.result",
     "PipelineError": "errors",
     "PipelineSession": "runtime",
-    "Simulation": "simulation",
+    "Simulation": "measurement.simulation",
     "StageCost": "graph",
     "StageError": "errors",
     "Target": "graph",
     "UsageError": "errors",
     "VerificationError": "errors",
-    "VerifyReport": "verify",
-    "bench": "benchmark",
+    "VerifyReport": "verification.checks",
+    "bench": "measurement.bench",
     "load_device": "costmodel.devices",
     "partition": "partition",  # the subpackage, which is callable
     "plan": "pipeline",
     "profile": "pipeline",
-    "read_graph": "graphio",
-    "simulate": "simulation",
+    "read_graph": "graph.costs_json",
+    "simulate": "measurement.simulation",
     "split": "pipeline",
     "stage_costs": "graph",
-    "verify": "verify",  # the submodule, made callable below
-    "write_graph": "graphio",
+    "verify": "verification.checks",
+    "write_graph": "graph.costs_json",
 }
 
 __all__ = ["__version__", *_HOME]
@@ -104,20 +102,3 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
-
-
-class _CallableModule(ModuleType):
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Forward to the function that has the module's name."""
-        return getattr(self, self.__name__.rpartition(".")[2])(*args, **kwargs)
-
-
-class _Package(ModuleType):
-    def __setattr__(self, name: str, value: object) -> None:
-        """Make ``op.verify`` callable: importing the submodule of that name binds it here."""
-        if name == "verify" and isinstance(value, ModuleType):
-            value.__class__ = _CallableModule
-        super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Package

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from onnx_pipeline.cli import main
+from onnx_pipeline.cli.entry import main
 
 if __name__ == "__main__":
     sys.exit(main())

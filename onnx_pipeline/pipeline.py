@@ -8,18 +8,18 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from onnx_pipeline.constraints import NO_DEMANDS, Demands
 from onnx_pipeline.errors import InfeasibleError, InputError, UsageError
-from onnx_pipeline.files import check_writable, scratch_beside
+from onnx_pipeline.files.atomic import check_writable, scratch_beside
+from onnx_pipeline.graph.constraints import NO_DEMANDS, Demands
 from onnx_pipeline.planfile import write_log
-from onnx_pipeline.prepare import Feeds, PathLike, Phases, Priced, as_device, price
+from onnx_pipeline.price import Feeds, PathLike, Phases, Priced, as_device, price
 from onnx_pipeline.progress import Progress, silent
 
 if TYPE_CHECKING:
-    from onnx_pipeline.closed_loop import Measured
     from onnx_pipeline.costmodel.devices import Device
-    from onnx_pipeline.graph import CostGraph, Target
+    from onnx_pipeline.graph.costgraph import CostGraph, Target
     from onnx_pipeline.manifest import Manifest
+    from onnx_pipeline.measurement.closed_loop import Measured
     from onnx_pipeline.partition.result import PartitionResult
 
 
@@ -125,8 +125,8 @@ def split(
     InputError
         If the model or another file cannot be used.
     """
-    from onnx_pipeline.directory import check_output
-    from onnx_pipeline.emit import emit
+    from onnx_pipeline.emission.emit import emit
+    from onnx_pipeline.files.directory import check_output
 
     output = Path(output)
     _check_stages(stages)
@@ -172,7 +172,7 @@ def split(
             priced, result, search, rounds, provider, seed, output, phases, progress, must=measure is not None
         )
         if found is not None:
-            from onnx_pipeline.closed_loop import describe as describe_measured
+            from onnx_pipeline.measurement.closed_loop import describe as describe_measured
 
             result, describe = found.result, partial(describe_measured, found=found)
     return emit(
@@ -212,10 +212,10 @@ def _closed_loop(
     must: bool,
 ) -> Measured | None:
     """Measure and correct in a temporary folder beside the output; None where stages do not run here."""
-    from onnx_pipeline.closed_loop import closed_loop
-    from onnx_pipeline.costmodel.sessions import Runner
-    from onnx_pipeline.emit import emit
-    from onnx_pipeline.feeds import make_feeds
+    from onnx_pipeline.costmodel.profiling.sessions import Runner
+    from onnx_pipeline.emission.emit import emit
+    from onnx_pipeline.measurement.closed_loop import closed_loop
+    from onnx_pipeline.model.inputs import make_feeds
 
     feeds = priced.feeds
     if feeds is None:
@@ -327,8 +327,8 @@ def plan(
     -----
     Other parameters as in :func:`split`.
     """
-    from onnx_pipeline.graph import CostGraph
-    from onnx_pipeline.graphio import read_graph
+    from onnx_pipeline.graph.costgraph import CostGraph
+    from onnx_pipeline.graph.costs_json import read_graph
 
     phases = Phases() if phases is None else phases
     _check_stages(stages)

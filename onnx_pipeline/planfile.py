@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from onnx_pipeline.errors import InputError
-from onnx_pipeline.files import new_file
-from onnx_pipeline.graph import NS, StageCost, Target, stage_costs
+from onnx_pipeline.files.atomic import new_file
+from onnx_pipeline.graph.costgraph import NS, StageCost, Target, stage_costs
 from onnx_pipeline.partition.result import HistoryPoint, PartitionResult
 
 FORMAT = "onnx-pipeline/plan"
@@ -171,7 +171,7 @@ def read_plan(path: str | os.PathLike[str]) -> dict[str, Any]:
 
     import jsonschema
 
-    from onnx_pipeline.graphio import read_json
+    from onnx_pipeline.graph.costs_json import read_json
 
     document = read_json(path)
     if not isinstance(document, dict) or document.get("format") != FORMAT:

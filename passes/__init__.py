@@ -6,7 +6,7 @@ model (:mod:`onnx_pipeline.passes.metadata`), so each step can be replaced by so
 Examples
 --------
 >>> from onnx_ir.passes import PassManager
->>> from onnx_pipeline.model import load
+>>> from onnx_pipeline.model.source import load
 >>> from onnx_pipeline.passes import EmitPass, PartitionPass, ProfilePass
 >>> s = load("model.onnx")  # doctest: +SKIP
 >>> steps = [ProfilePass(s), PartitionPass(s, stages=4), EmitPass(s, output="out")]  # doctest: +SKIP

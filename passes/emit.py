@@ -8,11 +8,11 @@ from pathlib import Path
 import onnx_ir as ir
 from onnx_ir.passes import PassBase, PassResult
 
-from onnx_pipeline.emit import emit
-from onnx_pipeline.graph import Target
-from onnx_pipeline.lowering import executable_nodes
+from onnx_pipeline.emission.emit import emit
+from onnx_pipeline.graph.costgraph import Target
 from onnx_pipeline.manifest import Manifest
-from onnx_pipeline.model import SourceModel
+from onnx_pipeline.model.lowering import executable_nodes
+from onnx_pipeline.model.source import SourceModel
 from onnx_pipeline.passes import metadata
 from onnx_pipeline.passes.origin import origin, with_digest
 from onnx_pipeline.passes.partition import STAGE_REMEDY, annotated_infos, read_stages
@@ -42,7 +42,7 @@ def emit_stages(
     target : Target or None
         Devices to evaluate the stages for; None for the annotated ones.
     force, annotate
-        As in :func:`onnx_pipeline.emit.emit`.
+        As in :func:`onnx_pipeline.emission.emit.emit`.
 
     Raises
     ------

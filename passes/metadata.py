@@ -27,7 +27,7 @@ import onnx_ir as ir
 from onnx_ir.passes import PreconditionError
 
 from onnx_pipeline.costmodel import NodeCosts
-from onnx_pipeline.shapes import TensorInfo
+from onnx_pipeline.model.shapes import TensorInfo
 
 PREFIX = "onnx_pipeline."
 WORK = f"{PREFIX}work_ns"

@@ -9,7 +9,7 @@ from pathlib import Path
 import onnx_ir as ir
 
 from onnx_pipeline.errors import InputError
-from onnx_pipeline.model import SourceModel, serialize
+from onnx_pipeline.model.source import SourceModel, serialize
 
 
 def origin(model: ir.Model, source: SourceModel | None) -> SourceModel:

@@ -13,15 +13,15 @@ import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes import InPlacePass, PassResult, PostconditionError, PreconditionError
 
-from onnx_pipeline.graph import CostGraph, Target, check_partition, stage_costs
-from onnx_pipeline.graphio import graph_to_json
-from onnx_pipeline.lowering import executable_nodes, lower
-from onnx_pipeline.model import SourceModel
+from onnx_pipeline.graph.costgraph import CostGraph, Target, check_partition, stage_costs
+from onnx_pipeline.graph.costs_json import graph_to_json
+from onnx_pipeline.model.lowering import executable_nodes, lower
+from onnx_pipeline.model.shapes import TensorInfo, value_infos
+from onnx_pipeline.model.source import SourceModel
 from onnx_pipeline.partition.result import Bound, PartitionResult
 from onnx_pipeline.passes import metadata
 from onnx_pipeline.passes.origin import origin
 from onnx_pipeline.progress import Progress, silent
-from onnx_pipeline.shapes import TensorInfo, value_infos
 
 STAGE_REMEDY = "run PartitionPass, or a pass that writes a stage on every node, first"
 
@@ -181,7 +181,7 @@ def _target(record: Mapping[str, Any]) -> Target:
 def _simple(graph: CostGraph, target: Target, stages: int) -> Bound:
     """Return the bound that needs no search."""
     from onnx_pipeline.partition.bounds.simple import simple
-    from onnx_pipeline.partition.instance import build
+    from onnx_pipeline.partition.instance.instance import build
 
     return Bound("simple", simple(build(graph, target), stages))
 

@@ -13,13 +13,13 @@ from onnx_ir.passes import InPlacePass, PassResult, PostconditionError, Precondi
 
 from onnx_pipeline import costmodel
 from onnx_pipeline.costmodel import CostRequest, Device, NodeCosts, load_device
-from onnx_pipeline.feeds import bound_dims, dims_of
-from onnx_pipeline.lowering import executable_nodes
-from onnx_pipeline.model import SourceModel
+from onnx_pipeline.model.inputs import bound_dims, dims_of
+from onnx_pipeline.model.lowering import executable_nodes
+from onnx_pipeline.model.shapes import value_infos
+from onnx_pipeline.model.source import SourceModel
 from onnx_pipeline.passes import metadata
 from onnx_pipeline.passes.origin import origin
 from onnx_pipeline.progress import Progress, silent
-from onnx_pipeline.shapes import value_infos
 
 
 def annotate_costs(

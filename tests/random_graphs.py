@@ -6,8 +6,8 @@ import math
 
 import numpy as np
 
-from onnx_pipeline.graph import HOST, INFEASIBLE, CostGraph, Target, stage_costs
-from onnx_pipeline.graph_builder import GraphBuilder
+from onnx_pipeline.graph.builder import GraphBuilder
+from onnx_pipeline.graph.costgraph import HOST, INFEASIBLE, CostGraph, Target, stage_costs
 
 
 def random_graph(

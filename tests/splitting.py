@@ -7,12 +7,12 @@ from pathlib import Path
 import onnx
 
 from benchmarks.cuts import even_cut
-from onnx_pipeline import feeds, lowering, shapes
-from onnx_pipeline import model as models
 from onnx_pipeline.costmodel import NodeCosts
-from onnx_pipeline.emit import emit
-from onnx_pipeline.graph import CostGraph
+from onnx_pipeline.emission.emit import emit
+from onnx_pipeline.graph.costgraph import CostGraph
 from onnx_pipeline.manifest import Manifest
+from onnx_pipeline.model import inputs, lowering, shapes
+from onnx_pipeline.model import source as models
 
 OPSETS = '[ "" : 20, "local" : 1, "ai.onnx.ml" : 3 ]'
 
@@ -48,5 +48,5 @@ def split(
     source = models.load(path)
     infos = shapes.value_infos(source, dims)
     graph = lowering.lower(source, infos, flat_costs(source))
-    meta = {"dims": feeds.bound_dims(source, dims)}
+    meta = {"dims": inputs.bound_dims(source, dims)}
     return emit(source, infos, even_cut(graph, stages), meta, output, annotate=annotate, force=force)

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from models.net import Net
-from onnx_pipeline.verify import inspect
+from onnx_pipeline.verification.checks import inspect
 from tests.splitting import split
 
 UNARY = (

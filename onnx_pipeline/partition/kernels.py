@@ -6,16 +6,16 @@ from pathlib import Path
 
 import numpy as np
 
-from onnx_pipeline.graph import Target
-from onnx_pipeline.graph_builder import GraphBuilder
-from onnx_pipeline.partition import slicing, tapes
+from onnx_pipeline.graph.builder import GraphBuilder
+from onnx_pipeline.graph.costgraph import Target
 from onnx_pipeline.partition.bounds.windows import window_bound
-from onnx_pipeline.partition.brkga import brkga
-from onnx_pipeline.partition.contract import contract
-from onnx_pipeline.partition.exact import IdealSearch
-from onnx_pipeline.partition.instance import build
-from onnx_pipeline.partition.orders import starting_orders
-from onnx_pipeline.partition.refine import Annealer
+from onnx_pipeline.partition.ideals.question import IdealSearch
+from onnx_pipeline.partition.instance.contract import contract
+from onnx_pipeline.partition.instance.instance import build
+from onnx_pipeline.partition.search import slicing, tapes
+from onnx_pipeline.partition.search.annealing import Annealer
+from onnx_pipeline.partition.search.brkga import brkga
+from onnx_pipeline.partition.search.orders import starting_orders
 from onnx_pipeline.progress import Progress
 
 

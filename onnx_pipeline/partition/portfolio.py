@@ -11,24 +11,24 @@ from concurrent.futures import ThreadPoolExecutor, wait
 import numpy as np
 
 from onnx_pipeline.errors import InfeasibleError, UsageError
-from onnx_pipeline.graph import INFEASIBLE, CostGraph, IntArray, Target
-from onnx_pipeline.partition import slicing, tapes
-from onnx_pipeline.partition.beam import descend
+from onnx_pipeline.graph.costgraph import INFEASIBLE, CostGraph, IntArray, Target
 from onnx_pipeline.partition.bounds.crossings import Crossings, paid_once_bound
 from onnx_pipeline.partition.bounds.mincut import mincut
 from onnx_pipeline.partition.bounds.simple import simple
 from onnx_pipeline.partition.bounds.windows import Reach, reach_by_cuts, reach_by_sets, window_bound
-from onnx_pipeline.partition.brkga import brkga
-from onnx_pipeline.partition.coarsen import coarsen
-from onnx_pipeline.partition.contract import contract
-from onnx_pipeline.partition.exact import IdealSearch
+from onnx_pipeline.partition.ideals.ladder import Ladder
+from onnx_pipeline.partition.ideals.question import IdealSearch
 from onnx_pipeline.partition.incumbent import Incumbent
-from onnx_pipeline.partition.instance import Instance, build
+from onnx_pipeline.partition.instance.coarsen import coarsen
+from onnx_pipeline.partition.instance.contract import contract
+from onnx_pipeline.partition.instance.instance import Instance, build
 from onnx_pipeline.partition.kernels import ensure_compiled
-from onnx_pipeline.partition.ladder import Ladder
-from onnx_pipeline.partition.orders import order_of, starting_orders
-from onnx_pipeline.partition.refine import Annealer
 from onnx_pipeline.partition.result import Bound, PartitionResult
+from onnx_pipeline.partition.search import slicing, tapes
+from onnx_pipeline.partition.search.annealing import Annealer
+from onnx_pipeline.partition.search.beam import descend
+from onnx_pipeline.partition.search.brkga import brkga
+from onnx_pipeline.partition.search.orders import order_of, starting_orders
 from onnx_pipeline.progress import Progress, silent
 from onnx_pipeline.stop import AnyOf, Deadline, GapReached
 
@@ -341,9 +341,9 @@ class _Search:
 
     def _bottleneck(self) -> Iterator[None]:
         """The paper's MIPs; on large instances they have nothing to say within their share."""
-        from onnx_pipeline.partition.bounds.bottleneck import bottleneck
-        from onnx_pipeline.partition.bounds.exact_mip import exact_mip
-        from onnx_pipeline.partition.bounds.guess import bottleneck_guess
+        from onnx_pipeline.partition.bounds.models.bottleneck import bottleneck
+        from onnx_pipeline.partition.bounds.models.exact_mip import exact_mip
+        from onnx_pipeline.partition.bounds.models.guess import bottleneck_guess
 
         inst, k, known = self.inst, self.k, self.known
         for name, solver, model in (
@@ -360,7 +360,7 @@ class _Search:
 
     def _exact_model(self, seconds: float) -> None:
         """Ask CP-SAT for something better than the incumbent, or a proof that there is nothing."""
-        from onnx_pipeline.partition.bounds.exact_cpsat import exact_cpsat
+        from onnx_pipeline.partition.bounds.models.exact_cpsat import exact_cpsat
 
         start = time.perf_counter()
         upper = self.known.upper

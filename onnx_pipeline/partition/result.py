@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from onnx_pipeline.graph import NS, CostGraph, IntArray, StageCost, Target, stage_costs
-from onnx_pipeline.peak import Schedule, stage_schedules
+from onnx_pipeline.graph.activations import Schedule, stage_schedules
+from onnx_pipeline.graph.costgraph import NS, CostGraph, IntArray, StageCost, Target, stage_costs
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,7 @@ def make_backend(
     problem = obstacle(specs)
     if problem:
         raise UsageError(f"backend 'processes': {problem}")
-    from onnx_pipeline.runtime.processes import Processes
+    from onnx_pipeline.runtime.processes.backend import Processes
 
     return Processes(specs, wiring, depth, limit, finish, restart)
 

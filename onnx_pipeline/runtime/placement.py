@@ -212,7 +212,7 @@ def session_options(spec: StageSpec) -> Any:
     if spec.data is not None:
         set_data_folder(options, spec.data)
     if spec.custom_ops:
-        from onnx_pipeline.model import register
+        from onnx_pipeline.model.source import register
 
         register(options, spec.custom_ops)
     return options

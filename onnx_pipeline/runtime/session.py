@@ -16,11 +16,11 @@ import numpy as np
 
 from onnx_pipeline import manifest
 from onnx_pipeline.errors import PipelineError, UsageError
-from onnx_pipeline.execute import to_numpy
 from onnx_pipeline.manifest import Manifest
+from onnx_pipeline.ort.call import to_numpy
 from onnx_pipeline.runtime.backend import make_backend
-from onnx_pipeline.runtime.feeds import NodeArg, blank_feeds, check_feeds, check_outputs
 from onnx_pipeline.runtime.gate import Gate
+from onnx_pipeline.runtime.inputs import NodeArg, blank_feeds, check_feeds, check_outputs
 from onnx_pipeline.runtime.placement import place
 from onnx_pipeline.runtime.request import Backend, Finish, Request
 from onnx_pipeline.runtime.stats import Recorder, Stats, Timeline, now

@@ -9,7 +9,7 @@ from queue import SimpleQueue
 from typing import Any
 
 from onnx_pipeline.errors import PipelineError, StageError
-from onnx_pipeline.execute import Runner
+from onnx_pipeline.ort.call import Runner
 from onnx_pipeline.runtime.placement import StageSpec, confine, load
 from onnx_pipeline.runtime.request import Finish, Request, StageInfo
 from onnx_pipeline.runtime.stats import Span, now

@@ -31,14 +31,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from onnx_pipeline.graph import HOST, BoolArray, IntArray
+from onnx_pipeline.graph.costgraph import HOST, BoolArray, IntArray
 from onnx_pipeline.partition.bounds.windows import (
     Reach,
     Windows,
     parameters,
     windows,
 )
-from onnx_pipeline.partition.instance import Instance
+from onnx_pipeline.partition.instance.instance import Instance
 from onnx_pipeline.stop import never
 
 #: Shares of a tensor's cost are counted in units of 1 / SCALE nanoseconds, less where that would overflow.

@@ -20,8 +20,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from onnx_pipeline.graph import HOST, IntArray
-from onnx_pipeline.partition.instance import Instance
+from onnx_pipeline.graph.costgraph import HOST, IntArray
+from onnx_pipeline.partition.instance.instance import Instance
 from onnx_pipeline.stop import never
 
 

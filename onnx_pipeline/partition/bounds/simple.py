@@ -7,7 +7,7 @@ Archer et al. 2024, section 5.
 
 from __future__ import annotations
 
-from onnx_pipeline.partition.instance import Instance
+from onnx_pipeline.partition.instance.instance import Instance
 
 
 def simple(inst: Instance, k: int) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from onnx_pipeline.errors import UsageError
-from onnx_pipeline.partition.bounds.linear import LinearModel, Outcome
+from onnx_pipeline.partition.bounds.models.linear import LinearModel, Outcome
 
 CP_SAT = "cp-sat"
 HIGHS = "highs"
@@ -23,11 +23,11 @@ def solve(model: LinearModel, solver: str, time_limit: float, threads: int = 1, 
         If there is no such solver.
     """
     if solver == CP_SAT:
-        from onnx_pipeline.partition.bounds.cpsat import solve_cpsat
+        from onnx_pipeline.partition.bounds.models.cpsat import solve_cpsat
 
         return solve_cpsat(model, time_limit, threads, seed)
     if solver not in SOLVERS:
         raise UsageError(f"no solver {solver!r}; there are {', '.join(SOLVERS)}")
-    from onnx_pipeline.partition.bounds.mathopt import solve_mathopt
+    from onnx_pipeline.partition.bounds.models.mathopt import solve_mathopt
 
     return solve_mathopt(model, solver, time_limit, threads, seed)

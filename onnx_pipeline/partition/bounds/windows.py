@@ -28,12 +28,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from onnx_pipeline.graph import HOST, IntArray
-from onnx_pipeline.partition import tapes
+from onnx_pipeline.graph.costgraph import HOST, IntArray
 from onnx_pipeline.partition.bounds.mincut import _network
-from onnx_pipeline.partition.instance import Instance, _invert
+from onnx_pipeline.partition.instance.instance import Instance, _invert
 from onnx_pipeline.partition.jit import kernel
-from onnx_pipeline.partition.orders import in_degrees, kahn
+from onnx_pipeline.partition.search import tapes
+from onnx_pipeline.partition.search.orders import in_degrees, kahn
 from onnx_pipeline.stop import never
 
 #: Above this many nodes sets of ancestors are replaced by paths.

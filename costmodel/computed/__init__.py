@@ -1,0 +1,1 @@
+"""Costs computed from shapes and the rates of a device."""

@@ -1,0 +1,280 @@
+"""Costs measured elsewhere: profiles that other tools, or onnxruntime on another machine, have written.
+
+Each layer of such a profile names nodes or tensors of the model, alone or several that were fused. A layer's
+time is divided among the nodes it stands for by their computed costs; nodes that no layer names were fused
+into the layers that need them. Layers that name nothing of the model are listed, with their times.
+
+Formats
+-------
+* onnxruntime's profiling JSON (``SessionOptions.enable_profiling``), of any execution provider;
+* ``trtexec --exportProfile=FILE`` of NVIDIA TensorRT: a list with ``name`` and ``averageMs`` or ``medianMs``;
+* ``benchmark_app -report_type average_counters`` or ``detailed_counters`` of OpenVINO, CSV or JSON.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from onnx_pipeline.costmodel import CostModel, CostRequest, NodeCosts
+from onnx_pipeline.costmodel.profiling.mapping import GraphNode, attribute, original_nodes
+from onnx_pipeline.costmodel.profiling.trace import parse_trace
+from onnx_pipeline.errors import InputError
+from onnx_pipeline.graph.costgraph import NS
+
+#: Below this share of the measured time that belongs to nodes of the model, the file is of another model.
+MIN_SHARE = 0.5
+_SHOWN = 10
+_RANGE = re.compile(r"\[(?P<first>[^\[\]]+?)\.\.\.(?P<last>[^\[\]]+?)\]")
+_COPY = re.compile(r"^Reformatting CopyNode for (?:Input|Output) Tensor \d+ (?:to|of) ")
+_WRAPPER = re.compile(r"^(?:PWN|__myl\w*|\{?ForeignNode)\(?(?P<inner>.*?)[)}]*$")
+_SEPARATORS = re.compile(r"\s*(?:\+|\|\||,)\s+|\s+\|\|\s*")
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One line of a foreign profile: its name, operator where known, and seconds per inference."""
+
+    name: str
+    seconds: float
+    op: str = ""
+
+
+def read_foreign(path: Path) -> CostModel | None:
+    """Return the cost model of another tool's profile, or None if the file is none.
+
+    Raises
+    ------
+    InputError
+        If the file is such a profile, but malformed or without any time; later, from the cost model, if
+        it belongs to another model.
+    """
+    found = _read(path)
+    if found is None:
+        return None
+    kind, layers = found
+    if not sum(layer.seconds for layer in layers) > 0:
+        raise InputError(path, f"a profile of {kind} without any layer that took time")
+
+    def imported(request: CostRequest) -> NodeCosts:
+        """Divide the layers' times among the model's nodes."""
+        return _attribute(path, kind, layers, request)
+
+    return imported
+
+
+def _attribute(path: Path, kind: str, layers: Sequence[Layer], request: CostRequest) -> NodeCosts:
+    nodes = original_nodes(request.nodes)
+    names = _Names(nodes)
+    kernels = [GraphNode(layer.op, layer.name, (), names.outputs(layer.name)) for layer in layers]
+    mapping = attribute(kernels, nodes, _weights(request))
+    seconds = np.array([[layer.seconds for layer in layers]])
+    share = mapping.placed_share(seconds)
+    lost: dict[str, float] = defaultdict(float)
+    for layer, group in zip(layers, mapping.group, strict=True):
+        if group < 0:
+            lost[layer.name] += layer.seconds
+    if share < MIN_SHARE:
+        some = ", ".join(sorted(lost, key=lambda name: -lost[name])[:3])
+        raise InputError(
+            path,
+            f"only {100 * share:.0f} % of its time belongs to nodes of {request.source.path.name} "
+            f"(unmatched: {some}): is it a profile of this model?",
+        )
+    if lost:
+        shown = ", ".join(f"{name} ({1e6 * s:.0f} us)" for name, s in _largest(lost)[:_SHOWN])
+        more = f" and {len(lost) - _SHOWN} more" if len(lost) > _SHOWN else ""
+        request.progress(
+            "note", None, f"{len(lost)} layers of {path.name} match no node of the model: {shown}{more}"
+        )
+    # The unmatched time is spent somewhere: it is spread over all nodes in proportion.
+    total = round(float(seconds.sum()) * NS)
+    times = mapping.apply(seconds)[0]
+    edges = np.rint(np.concatenate([[0.0], np.cumsum(times)]) / times.sum() * total).astype(np.int64)
+    work = {node.name: int(x) for node, x in zip(nodes, np.diff(edges), strict=True)}
+    meta = {
+        "source": kind,
+        "file": path.name,
+        "dims": dict(request.dims),
+        "layers": len(layers),
+        "mapped_share": share,
+        "unmatched_layers": dict(_largest(lost)),
+        "seconds_per_inference": float(seconds.sum()),
+    }
+    return NodeCosts("file", work, meta)
+
+
+def _largest(seconds: Mapping[str, float]) -> list[tuple[str, float]]:
+    return sorted(seconds.items(), key=lambda item: (-item[1], item[0]))
+
+
+def _weights(request: CostRequest) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Relative costs for dividing a fused layer: computed ones."""
+    from onnx_pipeline.costmodel.computed.analytic import analytic
+
+    costs = analytic(request)
+    return np.array([costs.work_ns[str(node.name)] for node in request.nodes], dtype=np.float64)
+
+
+class _Names:
+    """Finds the nodes that a layer's name stands for."""
+
+    def __init__(self, nodes: Sequence[GraphNode]) -> None:
+        self.nodes = nodes
+        self.index = {value: v for v, node in enumerate(nodes) for value in node.writes}
+        self.index |= {node.name: v for v, node in enumerate(nodes) if node.name}
+        producer = {value: v for v, node in enumerate(nodes) for value in node.writes}
+        self.parents = [[producer[value] for value in node.reads if value in producer] for node in nodes]
+
+    def outputs(self, layer: str) -> tuple[str, ...]:
+        """Return the outputs of every node in the layer, () if there is none."""
+        found = sorted(set(self._members(layer)))
+        return tuple(value for v in found for value in self.nodes[v].writes)
+
+    def _members(self, text: str) -> Iterator[int]:
+        text = _COPY.sub("", text.strip())
+        if text in self.index:
+            yield self.index[text]
+            return
+        span = _RANGE.search(text)
+        if span is not None:
+            ends = [self.index.get(span[end].strip()) for end in ("first", "last")]
+            if ends[0] is not None and ends[1] is not None:
+                yield from self._between(ends[0], ends[1])
+                return
+        parts = [part for part in _SEPARATORS.split(text) if part]
+        if len(parts) > 1:
+            for part in parts:
+                yield from self._members(part)
+            return
+        wrapped = _WRAPPER.match(text)
+        if wrapped is not None and wrapped["inner"] and wrapped["inner"] != text:
+            yield from self._members(wrapped["inner"])
+            return
+        bare = text.strip("(){} ")
+        if bare and bare != text:
+            yield from self._members(bare)
+
+    def _between(self, first: int, last: int) -> set[int]:
+        """Return the nodes on paths from one node to the other, both included."""
+        after = {first}
+        for v in range(first + 1, last + 1):
+            if any(u in after for u in self.parents[v]):
+                after.add(v)
+        before = {last}
+        for v in range(last, first, -1):
+            if v in before:
+                before.update(self.parents[v])
+        return (after & before) | {first, last}
+
+
+def _read(path: Path) -> tuple[str, list[Layer]] | None:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError):
+        return None  # the reader of our own formats says what is wrong
+    if text.lstrip()[:1] in ("[", "{"):
+        try:
+            document = json.loads(text)
+        except (ValueError, RecursionError):
+            return None
+        return _from_json(path, document)
+    header = text.partition("\n")[0]
+    if "layerName" in header:
+        return "OpenVINO benchmark_app", list(_openvino_csv(path, text, ";" if ";" in header else ","))
+    return None
+
+
+def _from_json(path: Path, document: Any) -> tuple[str, list[Layer]] | None:
+    if isinstance(document, list):
+        entries = [entry for entry in document if isinstance(entry, dict)]
+        if any(entry.get("cat") in ("Node", "Session") for entry in entries):
+            return "onnxruntime profile", _onnxruntime(path, entries)
+        if any("averageMs" in entry or "timeMs" in entry for entry in entries):
+            return "TensorRT trtexec", list(_tensorrt(path, entries))
+    elif isinstance(document, dict):
+        for key in ("avg_performance", "detailed_performance"):
+            if isinstance(document.get(key), dict):
+                return "OpenVINO benchmark_app", list(_openvino_json(path, document[key]))
+    return None
+
+
+def _onnxruntime(path: Path, events: Sequence[Mapping[str, Any]]) -> list[Layer]:
+    """Take the fastest of the recorded runs for every kernel, the first one aside if there are several."""
+    try:
+        runs = [run for run in parse_trace(events) if run]
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(path, f"a malformed onnxruntime profile: {error!r}") from None
+    if not runs:
+        raise InputError(path, "an onnxruntime profile without a finished run")
+    runs = runs[1:] or runs
+    wanted = [(event.op, event.name) for event in runs[-1]]
+    alike = [run for run in runs if [(event.op, event.name) for event in run] == wanted]
+    best = np.array([[event.duration for event in run] for run in alike], dtype=np.float64).min(axis=0)
+    return [Layer(name, us / 1e6, op) for (op, name), us in zip(wanted, best, strict=True)]
+
+
+def _tensorrt(path: Path, entries: Sequence[Mapping[str, Any]]) -> Iterator[Layer]:
+    count = next((entry["count"] for entry in entries if set(entry) == {"count"}), 1)
+    for entry in entries:
+        if "name" not in entry:
+            continue
+        milliseconds = entry.get("medianMs", entry.get("averageMs"))
+        if milliseconds is None:
+            milliseconds = _number(path, entry.get("timeMs"), entry["name"]) / max(int(count), 1)
+        yield Layer(str(entry["name"]), _number(path, milliseconds, entry["name"]) / 1e3)
+
+
+def _openvino_json(path: Path, report: Mapping[str, Any]) -> Iterator[Layer]:
+    nodes = report.get("nodes")
+    if not isinstance(nodes, list):
+        raise InputError(path, 'an OpenVINO report without the list "nodes"')
+    rows = [
+        (str(node.get("name")), str(node.get("node_type", "")), node.get("real_time"))
+        for node in nodes
+        if isinstance(node, dict)
+    ]
+    yield from _mean(path, rows, 1e3)
+
+
+def _openvino_csv(path: Path, text: str, separator: str) -> Iterator[Layer]:
+    """Read one table per inference request (``detailed_counters``) or one mean table."""
+    rows: list[tuple[str, str, Any]] = []
+    columns: list[str] = []
+    for row in csv.reader(text.splitlines(), delimiter=separator):
+        if "layerName" in row:
+            columns = [cell.strip() for cell in row]
+            continue
+        cells = dict(zip(columns, row, strict=False))
+        time = next((cells[name] for name in columns if name.startswith("realTime") and name in cells), None)
+        if time and row[0] not in ("", "Total") and not row[0].startswith("Total "):
+            rows.append((row[0], cells.get("layerType", ""), time))
+    per_second = 1e6 if any("(us)" in name or "(mcs)" in name for name in columns) else 1e3
+    yield from _mean(path, rows, per_second)
+
+
+def _mean(path: Path, rows: Sequence[tuple[str, str, Any]], per_second: float) -> Iterator[Layer]:
+    """Average what repeats: a detailed report lists every layer once per request."""
+    spent: dict[tuple[str, str], list[float]] = defaultdict(list)
+    for name, op, time in rows:
+        spent[name, op].append(_number(path, time, name) / per_second)
+    for (name, op), seconds in spent.items():
+        yield Layer(name, float(np.mean(seconds)), op)
+
+
+def _number(path: Path, value: Any, layer: object) -> float:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = -1.0
+    if not 0 <= number < 1e12:
+        raise InputError(path, f"layer {layer!r}: expected a time >= 0, got {value!r}")
+    return number

@@ -1,0 +1,296 @@
+"""What people look at: the table of stages and the verdict below it.
+
+Everything is rendered from a document, the manifest's or PLAN.json's, so that the table never shows a figure
+that ``--json`` does not hold.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from typing import IO, TYPE_CHECKING, Any
+
+from onnx_pipeline.cli.units import format_bandwidth, format_bytes, format_percent, format_seconds
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+    from onnx_pipeline.costmodel.calibrate import Calibration
+    from onnx_pipeline.graph.costgraph import CostGraph
+    from onnx_pipeline.verification.checks import VerifyReport
+
+Document = Mapping[str, Any]
+BAR_WIDTH = 10
+NS = 1_000_000_000
+TOP_NODES = 10
+#: Wide enough for any table: where no terminal sets a width, nothing is folded or cut.
+PIPE_WIDTH = 200
+
+
+def show(document: Document, stream: IO[str] | None = None, title: str | None = None) -> None:
+    """Print the table of stages and the verdict of a manifest or plan document.
+
+    Parameters
+    ----------
+    document : mapping
+        The manifest's or PLAN.json's; ``phases`` (seconds by name) is shown where present.
+    stream : text file, optional
+        Where to print; stdout by default. A terminal's width and colours are respected.
+    title : str, optional
+        First line; derived from the document by default.
+    """
+    render(make_console(stream), document, title)
+
+
+def make_console(stream: IO[str] | None = None) -> Console:
+    """Return a console that neither folds nor cuts lines when its output is no terminal."""
+    from rich.console import Console
+
+    stream = sys.stdout if stream is None else stream
+    width = None if stream.isatty() else PIPE_WIDTH
+    return Console(file=stream, width=width, highlight=False, markup=False, emoji=False)
+
+
+def render(console: Console, document: Document, title: str | None = None) -> None:
+    """Print onto a rich console."""
+    console.print(headline(document) if title is None else title, style="bold", soft_wrap=True)
+    unicode = "utf" in console.encoding.lower()
+    table = stage_table(document, unicode=unicode)
+    if natural_width(console, table) > console.width:
+        table = stage_table(document, unicode=unicode, bars=False)
+    print_whole(console, table)
+    print_lines(console, verdict(document))
+
+
+def headline(document: Document) -> str:
+    """Return what was split, for how many devices of what kind."""
+    target = document["target"]
+    name = document["model"]["file"] if "model" in document else document["graph"]["name"]
+    parts = [f"{len(document['stages'])} stages on {target['device']}"]
+    for key, label, form in (
+        ("bandwidth_bytes_per_second", "", format_bandwidth),
+        ("memory_bytes", " memory", format_bytes),
+    ):
+        if target.get(key) is not None:
+            parts.append(f"{form(target[key])}{label}")
+    if target.get("stage_overhead_seconds"):
+        parts.append(f"{format_seconds(target['stage_overhead_seconds'])} overhead per stage")
+    return f"{name}: {', '.join(parts)}"
+
+
+def stage_table(document: Document, *, unicode: bool = True, bars: bool = True) -> Table:
+    """Return one row per stage; memory overflow has a column where there is any."""
+    from rich import box
+    from rich.table import Table
+
+    stages: Sequence[Document] = document["stages"]
+    bottleneck = max((stage["cost"]["total_seconds"] for stage in stages), default=0.0)
+    spills = any(stage["cost"]["overflow_seconds"] for stage in stages)
+    peaks = all("peak_activation_bytes" in stage for stage in stages)
+    measured = all(stage.get("measured") for stage in stages)
+    style = box.SIMPLE_HEAD if unicode else box.ASCII_DOUBLE_HEAD
+    table = Table(box=style, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
+    for label in (
+        "stage",
+        "nodes",
+        "work",
+        "in",
+        "out",
+        *(["overflow"] if spills else []),
+        "params",
+        *(["peak"] if peaks else []),
+        "total",
+        *(["measured"] if measured else []),
+    ):
+        table.add_column(label, justify="right", no_wrap=True)
+    table.add_column("of bottleneck", justify="right", no_wrap=True)
+    for stage in stages:
+        cost = stage["cost"]
+        share = cost["total_seconds"] / bottleneck if bottleneck else 0.0
+        keys = ["work_seconds", "input_seconds", "output_seconds", *(["overflow_seconds"] if spills else [])]
+        table.add_row(
+            str(stage["index"]),
+            str(stage["nodes"]),
+            *(format_seconds(cost[key]) for key in keys),
+            format_bytes(stage["parameter_bytes"]),
+            *([format_bytes(stage["peak_activation_bytes"])] if peaks else []),
+            format_seconds(cost["total_seconds"]),
+            *([_measured(stage["measured"])] if measured else []),
+            (f"{_bar(share, unicode)} " if bars else "") + f"{100 * share:3.0f} %",
+            style="bold" if cost["total_seconds"] == bottleneck else None,
+        )
+    return table
+
+
+def natural_width(console: Console, table: Table) -> int:
+    """Columns that a table takes when nothing limits it."""
+    return console.measure(table, options=console.options.update(width=PIPE_WIDTH)).maximum
+
+
+def print_whole(console: Console, table: Table) -> None:
+    """Print a table at its natural width: a narrower terminal wraps lines, but no figure is cut."""
+    width = console.width
+    console.width = max(width, natural_width(console, table))
+    console.print(table, crop=False)
+    console.width = width
+
+
+def print_lines(console: Console, lines: Sequence[tuple[str, str]]) -> None:
+    """Print labelled lines below a table."""
+    width = max(len(label) for label, _ in lines)
+    for label, text in lines:
+        console.print(f"{label:<{width}}  {text}", soft_wrap=True)
+
+
+def verdict(document: Document) -> list[tuple[str, str]]:
+    """Return bottleneck, speed-up, bound, gap and the time spent, each with its label."""
+    certificate = document["certificate"]
+    bottleneck = certificate["bottleneck_seconds"]
+    rate = f", {1 / bottleneck:,.0f} inferences/s" if bottleneck else ""
+    lines = [("bottleneck", f"{format_seconds(bottleneck)}{rate}")]
+    whole = certificate.get("one_device_seconds")
+    if whole is not None and bottleneck:
+        lines.append(("speed-up", f"{whole / bottleneck:.2f} x over one device ({format_seconds(whole)})"))
+    if document.get("measurement"):
+        lines.append(("measured", _measurement(document["measurement"], document["stages"])))
+    best = max(certificate["bounds"], key=lambda bound: bound["seconds"], default=None)
+    by = "" if best is None else f" by the {best['method']} bound"
+    if best is not None and best.get("solver"):
+        by += f" ({best['solver']})"
+    lines.append(("lower bound", f"{format_seconds(certificate['lower_bound_seconds'])}{by}"))
+    meaning = (
+        "proved optimal in the cost model"
+        if certificate["status"] == "optimal"
+        else "no partition is better by more than this"
+    )
+    if "costs" in certificate:
+        meaning += f" (costs: {certificate['costs']})"
+    lines.append(("gap", f"{format_percent(certificate['gap'])}, {meaning}"))
+    if "sensitivity" in document:
+        lines.append(("sensitivity", _sensitivity(document["sensitivity"])))
+    phases = document.get("phases")
+    if phases:
+        lines.append(("time", _spent(phases)))
+    return lines
+
+
+def _sensitivity(found: Document) -> str:
+    times, regret = found["bottleneck_seconds"], found["regret"]
+    return (
+        f"costs off by up to {100 * found['perturb']:g} %: bottleneck {format_seconds(times['p10'])} to "
+        f"{format_seconds(times['p90'])} (p10 to p90); another partition is better by more than 0.5 % in "
+        f"{100 * found['other_partition_wins']:.0f} % of {found['samples']} samples, "
+        f"by {100 * regret['p90']:.1f} % (p90)"
+    )
+
+
+def _measured(measured: Document) -> str:
+    return f"{format_seconds(measured['seconds'])} ±{50 * measured['spread']:.0f}%"
+
+
+def _measurement(summary: Document, stages: Sequence[Document]) -> str:
+    """Say what the slowest stage takes here and how far off its prediction was."""
+    slowest = max(stages, key=lambda stage: float(stage["measured"]["seconds"]))["measured"]
+    error = slowest["predicted_seconds"] / slowest["seconds"] - 1 if slowest["seconds"] else 0.0
+    whole = format_seconds(summary["reference_seconds"])
+    return (
+        f"slowest stage {format_seconds(slowest['seconds'])} without transfers, "
+        f"predicted {100 * error:+.1f} %, "
+        f"{summary['rounds']} rounds with the whole model ({whole})"
+    )
+
+
+def _spent(phases: Mapping[str, float]) -> str:
+    parts = ", ".join(f"{name} {format_seconds(seconds)}" for name, seconds in phases.items())
+    return f"{format_seconds(sum(phases.values()))} ({parts})"
+
+
+def _bar(share: float, unicode: bool) -> str:
+    if not unicode:
+        return ("#" * round(share * BAR_WIDTH)).ljust(BAR_WIDTH)
+    eighths = round(share * BAR_WIDTH * 8)
+    text = "█" * (eighths // 8) + ("", "▏", "▎", "▍", "▌", "▋", "▊", "▉")[eighths % 8]
+    return text.ljust(BAR_WIDTH)
+
+
+def show_costs(graph: CostGraph, phases: Mapping[str, float], stream: IO[str] | None = None) -> None:
+    """Print the totals of a cost graph and its most expensive nodes."""
+    from rich.table import Table
+
+    console = make_console(stream)
+    total = int(graph.work.sum())
+    console.print(
+        f"{graph.name}: {graph.num_nodes} nodes, {graph.num_nets} tensors", style="bold", soft_wrap=True
+    )
+    table = Table(box=None, pad_edge=False, show_edge=False)
+    for label in ("work", "share", "out", "params"):
+        table.add_column(label, justify="right", no_wrap=True)
+    table.add_column("node", overflow="fold")
+    out, parameters = [0] * graph.num_nodes, [0] * graph.num_nodes
+    for producer, size in zip(graph.net_producer.tolist(), graph.net_bytes.tolist(), strict=True):
+        if producer >= 0:
+            out[producer] += size
+    for group, size in enumerate(graph.group_bytes.tolist()):
+        for node in graph.group_members(group).tolist():
+            parameters[node] += size
+    for node in sorted(range(graph.num_nodes), key=lambda v: (-int(graph.work[v]), v))[:TOP_NODES]:
+        table.add_row(
+            format_seconds(graph.work[node] / NS),
+            f"{100 * graph.work[node] / total if total else 0:.1f} %",
+            format_bytes(out[node]),
+            format_bytes(parameters[node]),
+            graph.node_names[node],
+        )
+    print_whole(console, table)
+    model = graph.meta.get("cost_model", "file")
+    lines = [("work", f"{format_seconds(total / NS)} per inference, cost model: {model}")]
+    lines += [("parameters", format_bytes(int(graph.group_bytes.sum()))), ("time", _spent(phases))]
+    print_lines(console, lines)
+
+
+def show_calibration(found: Calibration, stream: IO[str] | None = None) -> None:
+    """Print the figures of this host."""
+    rates = ", ".join(f"{dtype} {rate / 1e9:.3g} GFLOP/s" for dtype, rate in found.peak_flops.items())
+    lines = [
+        ("call", f"{format_seconds(found.call_seconds)} per onnxruntime call"),
+        ("tensor", f"{format_seconds(found.tensor_seconds)} per tensor in or out"),
+        ("hand-over", f"{format_seconds(found.handover_seconds)} between {found.transport}"),
+        ("bandwidth", f"{format_bandwidth(found.bandwidth)} between {found.transport}"),
+        ("rates", f"{rates} on one thread"),
+        ("memory", f"{format_bandwidth(found.memory_bandwidth)} on one thread"),
+        ("launch", f"{format_seconds(found.launch_overhead)} per operator"),
+        (
+            "operators",
+            ", ".join(f"{kind} {rate / 1e9:.3g} G/s" for kind, rate in found.operator_rates.items()),
+        ),
+    ]
+    print_lines(make_console(stream), lines)
+
+
+def show_arrays(rows: Sequence[Document], stream: IO[str] | None = None) -> None:
+    """Print name, type, shape and range of arrays."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, show_edge=False)
+    for label in ("output", "type", "shape", "min", "max", "mean"):
+        table.add_column(label, no_wrap=True)
+    for row in rows:
+        figures = [f"{row[key]:.6g}" if key in row else "" for key in ("min", "max", "mean")]
+        table.add_row(row["name"], row["dtype"], "x".join(map(str, row["shape"])) or "scalar", *figures)
+    print_whole(make_console(stream), table)
+
+
+def show_verification(found: VerifyReport, stream: IO[str] | None = None) -> None:
+    """Print what was checked and how the outputs compare."""
+    console = make_console(stream)
+    lines = [(check, "ok") for check in found.checks]
+    for output in found.outputs:
+        comparison = (
+            "bitwise equal"
+            if output.equal
+            else f"within tolerance: {output.max_rel:.2g} of the largest value, {output.tolerance:g} allowed"
+        )
+        lines.append((f"output {output.name}", comparison))
+    console.print(f"{found.directory}: {found.stages} stages, sound", style="bold", soft_wrap=True)
+    print_lines(console, lines)

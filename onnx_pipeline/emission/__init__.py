@@ -1,0 +1,1 @@
+"""From a partition to files: one ONNX model per stage, their weights and the manifest."""

@@ -1,0 +1,242 @@
+"""Partition -> k ONNX files, their weights, the cost graph and the manifest, in one directory.
+
+The directory is written beside its place under a temporary name and renamed when it is complete.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+
+from onnx_pipeline import manifest, planfile
+from onnx_pipeline.emission.boundary import StagePlan, plan_stages
+from onnx_pipeline.emission.stagefile import ANNOTATED_NAME, write_annotated, write_stage
+from onnx_pipeline.emission.weights import SharedFiles, WeightStore
+from onnx_pipeline.files.directory import new_directory
+from onnx_pipeline.graph import costs_json
+from onnx_pipeline.graph.costgraph import CostGraph, memory_binds
+from onnx_pipeline.manifest import DataFile, Manifest, ModelEntry, Port, Stage, StageInput, StageOutput
+from onnx_pipeline.model import source as models
+from onnx_pipeline.model.shapes import TensorInfo
+from onnx_pipeline.model.source import SourceModel
+from onnx_pipeline.partition.result import PartitionResult
+from onnx_pipeline.progress import Progress, silent
+
+
+def emit(
+    source: SourceModel,
+    infos: Mapping[str, TensorInfo],
+    result: PartitionResult,
+    costs_meta: Mapping[str, Any],
+    output: Path,
+    *,
+    force: bool = False,
+    annotate: bool = False,
+    weights: str = "copy",
+    phases: Mapping[str, float] | None = None,
+    describe: Callable[[Manifest], Manifest] | None = None,
+    progress: Progress = silent,
+) -> Manifest:
+    """Write the stages of a partition.
+
+    Parameters
+    ----------
+    source : SourceModel
+    infos : mapping of str to TensorInfo
+        From :func:`onnx_pipeline.model.shapes.value_infos`.
+    result : PartitionResult
+        Of a cost graph whose ``onnx_nodes`` are nodes of ``source``; empty stages are not written.
+    costs_meta : mapping
+        The manifest's ``cost_model`` object: ``kind``, ``provider``, ``runs``, ``dims``, ...
+    output : Path
+        The directory to create; parents are created too.
+    force : bool
+        Replace an existing output directory.
+    annotate : bool
+        Also write the whole model with the standard's ``pipeline_stage`` on every node.
+    weights : str
+        What to do with large weights in external data: ``"copy"`` them into each stage's data file,
+        ``"link"`` the model's data files into the output, or only ``"reference"`` them.
+    phases : mapping of str to float
+        Seconds of the phases before this one, for the manifest; ``emit`` is added.
+    describe : callable, optional
+        Adds to the manifest, before it is written, what is known of the stages from measurements.
+    progress : Progress
+
+    Returns
+    -------
+    Manifest
+
+    Raises
+    ------
+    UsageError
+        If ``output`` exists and ``force`` is off.
+    InputError
+        If the directory cannot be written or weights cannot be read.
+    """
+    begin = time.perf_counter()
+    stage_of = {
+        name: int(stage)
+        for names, stage in zip(result.graph.onnx_nodes, result.stage_of, strict=True)
+        for name in names
+    }
+    plans = plan_stages(source, stage_of, result.used)
+    costs, schedules = result.costs, result.schedules
+    ordered = result.target.counts_activations and memory_binds(result.graph, result.target)
+    with new_directory(output, force=force) as folder:
+        shared = SharedFiles(source, folder, weights)
+        stages: list[Stage] = []
+        stores: list[WeightStore] = []
+        for plan in plans:
+            progress("emit", plan.index / len(plans), f"stage {plan.index}")
+            _arrange(plan, result.graph, schedules[plan.index].order)
+            store = WeightStore(source, folder, f"stage_{plan.index}.onnx.data", shared=shared)
+            file = f"stage_{plan.index}.onnx"
+            digest = write_stage(source, infos, plan, store, folder / file)
+            stores.append(store)
+            stages.append(
+                Stage(
+                    index=plan.index,
+                    file=file,
+                    sha256=digest,
+                    nodes=len(plan.nodes),
+                    inputs=tuple(
+                        StageInput(**port(v, infos), bytes=_size(v, infos), source=plan.sources[v])
+                        for v in plan.inputs
+                    ),
+                    outputs=tuple(
+                        StageOutput(**port(v, infos), bytes=_size(v, infos), targets=tuple(plan.targets[v]))
+                        for v in plan.outputs
+                    ),
+                    cost=planfile.cost_fields(costs[plan.index]),
+                    parameter_bytes=costs[plan.index].parameter_bytes,
+                    node_names=_names_in(result, plan.index),
+                    data=_data_entry(store),
+                    peak_activation_bytes=schedules[plan.index].peak,
+                    execution_order="file" if ordered else None,
+                )
+            )
+        if annotate:
+            progress("emit", None, ANNOTATED_NAME)
+            write_annotated(source, stage_of, stores, len(plans), folder, shared)
+        costs_json.write_graph(result.graph, folder / manifest.COSTS_NAME)
+        spent = {**(phases or {}), "emit": time.perf_counter() - begin}
+        document = replace(
+            _manifest(source, infos, result, costs_meta, stages, spent), weights=shared.entry()
+        )
+        if describe is not None:
+            document = describe(document)
+        manifest.write(document, folder)
+    progress("emit", 1.0, str(output))
+    return document
+
+
+def _arrange(plan: StagePlan, graph: CostGraph, order: Sequence[int]) -> None:
+    """Put a stage's nodes into their execution order, where that is not the model's own."""
+    position = {v: at for at, v in enumerate(graph.order)}
+    if [position[v] for v in order] == sorted(position[v] for v in order):
+        return
+    rank = {name: at for at, v in enumerate(order) for name in graph.onnx_nodes[v]}
+    # Copies of parameter nodes have no rank and come first; nodes of one unit keep their order.
+    plan.nodes.sort(key=lambda node: rank.get(str(node.name), -1))
+
+
+def port(value: ir.Value, infos: Mapping[str, TensorInfo]) -> dict[str, Any]:
+    """Return name, dtype and declared shape of a value, as the manifest has them."""
+    info = infos.get(str(value.name))
+    if info is None or info.dtype == ir.DataType.UNDEFINED:
+        return {"name": str(value.name), "dtype": type_text(models.describe(value).type), "shape": None}
+    return {"name": info.name, "dtype": dtype_text(info.dtype), "shape": info.declared}
+
+
+def dtype_text(dtype: ir.DataType) -> str:
+    """Return the numpy-style name of an element type: ``float32``, ``int64``, ``bfloat16``, ``string``."""
+    if dtype == ir.DataType.STRING:
+        return "string"
+    try:
+        return np.dtype(dtype.numpy()).name
+    except TypeError:  # a type that numpy has no name for
+        return dtype.name.lower()
+
+
+def type_text(kind: onnx.TypeProto) -> str:
+    """Return a readable name of a type: ``float32``, ``sequence(map(int64,float32))``."""
+    which = kind.WhichOneof("value")
+    if which is None:
+        return "unknown"
+    inside = getattr(kind, which)
+    if which == "tensor_type":
+        return _element_text(inside.elem_type)
+    label = which.removesuffix("_type")
+    if which == "sparse_tensor_type":
+        return f"{label}({_element_text(inside.elem_type)})"
+    if which == "map_type":
+        return f"{label}({_element_text(inside.key_type)},{type_text(inside.value_type)})"
+    return f"{label}({type_text(inside.elem_type)})" if which != "opaque_type" else label
+
+
+def _element_text(number: int) -> str:
+    try:
+        return dtype_text(ir.DataType(number))
+    except ValueError:
+        return "unknown"
+
+
+def _size(value: ir.Value, infos: Mapping[str, TensorInfo]) -> int:
+    info = infos.get(str(value.name))
+    return 0 if info is None else info.nbytes
+
+
+def _names_in(result: PartitionResult, stage: int) -> tuple[str, ...]:
+    return tuple(
+        name for name, home in zip(result.graph.node_names, result.stage_of, strict=True) if home == stage
+    )
+
+
+def _data_entry(store: WeightStore) -> DataFile | None:
+    return DataFile(store.name, store.sha256, store.size) if store.size else None
+
+
+def _manifest(
+    source: SourceModel,
+    infos: Mapping[str, TensorInfo],
+    result: PartitionResult,
+    costs_meta: Mapping[str, Any],
+    stages: Sequence[Stage],
+    phases: Mapping[str, float],
+) -> Manifest:
+    from onnx_pipeline import __version__
+
+    return Manifest(
+        tool={"name": "onnx-pipeline", "version": __version__},
+        model=ModelEntry(
+            source.path.name,
+            source.sha256,
+            tuple(Port(**port(v, infos)) for v in source.inputs),
+            tuple(Port(**port(v, infos)) for v in source.outputs),
+        ),
+        target=planfile.target_fields(result.target, result.stages),
+        cost_model=_cost_model(result, costs_meta),
+        certificate=planfile.certificate_fields(result),
+        search={
+            "methods": list(result.methods),
+            "evaluations": result.evaluations,
+            "wall_seconds": result.wall_seconds,
+            "seed": result.seed,
+            "interrupted": result.interrupted,
+        },
+        stages=tuple(stages),
+        phases=phases,
+    )
+
+
+def _cost_model(result: PartitionResult, costs_meta: Mapping[str, Any]) -> dict[str, Any]:
+    rest = {key: value for key, value in costs_meta.items() if key != "cost_model"}
+    return {"kind": result.graph.meta.get("cost_model", "unknown"), **rest}

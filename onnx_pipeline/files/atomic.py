@@ -1,0 +1,78 @@
+"""Output files that are complete or absent, and checks of where they go before any work is done."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from onnx_pipeline.errors import InputError, UsageError
+from onnx_pipeline.files.scratch import PREFIX, scratch_folder
+
+
+def check_file(output: Path, *, force: bool) -> None:
+    """Refuse an output file that must not or cannot be written.
+
+    Raises
+    ------
+    UsageError
+        If it exists and ``force`` is off, or is a directory.
+    InputError
+        If nothing can be written beside it.
+    """
+    if output.is_dir():
+        raise UsageError(f"{output}: is a directory; -o must name a file")
+    if output.is_file() and not force:
+        raise UsageError(f"{output}: already exists; give another file or --force to replace it")
+    if not _is_device(output):
+        check_writable(output)
+
+
+def check_writable(output: Path) -> None:
+    """Make and remove a temporary directory where ``output`` will appear; permission bits alone may lie.
+
+    Raises
+    ------
+    InputError
+        If the nearest existing parent takes no files.
+    """
+    try:
+        with scratch_beside(output):
+            pass
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise InputError(output, f"cannot be written: {_existing_parent(output)}: {reason}") from None
+
+
+@contextmanager
+def scratch_beside(output: Path) -> Iterator[Path]:
+    """Yield a temporary folder on the file system where ``output`` will appear."""
+    with scratch_folder(_existing_parent(output), f".{PREFIX}") as folder:
+        yield folder
+
+
+def _existing_parent(output: Path) -> Path:
+    folder = output.absolute().parent
+    while not os.path.lexists(folder):
+        folder = folder.parent
+    return folder
+
+
+@contextmanager
+def new_file(output: Path) -> Iterator[Path]:
+    """Yield a temporary sibling that takes the place of ``output`` when the block succeeds.
+
+    Missing parents are made. A device such as /dev/stdout is written directly.
+    """
+    if _is_device(output):
+        yield output
+        return
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with scratch_folder(output.parent, f".{output.name}.") as folder:
+        yield folder / output.name
+        os.replace(folder / output.name, output)
+
+
+def _is_device(path: Path) -> bool:
+    return path.exists() and not path.is_file() and not path.is_dir()

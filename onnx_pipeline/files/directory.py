@@ -1,0 +1,142 @@
+"""A directory that appears complete or not at all."""
+
+from __future__ import annotations
+
+import ctypes
+import glob
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from onnx_pipeline.errors import InputError, UsageError
+from onnx_pipeline.files.scratch import scratch_folder
+from onnx_pipeline.manifest import FILE_NAME
+
+_AT_FDCWD = -100
+_RENAME_EXCHANGE = 2
+
+
+def check_output(output: str | os.PathLike[str], *, force: bool = False) -> None:
+    """Check early that an output directory may be created, before any long work.
+
+    Raises
+    ------
+    UsageError
+        If it exists and ``force`` is off, or it is something that ``force`` must not delete.
+    InputError
+        If its parent is not a writable directory.
+    """
+    path = Path(output)
+    if os.path.lexists(path):
+        if not force:
+            raise UsageError(f"{path}: already exists; give another directory or --force to replace it")
+        if (
+            path.is_symlink()
+            or not path.is_dir()
+            or (any(path.iterdir()) and not (path / FILE_NAME).is_file())
+        ):
+            raise UsageError(f"{path}: not an output of this tool, --force does not replace it")
+    parent = path.absolute().parent
+    while not parent.exists():
+        parent = parent.parent
+    if not parent.is_dir():
+        raise InputError(path, f"cannot be created: {parent} is not a directory")
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise InputError(path, f"cannot be created: no permission to write in {parent}")
+
+
+@contextmanager
+def new_directory(output: str | os.PathLike[str], *, force: bool = False) -> Iterator[Path]:
+    """Yield a temporary sibling directory that takes the place of ``output`` when the block succeeds.
+
+    Whatever ends the block early, Ctrl-C included, removes everything again and leaves ``output`` as it was.
+
+    Raises
+    ------
+    UsageError, InputError
+        See :func:`check_output`; InputError also when writing fails (the disk is full, ...).
+    """
+    path = Path(output).absolute()
+    prefix = f".{path.name}."
+    _restore(path, prefix)
+    check_output(path, force=force)
+    made = _make_parents(path.parent)
+    done = False
+    try:
+        with scratch_folder(path.parent, prefix) as temporary:
+            yield temporary
+            temporary.chmod(0o777 & ~_umask())
+            _install(temporary, path, force)
+            done = True
+    except OSError as error:
+        raise InputError(path, f"cannot be written: {error.strerror or error}") from error
+    finally:
+        for folder in () if done else reversed(made):
+            with suppress(OSError):
+                folder.rmdir()
+
+
+def _restore(path: Path, prefix: str) -> None:
+    """Put back what a run moved aside before it was killed; only where there is no atomic exchange."""
+    if os.path.lexists(path) or not path.parent.is_dir():
+        return
+    for aside in sorted(path.parent.glob(f"{glob.escape(prefix)}*.old")):
+        if (aside / FILE_NAME).is_file():
+            with suppress(OSError):
+                os.rename(aside, path)
+            return
+
+
+def _install(temporary: Path, path: Path, force: bool) -> None:
+    if not os.path.lexists(path):
+        os.rename(temporary, path)
+        return
+    if not force:
+        raise UsageError(f"{path}: appeared while this was being made")
+    if _exchange(temporary, path):
+        return
+    # Without an atomic exchange there is a moment without the directory, never one with half of it.
+    aside = temporary.with_suffix(".old")
+    os.rename(path, aside)
+    try:
+        os.rename(temporary, path)
+    except BaseException:
+        os.rename(aside, path)
+        raise
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def _exchange(first: Path, second: Path) -> bool:
+    """Swap two directories in one step where the system can; return whether it did."""
+    if not sys.platform.startswith("linux"):
+        return False
+    rename = getattr(ctypes.CDLL(None), "renameat2", None)
+    if rename is None:
+        return False
+    return bool(
+        rename(_AT_FDCWD, os.fsencode(first), _AT_FDCWD, os.fsencode(second), ctypes.c_uint(_RENAME_EXCHANGE))
+        == 0
+    )
+
+
+def _make_parents(folder: Path) -> list[Path]:
+    missing: list[Path] = []
+    while not folder.exists():
+        missing.append(folder)
+        folder = folder.parent
+    missing.reverse()
+    try:
+        for each in missing:
+            each.mkdir(exist_ok=True)
+    except OSError as error:
+        raise InputError(missing[-1], f"cannot be created: {error.strerror}") from error
+    return missing
+
+
+def _umask() -> int:
+    current = os.umask(0)
+    os.umask(current)
+    return current

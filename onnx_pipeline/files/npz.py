@@ -1,0 +1,139 @@
+"""Arrays by name in ``.npz`` files: the inputs and outputs of ``onnx-pipeline run``."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from onnx_pipeline.errors import InputError
+from onnx_pipeline.files.atomic import new_file
+from onnx_pipeline.progress import Progress, silent
+
+if TYPE_CHECKING:
+    from onnx_pipeline.measurement.timeline import Observe
+
+Arrays = dict[str, npt.NDArray[Any]]
+
+
+def load_arrays(path: str | os.PathLike[str]) -> Arrays:
+    """Read an ``.npz`` file; pickled objects are refused.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read or is no ``.npz`` file.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as data:
+            return {name: np.asarray(data[name]) for name in data.files}
+    except (OSError, ValueError, EOFError, AttributeError, TypeError, zipfile.BadZipFile) as error:
+        reason = (
+            error.strerror.lower() if isinstance(error, OSError) and error.strerror else "not an .npz file"
+        )
+        raise InputError(path, f"cannot read arrays: {reason}") from None
+
+
+def save_arrays(arrays: Mapping[str, npt.NDArray[Any]], path: Path) -> None:
+    """Write an ``.npz`` file that is complete or absent; any name will do, ``file`` and ``a/b`` included."""
+    with new_file(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+        for name, array in arrays.items():
+            # Strings come out of onnxruntime as objects, which would have to be pickled.
+            plain = array.astype(str) if array.dtype == object else array
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
+                np.lib.format.write_array(entry, np.asarray(plain), allow_pickle=False)
+
+
+def run_file(
+    directory: Path,
+    inputs: Path,
+    *,
+    batched: bool = False,
+    progress: Progress = silent,
+    observe: Observe | None = None,
+    **options: Any,
+) -> Arrays:
+    """Run the arrays of a file through a split model.
+
+    Parameters
+    ----------
+    directory : Path
+        The split.
+    inputs : Path
+        The model's inputs by name.
+    batched : bool
+        Every entry has one more axis in front: entry ``i`` along it is request ``i``, and the outputs are
+        stacked the same way. An output whose shape differs between requests becomes ``name[i]``.
+    observe : Observe, optional
+        Shown what the requests did.
+    **options
+        Of the :class:`~onnx_pipeline.PipelineSession`.
+
+    Raises
+    ------
+    InputError
+        If the file does not fit the model.
+    """
+    from onnx_pipeline.runtime import PipelineSession
+
+    arrays = load_arrays(inputs)
+    requests = list(_requests(arrays, inputs)) if batched else [arrays]
+    with PipelineSession(directory, **options) as session:
+        names = [value.name for value in session.get_outputs()]
+        results: list[list[Any]] = []
+        try:
+            for result in session.map(requests):
+                results.append(result)
+                progress("run", len(results) / len(requests), f"{len(results)} of {len(requests)} requests")
+        except InputError as error:
+            place = f"request {len(results)}: " if batched else ""
+            raise InputError(inputs, f"{place}{error.message}") from None
+        if observe is not None:
+            observe(session.timelines(), [stage.file for stage in session.manifest.stages])
+    if not batched:
+        return {name: np.asarray(value) for name, value in zip(names, results[0], strict=True)}
+    return _stack(names, results)
+
+
+def describe(arrays: Mapping[str, npt.NDArray[Any]]) -> list[dict[str, Any]]:
+    """Return name, type, shape and, for finite numbers, range of every array."""
+    return [
+        {"name": name, "dtype": "string" if array.dtype.kind in "OUS" else str(array.dtype)}
+        | {"shape": list(array.shape)}
+        | _range(array)
+        for name, array in arrays.items()
+    ]
+
+
+def _requests(arrays: Arrays, path: Path) -> Iterator[Arrays]:
+    for name, array in arrays.items():
+        if array.ndim == 0:
+            raise InputError(path, f"{name!r} is a scalar: with --batched its leading axis counts requests")
+    lengths = {name: len(array) for name, array in arrays.items()}
+    if len(set(lengths.values())) > 1:
+        counts = ", ".join(f"{name}: {length}" for name, length in lengths.items())
+        raise InputError(path, f"the entries disagree on the number of requests ({counts})")
+    for index in range(next(iter(lengths.values()), 0)):
+        yield {name: array[index, ...] for name, array in arrays.items()}
+
+
+def _stack(names: Sequence[str], results: Sequence[Sequence[Any]]) -> Arrays:
+    out: Arrays = {}
+    for position, name in enumerate(names):
+        values = [np.asarray(result[position]) for result in results]
+        if len({value.shape for value in values}) == 1:
+            out[name] = np.stack(values)
+        else:
+            out |= {f"{name}[{index}]": value for index, value in enumerate(values)}
+    return out
+
+
+def _range(array: npt.NDArray[Any]) -> dict[str, float]:
+    if array.dtype.kind not in "biuf" or not array.size or not np.isfinite(array).all():
+        return {}
+    return {"min": float(array.min()), "max": float(array.max()), "mean": float(array.mean(dtype=np.float64))}

@@ -1,0 +1,146 @@
+"""Building cost graphs piece by piece, checked once at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from onnx_pipeline.errors import InputError
+from onnx_pipeline.graph.costgraph import HOST, CostGraph, IntArray, topological_order
+
+
+@dataclass
+class GraphBuilder:
+    """Collects nodes, nets and parameter groups and checks them once, in :meth:`build`.
+
+    Examples
+    --------
+    >>> b = GraphBuilder("tiny")
+    >>> x, y = b.add_node("x", 10), b.add_node("y", 20)
+    >>> _ = b.add_net("t", x, [y], nbytes=4)
+    >>> b.build().num_nodes
+    2
+    """
+
+    name: str
+    source: str | None = None
+    meta: dict[str, Any] = field(default_factory=dict)
+    _nodes: list[tuple[str, int, int, int, tuple[str, ...]]] = field(default_factory=list)
+    _nets: list[tuple[str, int, int, bool, list[int], int | None]] = field(default_factory=list)
+    _extra: list[int] = field(default_factory=list)
+    _groups: list[tuple[str, int, list[int]]] = field(default_factory=list)
+
+    def add_node(
+        self,
+        name: str,
+        work: int,
+        *,
+        colocation: int = -1,
+        pinned: int = -1,
+        onnx_nodes: Sequence[str] | None = None,
+    ) -> int:
+        """Add a node with ``work`` nanoseconds; return its index."""
+        members = tuple(onnx_nodes if onnx_nodes is not None else (name,))
+        self._nodes.append((name, work, colocation, pinned, members))
+        return len(self._nodes) - 1
+
+    def __len__(self) -> int:
+        """Number of nodes added so far."""
+        return len(self._nodes)
+
+    def node_name(self, node: int) -> str:
+        """Name of an added node."""
+        return self._nodes[node][0]
+
+    def add_net(
+        self,
+        name: str,
+        producer: int,
+        consumers: Sequence[int],
+        *,
+        nbytes: int,
+        to_host: bool = False,
+        time: int | None = None,
+        extra: int = 0,
+    ) -> int:
+        """Add a tensor produced by ``producer`` (or ``HOST``); return its index."""
+        self._extra.append(extra)
+        self._nets.append((name, producer, nbytes, to_host, sorted(set(consumers)), time))
+        return len(self._nets) - 1
+
+    def add_group(self, name: str, nbytes: int, nodes: Sequence[int]) -> int:
+        """Add a parameter group read by ``nodes``; return its index."""
+        self._groups.append((name, nbytes, sorted(set(nodes))))
+        return len(self._groups) - 1
+
+    def build(self) -> CostGraph:
+        """Check and freeze.
+
+        Raises
+        ------
+        InputError
+            If a cost is negative, a name repeats, an index is out of range or the graph has a cycle.
+        """
+        n = len(self._nodes)
+        seen: set[str] = set()
+        for name, work, *_ in self._nodes:
+            if name in seen:
+                raise InputError(self.source, f"two nodes are called {name!r}")
+            seen.add(name)
+            if work < 0:
+                raise InputError(self.source, f"node {name!r} has negative work")
+        for name, producer, nbytes, _, consumers, time in self._nets:
+            if nbytes < 0 or (time is not None and time < 0):
+                raise InputError(self.source, f"tensor {name!r} has a negative cost")
+            for v in (producer, *consumers):
+                if not HOST <= v < n:
+                    raise InputError(self.source, f"tensor {name!r} refers to a node that does not exist")
+            if HOST in consumers:
+                raise InputError(self.source, f"tensor {name!r} has a consumer that is no node")
+        for name, nbytes, nodes in self._groups:
+            if nbytes < 0:
+                raise InputError(self.source, f"parameter group {name!r} has a negative size")
+            if nodes and not 0 <= nodes[0] <= nodes[-1] < n:
+                raise InputError(
+                    self.source, f"parameter group {name!r} refers to a node that does not exist"
+                )
+        if min(self._extra, default=0) < 0:
+            raise InputError(self.source, "a tensor has a negative border cost")
+        times = [t[5] for t in self._nets]
+        timed = any(t is not None for t in times)
+        if timed and None in times:
+            raise InputError(self.source, "either every tensor has a transfer time or none has")
+        graph = CostGraph(
+            name=self.name,
+            node_names=tuple(x[0] for x in self._nodes),
+            work=_ints([x[1] for x in self._nodes]),
+            net_names=tuple(x[0] for x in self._nets),
+            net_producer=_ints([x[1] for x in self._nets]),
+            net_bytes=_ints([x[2] for x in self._nets]),
+            net_to_host=np.array([x[3] for x in self._nets], dtype=np.bool_),
+            net_ptr=_offsets([x[4] for x in self._nets]),
+            net_consumers=_ints([v for x in self._nets for v in x[4]]),
+            net_time=_ints([t or 0 for t in times]) if timed else None,
+            group_names=tuple(x[0] for x in self._groups),
+            group_bytes=_ints([x[1] for x in self._groups]),
+            group_ptr=_offsets([x[2] for x in self._groups]),
+            group_nodes=_ints([v for x in self._groups for v in x[2]]),
+            colocation=_ints([x[2] for x in self._nodes]),
+            pinned=_ints([x[3] for x in self._nodes]),
+            onnx_nodes=tuple(x[4] for x in self._nodes),
+            meta=dict(self.meta),
+            net_extra=_ints(self._extra) if any(self._extra) else None,
+        )
+        topological_order(graph, source=self.source)
+        return graph
+
+
+def _ints(values: Sequence[int]) -> IntArray:
+    return np.array(values, dtype=np.int64)
+
+
+def _offsets(lists: Sequence[Sequence[int]]) -> IntArray:
+    return np.concatenate([[0], np.cumsum([len(x) for x in lists])]).astype(np.int64)

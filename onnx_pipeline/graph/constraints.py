@@ -1,0 +1,107 @@
+"""What users demand of a partition, written into the cost graph so that every method and check sees it.
+
+Colocation, pins and tensors that must not cross are properties of the graph; a hard memory limit belongs to
+the target, and "exactly k stages" to the call of the partitioner.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from onnx_pipeline.errors import UsageError
+from onnx_pipeline.graph.costgraph import HOST, CostGraph
+
+
+@dataclass(frozen=True)
+class Demands:
+    """Everything a caller demands of one partition beyond graph and target.
+
+    Attributes
+    ----------
+    together, uncut, pins
+        As in :func:`constrain`.
+    exactly : bool
+        Leave no stage empty.
+    bounds : tuple of str or None
+        Which certificates to compute; see :data:`onnx_pipeline.partition.portfolio.BOUNDS`.
+    """
+
+    together: tuple[tuple[str, ...], ...] = ()
+    uncut: tuple[str, ...] = ()
+    pins: Mapping[str, int] = field(default_factory=dict)
+    exactly: bool = False
+    bounds: tuple[str, ...] | None = None
+
+    def apply(self, graph: CostGraph) -> CostGraph:
+        """Write the constraints into a graph."""
+        if not (self.together or self.uncut or self.pins):
+            return graph
+        return constrain(graph, together=self.together, uncut=self.uncut, pins=self.pins)
+
+
+NO_DEMANDS = Demands()
+
+
+def constrain(
+    graph: CostGraph,
+    *,
+    together: Iterable[Collection[str]] = (),
+    uncut: Collection[str] = (),
+    pins: Mapping[str, int] | None = None,
+) -> CostGraph:
+    """Return the graph with further constraints; those it has already stay.
+
+    Parameters
+    ----------
+    graph : CostGraph
+    together : iterable of collections of str
+        Names of nodes that must share a stage.
+    uncut : collection of str
+        Names of tensors that must not cross a stage border.
+    pins : mapping of str to int
+        Stage, counted from 0, that a node must be in.
+
+    Raises
+    ------
+    UsageError
+        If a node or tensor is unknown; the message names close matches.
+    """
+    import networkx
+
+    node = {name: v for v, name in enumerate(graph.node_names)}
+    net = {name: t for t, name in enumerate(graph.net_names)}
+    groups = networkx.utils.UnionFind(range(graph.num_nodes))
+    for colour in set(graph.colocation.tolist()) - {-1}:
+        groups.union(*np.flatnonzero(graph.colocation == colour).tolist())
+    for names in together:
+        groups.union(*(_find(name, node, "node") for name in names))
+    for name in uncut:
+        t = _find(name, net, "tensor")
+        members = graph.consumers(t).tolist()
+        if graph.net_producer[t] != HOST:
+            members.append(int(graph.net_producer[t]))
+        groups.union(*members)
+    colocation = np.full(graph.num_nodes, -1, dtype=np.int64)
+    for number, members in enumerate(groups.to_sets()):
+        if len(members) > 1:
+            colocation[list(members)] = number
+    pinned = graph.pinned.copy()
+    for name, stage in (pins or {}).items():
+        if stage < 0:
+            raise UsageError(f"node {name!r} cannot be pinned to stage {stage}: stages count from 0")
+        pinned[_find(name, node, "node")] = stage
+    return dataclasses.replace(graph, colocation=colocation, pinned=pinned)
+
+
+def _find(name: str, known: Mapping[str, int], kind: str) -> int:
+    if name not in known:
+        import difflib
+
+        close = difflib.get_close_matches(name, known, 3)
+        hint = f"; did you mean {' or '.join(map(repr, close))}?" if close else ""
+        raise UsageError(f"the graph has no {kind} {name!r}{hint}")
+    return known[name]

@@ -1,0 +1,308 @@
+"""What a split delivers on this machine: measured in rounds, each of which measures everything once.
+
+Clocks and neighbours make a machine faster and slower within seconds, so only times of the same round are
+compared, and medians over rounds of their ratios are reported.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import statistics
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from onnx_pipeline.errors import InputError, UsageError
+from onnx_pipeline.measurement.reassemble import load_whole
+from onnx_pipeline.measurement.simulation import simulate
+from onnx_pipeline.measurement.timeline import Observe
+from onnx_pipeline.ort.call import Runner
+from onnx_pipeline.progress import Progress, silent
+from onnx_pipeline.runtime import PipelineSession
+from onnx_pipeline.runtime.inputs import blank_feeds, check_feeds
+from onnx_pipeline.runtime.placement import CPU, usable_cores
+from onnx_pipeline.runtime.stats import NS, Timeline, latencies
+
+#: Seconds that one measurement should last, when the number of requests is not given.
+MEASUREMENT = 0.5
+#: From one stage to the next when both are idle: a wake-up and a call of onnxruntime.
+HANDOVER_SECONDS = {"threads": 35e-6, "processes": 60e-6}
+#: onnxruntime's threads spin for a moment after their last call, on the cores of whoever comes next.
+PAUSE = 0.01
+
+
+@dataclass
+class _Round:
+    """Seconds, measured shortly after each other."""
+
+    period: float = math.nan
+    stages: list[float] = field(default_factory=list)
+    alone: float = math.nan
+    baselines: dict[str, float] = field(default_factory=dict)
+
+
+def bench(
+    directory: str | os.PathLike[str],
+    *,
+    requests: int | None = None,
+    rounds: int = 5,
+    model: Path | None = None,
+    inputs: Mapping[str, Any] | None = None,
+    dims: Mapping[str, int] | None = None,
+    providers: Any = None,
+    backend: str = "auto",
+    queue_depth: int = 2,
+    max_in_flight: int | None = None,
+    custom_ops: Sequence[str | os.PathLike[str]] = (),
+    baselines: bool = True,
+    progress: Progress = silent,
+    observe: Observe | None = None,
+) -> dict[str, Any]:
+    """Measure a split against its prediction, its simulation and the unsplit model.
+
+    Parameters
+    ----------
+    directory : path-like
+        Output of ``split``.
+    requests : int, optional
+        Pipelined requests of all rounds together; by default each measurement takes about half a second.
+    rounds : int
+        Every round measures each contender once.
+    model : Path, optional
+        The unsplit model; put together from the stages by default.
+    inputs : mapping of str to array, optional
+        One request; random numbers by default.
+    dims : mapping of str to int, optional
+        Symbolic dimensions of random inputs; those of the profile by default.
+    providers, backend, queue_depth, max_in_flight, custom_ops
+        As for :class:`~onnx_pipeline.PipelineSession`. The unsplit model runs on the first stage's provider.
+    baselines : bool
+        Also run the unsplit model: with one thread, with all, and as replicas beside each other.
+    observe : Observe, optional
+        Shown what the last round's pipelined requests did.
+
+    Returns
+    -------
+    dict
+        A JSON document; all times are seconds, those of ``baselines`` per request.
+
+    Raises
+    ------
+    UsageError
+        If there is nothing to measure.
+    InputError
+        If the split or the inputs cannot be used.
+    """
+    if rounds < 1 or (requests is not None and requests < 1):
+        raise UsageError("requests and rounds must be at least 1")
+    with ExitStack() as stack:
+        progress("load", None, "the stages")
+        session = stack.enter_context(
+            PipelineSession(
+                directory,
+                providers,
+                backend=backend,
+                queue_depth=queue_depth,
+                max_in_flight=max_in_flight,
+                custom_ops=custom_ops,
+            )
+        )
+        feeds = blank_feeds(session.manifest, dims, seed=0) if inputs is None else inputs
+        check_feeds(session.manifest, feeds)
+        contenders: dict[str, Callable[[int], float]] = {}
+        replicas = len(session.manifest.stages)
+        if baselines:
+            progress("load", None, "the unsplit model")
+            contenders = _contenders(session, model, feeds, replicas)
+        session.run(None, feeds)
+        each = _requests_per_round(session, feeds, requests, rounds)
+        session.warm_up(2, feeds)
+        for measure in contenders.values():
+            measure(replicas)
+        found: list[_Round] = []
+        lines: list[Timeline] = []
+        for index in range(rounds):
+            progress("bench", index / rounds, f"round {index + 1} of {rounds}, {each} requests")
+            found.append(_measure(session, feeds, each, contenders, lines, index))
+        progress("bench", 1.0, "done")
+        if observe is not None:
+            observe(lines[-each:], [stage.file for stage in session.manifest.stages])
+        return _document(session, found, lines, each, replicas)
+
+
+def _contenders(
+    session: PipelineSession, model: Path | None, feeds: Mapping[str, Any], replicas: int
+) -> dict[str, Callable[[int], float]]:
+    """Return what the pipeline is compared with: functions from a number of requests to seconds for each."""
+    cores = len(usable_cores())
+    provider = session.get_stage_providers()[0][0] if session.get_providers() else CPU
+
+    def runner(threads: int) -> Runner:
+        whole = load_whole(session.directory, session.manifest, model, threads, provider, session.custom_ops)
+        if {value.name for value in whole.get_inputs()} - set(feeds):
+            raise InputError(model, "this is not the model that was split: it has other inputs")
+        return Runner(whole)
+
+    arrays = check_feeds(session.manifest, feeds)
+
+    def timed(run: Runner) -> Callable[[int], float]:
+        mine = {value.name: arrays[value.name] for value in run.session.get_inputs()}
+
+        def measure(count: int) -> float:
+            begin = time.perf_counter()
+            for _ in range(count):
+                run(mine)
+            return (time.perf_counter() - begin) / count
+
+        return measure
+
+    share = max(1, cores // replicas)
+    one = timed(runner(1))
+    copies = [one if share == 1 and i == 0 else timed(runner(share)) for i in range(replicas)]
+    return {
+        "one_thread_seconds": one,
+        "all_threads_seconds": timed(runner(cores)),
+        "replicas_seconds": lambda count: _side_by_side(copies, count),
+    }
+
+
+def _side_by_side(copies: Sequence[Callable[[int], float]], count: int) -> float:
+    """Let replicas share the requests; return seconds per request."""
+    share = -(-count // len(copies))
+    threads = [threading.Thread(target=copy, args=(share,), daemon=True) for copy in copies]
+    begin = time.perf_counter()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return (time.perf_counter() - begin) / (share * len(copies))
+
+
+def _requests_per_round(
+    session: PipelineSession, feeds: Mapping[str, Any], requests: int | None, rounds: int
+) -> int:
+    """Return how many requests each measurement takes: enough to fill the pipeline, once it is known."""
+    least = 2 * len(session.manifest.stages)
+    if requests is not None:
+        return max(least, -(-requests // rounds))
+    begin = time.perf_counter()
+    session.run(None, feeds)
+    seconds = (time.perf_counter() - begin) / len(session.manifest.stages)
+    return max(least, min(900, math.ceil(MEASUREMENT / seconds)))
+
+
+def _measure(
+    session: PipelineSession,
+    feeds: Mapping[str, Any],
+    count: int,
+    contenders: Mapping[str, Callable[[int], float]],
+    lines: list[Timeline],
+    index: int,
+) -> _Round:
+    """Measure everything once, in an order that turns from round to round."""
+    found = _Round()
+
+    def alone() -> None:
+        mark = _mark(session)
+        for _ in range(max(3, count // (2 * len(session.manifest.stages)))):
+            session.run(None, feeds)
+        spans = [line.spans for line in _since(session, mark)]
+        stages = range(len(session.manifest.stages))
+        found.stages = [statistics.median((row[s].end - row[s].start) / NS for row in spans) for s in stages]
+        found.alone = statistics.median((line.done - line.submitted) / NS for line in _since(session, mark))
+
+    def pipelined() -> None:
+        mark = _mark(session)
+        fill = session.max_in_flight
+        for _ in session.map(feeds for _ in range(count + fill + 1)):
+            pass
+        full = _since(session, mark)[fill:]
+        lines.extend(full)
+        found.period = (full[-1].done - full[0].done) / (len(full) - 1) / NS
+
+    def baseline(name: str) -> Callable[[], None]:
+        return lambda: found.baselines.update({name: contenders[name](max(2, count // 2))})
+
+    steps = [alone, pipelined, *map(baseline, contenders)]
+    for step in steps[index % len(steps) :] + steps[: index % len(steps)]:
+        time.sleep(PAUSE)
+        step()
+    return found
+
+
+def _mark(session: PipelineSession) -> int:
+    lines = session.timelines()
+    return lines[-1].number if lines else -1
+
+
+def _since(session: PipelineSession, mark: int) -> list[Timeline]:
+    return sorted((line for line in session.timelines() if line.number > mark), key=lambda line: line.number)
+
+
+def _document(
+    session: PipelineSession, rounds: Sequence[_Round], lines: Sequence[Timeline], each: int, replicas: int
+) -> dict[str, Any]:
+    document = session.manifest
+    period = statistics.median(r.period for r in rounds)
+    measured = [statistics.median(values) for values in zip(*(r.stages for r in rounds), strict=True)]
+    predicted = [stage.cost["total_seconds"] for stage in document.stages]
+    names = rounds[0].baselines
+    model = simulate(
+        document,
+        max(each, 4 * session.max_in_flight),
+        session.queue_depth,
+        max_in_flight=session.max_in_flight,
+        stage_seconds=measured,
+        handover_seconds=HANDOVER_SECONDS[session.backend],
+    )
+    return {
+        "model": document.model.file,
+        "directory": os.fspath(session.directory),
+        "backend": session.backend,
+        "cores": len(usable_cores()),
+        "rounds": len(rounds),
+        "requests": each * len(rounds),
+        "queue_depth": session.queue_depth,
+        "max_in_flight": session.max_in_flight,
+        "period_seconds": period,
+        "throughput_per_second": 1 / period,
+        "efficiency": statistics.median(max(r.stages) / r.period for r in rounds),
+        "latency_seconds": latencies([(line.done - line.submitted) / NS for line in lines]),
+        "unloaded_latency_seconds": statistics.median(r.alone for r in rounds),
+        "bottleneck": {"predicted_seconds": max(predicted), "measured_seconds": max(measured)},
+        "stages": [
+            {
+                "index": i,
+                "file": stage.file,
+                "predicted_seconds": predicted[i],
+                "measured_seconds": measured[i],
+            }
+            | _mean_spans(lines, i)
+            for i, stage in enumerate(document.stages)
+        ],
+        "baselines": {name: statistics.median(r.baselines[name] for r in rounds) for name in names}
+        | ({"replicas": replicas} if names else {}),
+        "speedup": {
+            name.removesuffix("_seconds"): statistics.median(r.baselines[name] / r.period for r in rounds)
+            for name in names
+        },
+        "simulated": model.to_json(),
+    }
+
+
+def _mean_spans(lines: Sequence[Timeline], stage: int) -> dict[str, float]:
+    """Return where a stage's time went while the pipeline was full, per request."""
+    spans = [line.spans[stage] for line in lines]
+    count = len(spans) * NS
+    return {
+        "busy_seconds": sum(s.end - s.start - s.copy for s in spans) / count,
+        "wait_input_seconds": sum(s.start - s.idle for s in spans) / count,
+        "wait_output_seconds": sum(s.sent - s.end for s in spans) / count,
+        "transfer_seconds": sum(s.copy for s in spans) / count,
+        "transfer_bytes": sum(s.nbytes for s in spans) / len(spans),
+    }

@@ -1,0 +1,118 @@
+"""The unsplit model again, put together from its stages: what a pipeline is compared with."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+from onnx_pipeline.errors import InputError
+from onnx_pipeline.manifest import Manifest
+from onnx_pipeline.model.limits import MAX_PROTO_BYTES
+from onnx_pipeline.runtime.placement import set_data_folder, weights_folder
+
+
+def reassemble(directory: Path, document: Manifest) -> bytes:
+    """Join the stages into one model; external weights stay in the stages' files.
+
+    A node or weight that several stages have a copy of is there once.
+
+    Raises
+    ------
+    InputError
+        If a stage cannot be read, or the model does not fit into one protobuf message.
+    """
+    whole = onnx.ModelProto()
+    made: set[str] = set()
+    functions: set[tuple[str, str, str]] = set()
+    values: dict[str, onnx.ValueInfoProto] = {}
+    for stage in document.stages:
+        part = _read(directory / stage.file)
+        if not whole.graph.name:
+            whole.CopyFrom(part)
+            for field in ("node", "initializer", "sparse_initializer", "input", "output", "value_info"):
+                whole.graph.ClearField(field)
+            whole.ClearField("functions")
+        graph = part.graph
+        values.update((value.name, value) for value in (*graph.input, *graph.output))
+        for tensor in graph.initializer:
+            if tensor.name not in made:
+                whole.graph.initializer.append(tensor)
+                made.add(tensor.name)
+        whole.graph.sparse_initializer.extend(graph.sparse_initializer)
+        for node in graph.node:
+            outputs = {name for name in node.output if name}
+            if not outputs or not outputs <= made:
+                whole.graph.node.append(node)
+                made |= outputs
+        for function in part.functions:
+            key = (function.domain, function.name, getattr(function, "overload", ""))
+            if key not in functions:
+                whole.functions.append(function)
+                functions.add(key)
+        known = {entry.domain for entry in whole.opset_import}
+        whole.opset_import.extend(entry for entry in part.opset_import if entry.domain not in known)
+    whole.graph.input.extend(values[p.name] for p in document.model.inputs if p.name in values)
+    whole.graph.output.extend(values[p.name] for p in document.model.outputs if p.name in values)
+    if whole.ByteSize() > MAX_PROTO_BYTES:
+        raise InputError(directory, "the stages do not fit into one model file; give the unsplit --model")
+    return bytes(whole.SerializeToString())
+
+
+def load_whole(
+    directory: Path,
+    document: Manifest,
+    model: Path | None,
+    threads: int,
+    provider: Any,
+    custom_ops: Sequence[str | os.PathLike[str]] = (),
+) -> Any:
+    """Load the unsplit model.
+
+    Parameters
+    ----------
+    directory : Path
+        Of the split.
+    document : Manifest
+    model : Path, optional
+        The model's file; put together from the stages by default.
+    threads : int
+        Intra-op threads.
+    provider : str or (str, mapping)
+    custom_ops : sequence of path-like
+        Libraries of custom operators.
+
+    Returns
+    -------
+    onnxruntime.InferenceSession
+    """
+    import onnxruntime
+
+    from onnx_pipeline.model.source import register
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    source: str | bytes = str(model) if model is not None else reassemble(directory, document)
+    if model is None:
+        set_data_folder(options, weights_folder(document) or directory.resolve())
+    if custom_ops:
+        register(options, [Path(path).absolute() for path in custom_ops])
+    try:
+        return onnxruntime.InferenceSession(source, options, providers=[provider])
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        raise InputError(
+            model or directory, f"onnxruntime cannot load the unsplit model: {reason}"
+        ) from error
+
+
+def _read(path: Path) -> onnx.ModelProto:
+    try:
+        return onnx.load(path, load_external_data=False)
+    except Exception as error:
+        raise InputError(path, f"not a readable ONNX file: {' '.join(str(error).split())}") from error

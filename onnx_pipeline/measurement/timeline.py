@@ -1,0 +1,119 @@
+"""Timelines of requests: Chrome's trace format, which Perfetto opens, and a picture."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from onnx_pipeline.errors import UsageError
+from onnx_pipeline.files.atomic import new_file
+from onnx_pipeline.runtime.stats import Timeline
+
+#: Shown timelines and the names of the stages' files.
+Observe = Callable[[Sequence[Timeline], Sequence[str]], None]
+#: Colours of consecutive requests; neighbours differ.
+PALETTE = ("#4c78a8", "#f58518", "#54a24b", "#e45756", "#72b7b2", "#eeca3b", "#b279a2", "#9d755d")
+
+
+def trace_events(timelines: Sequence[Timeline], files: Sequence[str]) -> dict[str, Any]:
+    """Return a document in Chrome's trace event format: a row per stage, one for whole requests.
+
+    Parameters
+    ----------
+    timelines : sequence of Timeline
+    files : sequence of str
+        Names of the stages.
+
+    References
+    ----------
+    *Trace Event Format*, complete ("X"), asynchronous ("b", "e") and metadata ("M") events.
+    """
+    events: list[dict[str, Any]] = [
+        {"ph": "M", "pid": 0, "tid": i, "name": "thread_name", "args": {"name": f"stage {i} ({file})"}}
+        for i, file in enumerate(files)
+    ]
+    zero = min((line.submitted for line in timelines), default=0)
+    for line in timelines:
+        name, common = f"request {line.number}", {"pid": 0, "cat": "request", "id": line.number}
+        events.append({**common, "ph": "b", "tid": 0, "name": name, "ts": _us(line.submitted - zero)})
+        events.append({**common, "ph": "e", "tid": 0, "name": name, "ts": _us(line.done - zero)})
+        for span in line.spans:
+            row = {"pid": 0, "tid": span.stage, "ph": "X"}
+            events.append(
+                {
+                    **row,
+                    "cat": "stage",
+                    "name": name,
+                    "ts": _us(span.start - zero),
+                    "dur": _us(span.end - span.start),
+                    "args": {"request": line.number, "bytes": span.nbytes, "copy_us": _us(span.copy)},
+                }
+            )
+            if span.sent > span.end:
+                wait = {"cat": "wait", "name": "wait for room"}
+                times = {"ts": _us(span.end - zero), "dur": _us(span.sent - span.end)}
+                events.append({**row, **wait, **times, "args": {"request": line.number}})
+    return {"traceEvents": events, "displayTimeUnit": "ms"}
+
+
+def write_trace(path: Path, timelines: Sequence[Timeline], files: Sequence[str]) -> None:
+    """Write :func:`trace_events` to a file."""
+    with new_file(path) as temporary:
+        temporary.write_text(json.dumps(trace_events(timelines, files)) + "\n", encoding="utf-8")
+
+
+def check_plot() -> None:
+    """Refuse to promise a picture that cannot be drawn.
+
+    Raises
+    ------
+    UsageError
+        If matplotlib is not installed.
+    """
+    if importlib.util.find_spec("matplotlib") is None:
+        raise UsageError("--plot needs matplotlib: pip install 'onnx-pipeline[benchmarks]'")
+
+
+def write_plot(path: Path, timelines: Sequence[Timeline], files: Sequence[str], last: int = 24) -> None:
+    """Draw the last requests: stages as rows, requests as colours.
+
+    Parameters
+    ----------
+    path : Path
+        A PNG file.
+    timelines : sequence of Timeline
+    files : sequence of str
+        Names of the stages.
+    last : int
+        How many requests.
+    """
+    from matplotlib.figure import Figure
+
+    shown = list(timelines)[-last:]
+    zero = min((span.start for line in shown for span in line.spans), default=0)
+    figure = Figure(figsize=(10, 0.9 + 0.55 * len(files)), layout="constrained")
+    axes = figure.add_subplot()
+    for line in shown:
+        colour = PALETTE[line.number % len(PALETTE)]
+        for span in line.spans:
+            begin, width = (span.start - zero) / 1e6, (span.end - span.start) / 1e6
+            axes.barh(
+                span.stage, width, left=begin, height=0.8, color=colour, edgecolor="white", linewidth=0.5
+            )
+            if len(shown) <= 40:
+                axes.text(
+                    begin + width / 2, span.stage, str(line.number), ha="center", va="center", fontsize=7
+                )
+    axes.set_yticks(range(len(files)), [f"stage {i}" for i in range(len(files))])
+    axes.invert_yaxis()
+    axes.set_xlabel("milliseconds")
+    axes.spines[["top", "right"]].set_visible(False)
+    with new_file(path) as temporary:
+        figure.savefig(temporary, format="png")
+
+
+def _us(nanoseconds: int) -> float:
+    return nanoseconds / 1000

@@ -1,0 +1,231 @@
+"""Model and costs -> CostGraph: what is a node, what is a tensor, what is a parameter.
+
+A *parameter node* depends on no model input (constants, and whatever is computed from weights alone). It is
+no node of the cost graph: it is copied into each stage that needs it. The parameter groups of the cost graph
+are the values that cross from initializers and parameter nodes to executable nodes, with the bytes of the
+value itself: that is what a stage holds once the runtime has folded the chain that makes it. ``Identity``
+adds nothing to what it copies, and ``DequantizeLinear`` counts as its quantised operand. A profile knows
+better where the provider converts or rearranges weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import onnx_ir as ir
+
+from onnx_pipeline.errors import InputError
+from onnx_pipeline.graph.builder import GraphBuilder
+from onnx_pipeline.graph.costgraph import HOST, CostGraph
+from onnx_pipeline.model.quantised import fused_with
+from onnx_pipeline.model.shapes import TensorInfo
+from onnx_pipeline.model.source import SourceModel, constant_tensor, node_graphs, node_inputs
+
+if TYPE_CHECKING:
+    from onnx_pipeline.costmodel import NodeCosts
+
+#: Operators that give other values at every run: never parameters.
+_RANDOM = frozenset(
+    {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Bernoulli", "Multinomial"}
+)
+_TRANSPARENT = frozenset({"Identity", "DequantizeLinear"})
+
+
+def parameter_nodes(source: SourceModel) -> set[str]:
+    """Return the names of the main graph's nodes that depend on no model input and on no random operator."""
+    moving = set(source.inputs)
+    names: set[str] = set()
+    random_functions = _random_functions(source.ir)
+    for node in source.ir.graph:
+        if _is_random(node, random_functions) or any(v in moving for v in node_inputs(node)):
+            moving.update(node.outputs)
+        else:
+            names.add(str(node.name))
+    return names
+
+
+def random_nodes(source: SourceModel) -> list[ir.Node]:
+    """Return the nodes that give other values at every run."""
+    random_functions = _random_functions(source.ir)
+    return [node for node in source.ir.graph if _is_random(node, random_functions)]
+
+
+def executable_nodes(source: SourceModel) -> list[ir.Node]:
+    """Return the nodes of the cost graph, in the model's order.
+
+    These are the nodes that an output depends on and that are not parameter nodes.
+    """
+    parameters = parameter_nodes(source)
+    needed = set(source.outputs)
+    nodes: list[ir.Node] = []
+    for node in reversed(source.ir.graph):
+        if any(v in needed for v in node.outputs):
+            needed.update(node_inputs(node))
+            if node.name not in parameters:
+                nodes.append(node)
+    return nodes[::-1]
+
+
+def lower(source: SourceModel, infos: Mapping[str, TensorInfo], costs: NodeCosts) -> CostGraph:
+    """Build the cost graph of a model.
+
+    Parameters
+    ----------
+    source : SourceModel
+    infos : mapping of str to TensorInfo
+        From :func:`onnx_pipeline.model.shapes.value_infos`.
+    costs : NodeCosts
+        Nanoseconds for every executable node, and what a cut adds to the tensors that cross it.
+
+    Raises
+    ------
+    InputError
+        If nothing is executable or a node has no cost.
+    """
+    nodes = executable_nodes(source)
+    if not nodes:
+        raise InputError(source.path, "no output depends on an input: there is nothing to split")
+    missing = [str(node.name) for node in nodes if node.name not in costs.work_ns]
+    if missing:
+        shown = ", ".join(missing[:10]) + (f" and {len(missing) - 10} more" if len(missing) > 10 else "")
+        raise InputError(source.path, f"no cost for {len(missing)} nodes: {shown}")
+    index = {node: i for i, node in enumerate(nodes)}
+    readers: dict[ir.Value, list[int]] = {}
+    for node, i in index.items():
+        for value in node_inputs(node):
+            readers.setdefault(value, []).append(i)
+    colours = _colocation(nodes, index, readers, infos)
+    meta = {"cost_model": costs.kind, **costs.meta}
+    if costs.spread:
+        meta["node_spread"] = {name: round(spread, 4) for name, spread in costs.spread.items()}
+    builder = GraphBuilder(source.ir.graph.name or source.path.stem, str(source.path), meta)
+    for node, colour in zip(nodes, colours, strict=True):
+        builder.add_node(str(node.name), costs.work_ns[str(node.name)], colocation=colour)
+    _add_nets(builder, source, nodes, readers, infos, costs.border_ns)
+    groups: dict[ir.Value, list[int]] = {}
+    for value, root in parameter_values(source, nodes):
+        groups.setdefault(root, []).extend(readers[value])
+    for root, users in groups.items():
+        name = str(root.name)
+        size = infos[name].nbytes if name in infos else 0
+        builder.add_group(name, costs.parameter_bytes.get(name, size), users)
+    return builder.build()
+
+
+def parameter_values(source: SourceModel, nodes: Sequence[ir.Node]) -> list[tuple[ir.Value, ir.Value]]:
+    """Return every parameter that executable nodes read, with the value whose bytes a stage holds for it."""
+    own, inputs = set(nodes), set(source.inputs)
+    values = dict.fromkeys(value for node in nodes for value in node_inputs(node))
+    return [
+        (value, parameter_root(value))
+        for value in values
+        if value not in inputs and value.producer() not in own
+    ]
+
+
+def parameter_root(value: ir.Value) -> ir.Value:
+    """Return the value whose bytes a stage holds for parameter ``value``."""
+    node = value.producer()
+    while node is not None and node.op_type in _TRANSPARENT and node.domain in ("", "ai.onnx"):
+        operand = node.inputs[0]
+        if operand is None:
+            break
+        value, node = operand, operand.producer()
+    return value
+
+
+def _add_nets(
+    builder: GraphBuilder,
+    source: SourceModel,
+    nodes: list[ir.Node],
+    readers: Mapping[ir.Value, list[int]],
+    infos: Mapping[str, TensorInfo],
+    border_ns: Mapping[str, int],
+) -> None:
+    results = set(source.outputs)
+    for value in source.inputs:
+        if value in readers:
+            name = str(value.name)
+            builder.add_net(name, HOST, readers[value], nbytes=infos[name].nbytes)
+    for i, node in enumerate(nodes):
+        for value in node.outputs:
+            if value in readers or value in results:
+                name = str(value.name)
+                builder.add_net(
+                    name,
+                    i,
+                    readers.get(value, []),
+                    nbytes=infos[name].nbytes,
+                    to_host=value in results,
+                    extra=border_ns.get(name, 0),
+                )
+
+
+def _colocation(
+    nodes: list[ir.Node],
+    index: Mapping[ir.Node, int],
+    readers: Mapping[ir.Value, list[int]],
+    infos: Mapping[str, TensorInfo],
+) -> list[int]:
+    """Number the groups of nodes that no stage boundary may separate; -1 for free nodes.
+
+    A boundary carries tensors of known type and rank only, so whatever else passes between nodes (sequences,
+    maps, optionals, tensors of unknown rank) keeps producer and consumers together. So do quantised groups.
+    """
+    parent = list(range(len(nodes)))
+
+    def find(i: int) -> int:
+        while parent[i] != i:
+            parent[i] = parent[parent[i]]
+            i = parent[i]
+        return i
+
+    tied: set[int] = set()
+    for node, i in index.items():
+        for partner in fused_with(node):
+            if partner in index:
+                tied.update((i, index[partner]))
+                parent[find(index[partner])] = find(i)
+        for value in node.outputs:
+            if value in readers and not infos[str(value.name)].can_cross:
+                tied.update((i, *readers[value]))
+                for j in readers[value]:
+                    parent[find(j)] = find(i)
+    numbers: dict[int, int] = {}
+    return [numbers.setdefault(find(i), len(numbers)) if i in tied else -1 for i in range(len(nodes))]
+
+
+def _is_random(node: ir.Node, random_functions: set[tuple[str, str, str]]) -> bool:
+    if node.op_identifier() in random_functions:
+        return True
+    if node.op_type in _RANDOM and node.domain in ("", "ai.onnx"):
+        # A seed makes the first run of a session reproducible, not the following ones.
+        return True
+    if node.op_type == "Dropout" and node.domain in ("", "ai.onnx") and _may_train(node):
+        return True
+    return any(_is_random(inner, random_functions) for graph in node_graphs(node) for inner in graph)
+
+
+def _may_train(node: ir.Node) -> bool:
+    """Whether a Dropout may drop: its third input is true, or not known before it runs."""
+    mode = node.inputs[2] if len(node.inputs) > 2 else None
+    if mode is None:
+        return False
+    tensor = mode.const_value if mode.is_initializer() and not mode.is_graph_input() else None
+    producer = mode.producer()
+    if tensor is None and producer is not None:
+        tensor = constant_tensor(producer)
+    return tensor is None or bool(tensor.numpy().any())
+
+
+def _random_functions(model: ir.Model) -> set[tuple[str, str, str]]:
+    """Identify the local functions that contain a random operator, directly or through other functions."""
+    found: set[tuple[str, str, str]] = set()
+    before = -1
+    while len(found) > before:
+        before = len(found)
+        for key, function in model.functions.items():
+            if any(_is_random(node, found) for node in function):
+                found.add(key)
+    return found

@@ -1,0 +1,54 @@
+"""The bottleneck MIP: a partition seen as before / bottleneck stage / after.
+
+With T' = T - alpha and the three superblocks A, S, C of :mod:`blocks`,
+
+    T' >= work(S) + io of S,      work(A) + io(A, rest) + work(C) + io(rest, C) <= (k - 1) T'
+
+where costs inside A and C are relaxed away, and every superblock adds the overflow of its parameters.
+
+References
+----------
+Archer et al. 2024, section 5 (three-superblock MIP) and appendix D.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from onnx_pipeline.partition.bounds.models.blocks import BlockModel, scaled
+from onnx_pipeline.partition.bounds.solve import CP_SAT, RESOLUTION, solve
+from onnx_pipeline.partition.bounds.windows import Windows
+from onnx_pipeline.partition.instance.instance import Instance
+
+
+def bottleneck(
+    inst: Instance,
+    k: int,
+    time_limit: float,
+    upper: int,
+    threads: int = 1,
+    seed: int = 0,
+    solver: str = CP_SAT,
+) -> int:
+    """Return a lower bound in nanoseconds: the solver's dual bound, scaled back.
+
+    Parameters
+    ----------
+    inst : Instance
+    k : int
+        Number of stages.
+    time_limit : float
+        Seconds for the solver.
+    upper : int
+        A known bottleneck in nanoseconds; the solver need not look above it.
+    threads, seed : int
+        For the solver.
+    solver : {"cp-sat", "highs", "scip"}
+    """
+    costs = scaled(inst, RESOLUTION)
+    # The index of the bottleneck stage is not known, so pins say nothing here.
+    zeros = np.zeros(inst.n, dtype=np.int64)
+    chain = BlockModel(inst, costs, Windows(zeros, zeros + 2), 3, 0, costs.limit(upper))
+    chain.at_most(chain.cost((1, 2)))
+    chain.at_most(chain.cost((0, 1), (2, 3), stages=k - 1), k - 1)
+    return costs.bound(solve(chain.model, solver, time_limit, threads, seed).bound)

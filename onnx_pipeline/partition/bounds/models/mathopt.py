@@ -1,0 +1,85 @@
+"""Solve a :class:`LinearModel` through MathOpt with a floating-point MIP solver; only its dual bound counts.
+
+The bound is a numerical claim: what the solver calls its dual bound, less ``TOLERANCE`` of it. The primal
+side of an "optimal" answer is never used, since solvers stop at a relative gap of 1e-4.
+"""
+
+from __future__ import annotations
+
+import datetime
+import math
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from onnx_pipeline.partition.bounds.models.linear import LinearModel, Outcome
+
+#: Relative tolerance that is taken off every dual bound.
+TOLERANCE = 1e-5
+#: The largest stage cost is scaled to this, where absolute tolerances of 1e-6 do not matter.
+MAGNITUDE = 1000.0
+
+
+def solve_mathopt(
+    linear: LinearModel, solver: str, time_limit: float, threads: int = 1, seed: int = 0
+) -> Outcome:
+    """Minimise; the bound is in the model's units and already reduced by the tolerance.
+
+    Parameters
+    ----------
+    linear : LinearModel
+    solver : {"highs", "scip"}
+    time_limit : float
+        Seconds; nothing else stops these solvers.
+    threads, seed : int
+        For SCIP. MathOpt fails when HiGHS is given a number of threads or a seed.
+
+    Raises
+    ------
+    RuntimeError
+        If the solver fails.
+    """
+    from ortools.math_opt.python import mathopt
+
+    largest = linear.upper[linear.objective]
+    if linear.contradiction:
+        return Outcome(largest + 1, infeasible=True, optimal=True)
+    unit = MAGNITUDE / max(1, largest)
+    model = mathopt.Model()
+    columns = [
+        model.add_variable(lb=lower, ub=upper, is_integer=upper == 1)
+        for lower, upper in zip(linear.lower, linear.upper, strict=True)
+    ]
+    for indices, coefficients, limit in linear.rows:
+        factor = unit if max(map(abs, coefficients)) > 1 else 1.0
+        terms = (a * factor * columns[i] for i, a in zip(indices, coefficients, strict=True))
+        model.add_linear_constraint(mathopt.fast_sum(terms) <= limit * factor)
+    model.minimize(unit * columns[linear.objective])
+
+    params = mathopt.SolveParameters(time_limit=datetime.timedelta(seconds=max(0.01, time_limit)))
+    kind = {"highs": mathopt.SolverType.HIGHS, "scip": mathopt.SolverType.GSCIP}[solver]
+    if solver == "scip":
+        params.threads, params.random_seed = max(1, threads), seed
+    with _silent_stdout():
+        end = mathopt.solve(model, kind, params=params).termination
+    if end.reason == mathopt.TerminationReason.INFEASIBLE:
+        return Outcome(largest * (1 - TOLERANCE), infeasible=True, optimal=True)
+    dual = end.objective_bounds.dual_bound
+    bound = max(0.0, dual) / unit * (1 - TOLERANCE) if math.isfinite(dual) else 0.0
+    return Outcome(bound, infeasible=False, optimal=end.reason == mathopt.TerminationReason.OPTIMAL)
+
+
+@contextmanager
+def _silent_stdout() -> Iterator[None]:
+    """Keep what native code prints away from stdout, where results of the command line go."""
+    sys.stdout.flush()
+    saved = os.dup(1)
+    sink = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(sink, 1)
+        yield
+    finally:
+        os.dup2(saved, 1)
+        os.close(saved)
+        os.close(sink)

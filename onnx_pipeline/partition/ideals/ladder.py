@@ -1,0 +1,78 @@
+"""Ladder of exact questions: raise the lower bound and lower the incumbent until they meet.
+
+An answer "none" at a limit proves limit + 1 as a lower bound; a partition lowers the incumbent. The first
+question is always the decisive one, incumbent - 1: on real graphs the incumbent is mostly optimal by then and
+"none" ends everything. If it is too expensive the ladder asks at smaller limits, where "none" is cheaper.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from onnx_pipeline.graph.costgraph import INFEASIBLE
+from onnx_pipeline.partition.ideals.question import IdealSearch
+from onnx_pipeline.partition.incumbent import Incumbent
+from onnx_pipeline.partition.instance.instance import Instance
+from onnx_pipeline.partition.result import Bound
+
+#: Decisions allowed for a question in the first round; each later round allows four times as many.
+FIRST_CAP = 20_000
+
+
+class Ladder:
+    """Asks both directions, the one that did better first.
+
+    Parameters
+    ----------
+    inst : Instance
+    known : Incumbent
+        Receives partitions and bounds.
+    stop : callable
+    """
+
+    def __init__(self, inst: Instance, known: Incumbent, stop: Callable[[], bool]) -> None:
+        self.inst = inst
+        self.known = known
+        self.stop = stop
+        self.cap = FIRST_CAP
+        self.searches = [IdealSearch(inst, known.stages, reverse=reverse) for reverse in (False, True)]
+
+    def round(self) -> None:
+        """Ask until this round's cap answers no more; then raise the cap."""
+        while not self.stop():
+            found = self._ask(self.known.upper - 1)
+            if found is None:
+                break
+        low, high = self.known.lower, self.known.upper - 1
+        while low < high and not self.stop():
+            # Steps of less than a per mille of the gap are not worth a question.
+            if high - low <= self.known.upper // 2000:
+                break
+            middle = low + (high - low) // 2
+            answer = self._ask(middle)
+            if answer is None:
+                high = middle
+            else:
+                low, high = self.known.lower, min(high, self.known.upper - 1)
+        self.cap *= 4
+
+    def _ask(self, limit: int) -> bool | None:
+        """Return True for a better partition, False for a proof that there is none, None for neither.
+
+        Where memory binds, the search counts less than peak(S): what it finds may turn out not to be better.
+        """
+        start = time.perf_counter()
+        limit = min(limit, INFEASIBLE - 1)
+        for i, search in enumerate(self.searches):
+            answer = search.ask(limit, self.cap, self.stop)
+            self.known.decisions += answer.decisions
+            if answer.stage_of is None and not answer.proved_none:
+                continue
+            self.searches.insert(0, self.searches.pop(i))
+            if answer.stage_of is not None:
+                return True if self.known.offer(self.inst.expand(answer.stage_of), "ideals") else None
+            wall = time.perf_counter() - start
+            self.known.bound(Bound("ideals", min(limit + 1, self.known.upper), True, None, wall))
+            return False
+        return None

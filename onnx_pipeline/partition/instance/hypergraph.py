@@ -1,0 +1,142 @@
+"""The objective as a hypergraph cut, for the exact search.
+
+Forget who produces a tensor: with members = {producer} + consumers, a stage S pays c(t) exactly when S holds
+some but not all members, or, for a tensor that the host writes or reads ("always"), when S holds any member.
+
+**Free sources.** A node f without work, inputs, parameters and pin that produces one tensor the host does not
+read sits, in some optimal partition, in the stage of that tensor's first reader: moving it there from an
+earlier stage takes c(t) off its old stage and turns the incoming c(t) of its new stage into an outgoing one
+or into nothing. Its tensor is among what the reader needs live already. So f is dropped from the search and
+the members of its net are the readers alone.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from onnx_pipeline.graph.costgraph import HOST, BoolArray, IntArray
+from onnx_pipeline.partition.instance.instance import Instance, _flatten, _invert
+
+
+class Hypergraph(NamedTuple):
+    """Arrays that the exact search runs on; nodes are those of the instance without free sources."""
+
+    work: IntArray  # [n]
+    cost: IntArray  # [m] c(t) in nanoseconds
+    always: BoolArray  # [m] paid by every stage that touches it
+    net_ptr: IntArray  # [m + 1]
+    members: IntArray  # [p]
+    node_ptr: IntArray  # [n + 1]
+    node_net: IntArray  # [p]
+    pred_ptr: IntArray  # [n + 1]
+    pred: IntArray
+    succ_ptr: IntArray  # [n + 1]
+    succ: IntArray
+    use_ptr: IntArray  # [n + 1]
+    use_group: IntArray
+    group_bytes: IntArray
+    group_users: IntArray  # [g] number of users of each group
+    need: IntArray  # [n] a stage's activations take the largest of these
+    pin: IntArray  # [n] stage that a node must be in, or -1
+    memory: float
+    ns_per_byte: float
+    alpha: int
+
+
+def hypergraph(inst: Instance, *, reverse: bool = False) -> tuple[Hypergraph, IntArray]:
+    """Build the hypergraph of an instance.
+
+    Parameters
+    ----------
+    inst : Instance
+    reverse : bool
+        Turn every precedence around: the objective stays the same, the search starts from the sinks.
+
+    Returns
+    -------
+    Hypergraph
+    int64[n of inst]
+        Node of the hypergraph for each instance node, -1 for a free source.
+    """
+    free = _free_sources(inst)
+    index = np.full(inst.n, -1, dtype=np.int64)
+    index[~free] = np.arange(int((~free).sum()))
+    n = int((~free).sum())
+    lists: list[IntArray] = []
+    cost: list[int] = []
+    always: list[bool] = []
+    for t in range(inst.m):
+        readers = inst.net_cons[inst.net_ptr[t] : inst.net_ptr[t + 1]]
+        producer = inst.net_prod[t]
+        members = readers if producer == HOST or free[producer] else np.append(readers, producer)
+        pinned = bool(inst.net_pin[t]) or producer == HOST
+        if not inst.net_cost[t] or (len(members) < 2 and not pinned):
+            continue
+        lists.append(np.sort(index[members]))
+        cost.append(int(inst.net_cost[t]))
+        always.append(pinned)
+    net_ptr, flat = _flatten(lists)
+    node_ptr, node_net = _invert(n, flat, np.repeat(np.arange(len(cost)), np.diff(net_ptr)))
+    heads, tails = inst.edges()
+    kept = ~free[heads]
+    pairs = np.unique(index[heads[kept]] * max(n, 1) + index[tails[kept]])
+    before, after = np.divmod(pairs, max(n, 1))
+    if reverse:
+        before, after = after, before
+    pred_ptr, pred = _invert(n, after, before)
+    succ_ptr, succ = _invert(n, before, after)
+    users = np.repeat(np.arange(inst.n), np.diff(inst.use_ptr))
+    use_ptr, use_group = _invert(n, index[users], inst.use_group)
+    groups = len(inst.group_bytes)
+    return (
+        Hypergraph(
+            work=inst.work[~free],
+            cost=np.array(cost, dtype=np.int64),
+            always=np.array(always, dtype=np.bool_),
+            net_ptr=net_ptr,
+            members=flat,
+            node_ptr=node_ptr,
+            node_net=node_net,
+            pred_ptr=pred_ptr,
+            pred=pred,
+            succ_ptr=succ_ptr,
+            succ=succ,
+            use_ptr=use_ptr,
+            use_group=use_group,
+            group_bytes=inst.group_bytes,
+            group_users=np.bincount(inst.use_group, minlength=groups).astype(np.int64),
+            need=inst.need[~free],
+            pin=inst.pin[~free],
+            memory=inst.memory,
+            ns_per_byte=inst.ns_per_byte,
+            alpha=inst.alpha,
+        ),
+        index,
+    )
+
+
+def place_free_sources(inst: Instance, index: IntArray, stage: IntArray) -> IntArray:
+    """Stages of all instance nodes, free sources with their first reader."""
+    out = np.empty(inst.n, dtype=np.int64)
+    out[index >= 0] = stage[index[index >= 0]]
+    for v in np.flatnonzero(index < 0):
+        t = inst.out_net[inst.out_ptr[v]]
+        out[v] = out[inst.net_cons[inst.net_ptr[t] : inst.net_ptr[t + 1]]].min()
+    return out
+
+
+def _free_sources(inst: Instance) -> BoolArray:
+    free: BoolArray = np.asarray(
+        (inst.work == 0)
+        & (np.diff(inst.in_ptr) == 0)
+        & (np.diff(inst.out_ptr) == 1)
+        & (np.diff(inst.use_ptr) == 0)
+        & (inst.pin < 0),
+        dtype=np.bool_,
+    )
+    for v in np.flatnonzero(free):
+        t = inst.out_net[inst.out_ptr[v]]
+        free[v] = not inst.net_pin[t] and inst.net_ptr[t + 1] > inst.net_ptr[t]
+    return free

@@ -1,0 +1,1 @@
+"""Upper bounds: topological orders, slicing, and what improves them."""

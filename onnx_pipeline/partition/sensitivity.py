@@ -1,0 +1,124 @@
+"""How much a partition depends on costs that may be off."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from onnx_pipeline.errors import UsageError
+from onnx_pipeline.graph.costgraph import NS, bottleneck
+from onnx_pipeline.partition.portfolio import partition
+from onnx_pipeline.partition.result import PartitionResult
+from onnx_pipeline.progress import Progress, silent
+
+#: A rival wins when it is better by more than this: nobody could measure less.
+MARGIN = 0.005
+
+
+@dataclass(frozen=True)
+class Sensitivity:
+    """What happens to a partition when every node's work is off by up to ``perturb``.
+
+    Attributes
+    ----------
+    perturb : float
+        Every node's work was multiplied by a factor from ``[1 - perturb, 1 + perturb]``.
+    samples : int
+    seed : int
+    bottleneck_seconds : tuple of float
+        Bottleneck of this partition per sample, ascending.
+    regret : tuple of float
+        Per sample, by which fraction this partition's bottleneck exceeds the best one found, ascending.
+    wins : float
+        Share of the samples in which another partition is better by more than 0.5 %.
+    """
+
+    perturb: float
+    samples: int
+    seed: int
+    bottleneck_seconds: tuple[float, ...]
+    regret: tuple[float, ...]
+    wins: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the ``sensitivity`` object of PLAN.json."""
+        return {
+            "perturb": self.perturb,
+            "samples": self.samples,
+            "seed": self.seed,
+            "bottleneck_seconds": _quantiles(self.bottleneck_seconds),
+            "regret": _quantiles(self.regret),
+            "other_partition_wins": self.wins,
+        }
+
+
+def sensitivity(
+    result: PartitionResult,
+    *,
+    perturb: float = 0.1,
+    samples: int = 50,
+    seed: int = 0,
+    time_limit: float = 10.0,
+    threads: int | None = None,
+    progress: Progress = silent,
+) -> Sensitivity:
+    """Evaluate a partition under perturbed work, and search every perturbed graph for a better one.
+
+    Parameters
+    ----------
+    result : PartitionResult
+    perturb : float
+        Largest relative error of a node's work, in (0, 1); uniform and independent between nodes.
+    samples : int
+    seed : int
+        Of the factors and of the searches.
+    time_limit : float
+        Seconds for all searches together.
+    threads : int, optional
+        Of the searches.
+    progress : Progress
+
+    Raises
+    ------
+    UsageError
+        If ``perturb`` or ``samples`` is out of range.
+
+    Notes
+    -----
+    Independent errors partly cancel within a stage: the result is a lower estimate of what errors that
+    concern a whole kind of operator do.
+    """
+    if not 0 < perturb < 1:
+        raise UsageError(f"perturb must be a fraction between 0 and 1, got {perturb}")
+    if samples < 1:
+        raise UsageError(f"samples must be at least 1, got {samples}")
+    rng = np.random.default_rng(seed)
+    graph, ours, best = result.graph, [], []
+    for index in range(samples):
+        factors = rng.uniform(1 - perturb, 1 + perturb, graph.num_nodes)
+        work = np.rint(graph.work * factors).astype(np.int64)
+        other = replace(graph, work=work)
+        found = partition(
+            other, result.stages, result.target, time_limit=time_limit / samples, seed=seed, threads=threads
+        )
+        if found.interrupted:
+            raise KeyboardInterrupt
+        ours.append(bottleneck(other, result.target, result.stage_of, result.stages))
+        best.append(found.upper_ns)
+        progress("perturb", (index + 1) / samples, "")
+    regret = [max(0.0, own / max(other, 1) - 1) for own, other in zip(ours, best, strict=True)]
+    return Sensitivity(
+        perturb,
+        samples,
+        seed,
+        tuple(sorted(value / NS for value in ours)),
+        tuple(sorted(regret)),
+        sum(value > MARGIN for value in regret) / samples,
+    )
+
+
+def _quantiles(values: tuple[float, ...]) -> dict[str, float]:
+    points = {"min": 0.0, "p10": 0.1, "p50": 0.5, "p90": 0.9, "max": 1.0}
+    return {name: float(np.quantile(values, q)) for name, q in points.items()}

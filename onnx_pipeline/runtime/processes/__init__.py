@@ -1,0 +1,1 @@
+"""Stages in processes of their own, tensors in shared memory without a name."""

@@ -1,0 +1,171 @@
+"""The outputs of the chained stages against those of the unsplit model."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy.typing as npt
+
+from onnx_pipeline.errors import InputError, PipelineError
+from onnx_pipeline.manifest import DATA_FOLDER_OPTION, Manifest
+from onnx_pipeline.model import inputs as feeds
+from onnx_pipeline.model import lowering, shapes
+from onnx_pipeline.model import source as models
+from onnx_pipeline.model.source import SourceModel
+from onnx_pipeline.ort.call import run_session, to_numpy
+from onnx_pipeline.runtime import PipelineSession
+from onnx_pipeline.verification.compare import (
+    OutputCheck,
+    compare_output,
+    same_distribution,
+    same_form,
+    tolerance,
+)
+
+Inputs = str | os.PathLike[str] | Mapping[str, npt.NDArray[Any]]
+#: Runs of both sides when a model draws random numbers.
+RANDOM_RUNS = 24
+
+
+def compare_outputs(
+    folder: Path,
+    document: Manifest,
+    path: Path,
+    inputs: Inputs | None,
+    dims: Mapping[str, int] | None,
+    seed: int,
+    custom_ops: Sequence[str | os.PathLike[str]] = (),
+) -> tuple[list[OutputCheck], list[str], list[str]]:
+    """Run the stages and the unsplit model on the same inputs; return checks, problems and notes.
+
+    Raises
+    ------
+    InputError
+        If the unsplit model cannot be loaded or run.
+    """
+    source = models.load(path, custom_ops)
+    if source.sha256 != document.model.sha256:
+        return [], [f"{path} is not the model that was split: its SHA-256 differs"], []
+    arrays = _inputs(source, document, inputs, dims, seed)
+    if lowering.random_nodes(source):
+        return _compare_random(folder, document, source, arrays)
+    expected = _unsplit(source)(arrays)
+    try:
+        with _stages(folder, source) as stages:
+            actual = stages(arrays)
+    except PipelineError as error:
+        return [], [str(error)], []
+    limit = tolerance(source)
+    names = [port.name for port in document.model.outputs]
+    checks = [compare_output(name, a, e, limit) for name, a, e in zip(names, actual, expected, strict=True)]
+    problems = [
+        f"output {check.name!r} differs: {check.max_abs:.3g} absolute, {check.max_rel:.3g} of the largest"
+        f" value, {check.tolerance:g} allowed"
+        for check in checks
+        if not check.ok
+    ]
+    notes = [] if all(check.equal for check in checks) else [_explain(folder, source, arrays)]
+    return checks, problems, notes
+
+
+def _inputs(
+    source: SourceModel,
+    document: Manifest,
+    inputs: Inputs | None,
+    dims: Mapping[str, int] | None,
+    seed: int,
+) -> dict[str, npt.NDArray[Any]]:
+    if inputs is None:
+        known = {**document.cost_model.get("dims", {}), **(dims or {})}
+        return feeds.make_feeds(source, known, seed)
+    if not isinstance(inputs, Mapping):
+        return feeds.load_feeds(inputs, source)
+    arrays = dict(inputs)
+    feeds.check_feeds(source, arrays)
+    return arrays
+
+
+def _compare_random(
+    folder: Path, document: Manifest, source: SourceModel, arrays: Mapping[str, npt.NDArray[Any]]
+) -> tuple[list[OutputCheck], list[str], list[str]]:
+    """Compare means and scatters over many runs: no two runs draw the same numbers."""
+    names = [port.name for port in document.model.outputs]
+    try:
+        # The runtime's optimiser takes Dropout out of a model even where it is told to train.
+        whole = _unsplit(source, plain=True)
+        with _stages(folder, source, plain=True) as stages:
+            actual = [stages(arrays) for _ in range(RANDOM_RUNS)]
+        expected = [whole(arrays) for _ in range(RANDOM_RUNS)]
+    except InputError:
+        raise
+    except PipelineError as error:
+        return [], [str(error)], []
+    operators = ", ".join(sorted({node.op_type for node in lowering.random_nodes(source)}))
+    note = (
+        f"the model draws random numbers ({operators}): every run differs, split or not; outputs are "
+        f"compared by mean and scatter over {RANDOM_RUNS} runs, without graph optimisations"
+    )
+    problems = [*same_form(names, actual[0], expected[0])]
+    if not problems:
+        problems = [*same_distribution(names, actual, expected)]
+    return [], problems, [note]
+
+
+def _explain(folder: Path, source: SourceModel, arrays: Mapping[str, npt.NDArray[Any]]) -> str:
+    """Say whether the runtime's optimisations alone make outputs differ, by running without them."""
+    with _stages(folder, source, plain=True) as stages:
+        actual = stages(arrays)
+    expected = _unsplit(source, plain=True)(arrays)
+    if all(compare_output("", a, e, 0.0).equal for a, e in zip(actual, expected, strict=True)):
+        return "without onnxruntime's graph optimisations the outputs are equal bit for bit"
+    return "the outputs differ without onnxruntime's graph optimisations, too"
+
+
+Runner = Callable[[Mapping[str, npt.NDArray[Any]]], list[Any]]
+
+
+def _options(source: SourceModel, plain: bool) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    models.register(options, source.custom_ops)
+    if plain:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    return options
+
+
+@contextmanager
+def _stages(folder: Path, source: SourceModel, *, plain: bool = False) -> Iterator[Runner]:
+    with PipelineSession(folder, sess_options=_options(source, plain)) as session:
+        yield partial(session.run, None)
+
+
+def _unsplit(source: SourceModel, *, plain: bool = False) -> Runner:
+    import onnxruntime
+
+    options = _options(source, plain)
+    options.add_session_config_entry(DATA_FOLDER_OPTION, str(source.data_dir))
+    try:
+        session = onnxruntime.InferenceSession(
+            models.serialize(source), options, providers=["CPUExecutionProvider"]
+        )
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        raise InputError(source.path, f"onnxruntime cannot load the model: {reason}") from error
+    names = [str(v.name) for v in source.outputs]
+
+    def run(arrays: Mapping[str, npt.NDArray[Any]]) -> list[Any]:
+        try:
+            results = run_session(session, names, arrays)
+        except Exception as error:
+            dims = feeds.dims_of(source, arrays)
+            raise shapes.explain_failure(source, dims, error) from error
+        return [to_numpy(value) for value in results]
+
+    return run

@@ -1,0 +1,219 @@
+"""Tables and units: every figure from the document, nothing cut, plain where the terminal is plain."""
+
+from __future__ import annotations
+
+import io
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from onnx_pipeline.cli import tables
+from onnx_pipeline.cli.units import format_bandwidth, format_bytes, format_percent, format_seconds
+from onnx_pipeline.files import npz
+from onnx_pipeline.graph.builder import GraphBuilder
+
+
+def document(*totals: float, overflow: float = 0.0, **certificate: Any) -> dict[str, Any]:
+    """A plan document with one stage per given total (seconds)."""
+    stages = [
+        {
+            "index": index,
+            "nodes": 10 + index,
+            "cost": {
+                "total_seconds": total,
+                "work_seconds": total / 2,
+                "input_seconds": total / 4,
+                "output_seconds": total / 4,
+                "overflow_seconds": overflow,
+            },
+            "parameter_bytes": 3 << 20,
+        }
+        for index, total in enumerate(totals)
+    ]
+    bottleneck = max(totals)
+    return {
+        "graph": {"name": "net", "nodes": 100, "tensors": 99},
+        "target": {"device": "cpu", "stages": 8, "bandwidth_bytes_per_second": 16e9, "memory_bytes": None},
+        "certificate": {
+            "bottleneck_seconds": bottleneck,
+            "lower_bound_seconds": 0.9 * bottleneck,
+            "ratio": 0.9,
+            "gap": 0.1,
+            "status": "feasible",
+            "one_device_seconds": sum(totals),
+            "bounds": [
+                {"method": "simple", "seconds": 0.5 * bottleneck, "solver": None, "wall_seconds": 0.0},
+                {"method": "flow", "seconds": 0.9 * bottleneck, "solver": "someone", "wall_seconds": 0.0},
+            ],
+        }
+        | certificate,
+        "stages": stages,
+    }
+
+
+def rendered(content: dict[str, Any], *, width: int | None = None, encoding: str = "utf-8") -> str:
+    """The report as text: piped, or on a terminal of a given width."""
+    raw = io.BytesIO()
+    stream = io.TextIOWrapper(raw, encoding=encoding)
+    if width is None:
+        tables.show(content, stream)
+    else:
+        tables.render(Console(file=stream, width=width, force_terminal=True, color_system=None), content)
+    stream.flush()
+    return raw.getvalue().decode(encoding)
+
+
+def test_table_has_every_figure() -> None:
+    """Per stage nodes, work, transfers, parameters and total; then the verdict."""
+    text = rendered(document(0.010, 0.008) | {"phases": {"load": 0.5, "partition": 2.0}})
+    first, second = (line.split() for line in text.splitlines()[3:5])
+    assert (
+        first[:13]
+        == ["0", "10", "5.00", "ms", "2.50", "ms", "2.50", "ms", "3.00", "MiB", "10.0", "ms", "██████████"][
+            :12
+        ]
+        + first[12:13]
+    )
+    assert second[:2] == ["1", "11"]
+    assert " 80 %" in text.splitlines()[4]
+    assert "bottleneck   10.0 ms, 100 inferences/s" in text
+    assert "speed-up     1.80 x over one device (18.0 ms)" in text
+    assert "lower bound  9.00 ms by the flow bound (someone)" in text
+    assert "gap          10.00 %, no partition is better by more than this" in text
+    assert "time         2.50 s (load 500 ms, partition 2.00 s)" in text
+    assert text.splitlines()[0] == "net: 2 stages on cpu, 16 GB/s"
+
+
+def test_a_proof_is_called_one() -> None:
+    """Status optimal reads as such."""
+    text = rendered(document(1.0, status="optimal", gap=0.0))
+    assert "gap          0 %, proved optimal in the cost model" in text
+
+
+def test_overflow_has_a_column_where_there_is_any() -> None:
+    """And none where there is none."""
+    assert "overflow" not in rendered(document(1.0))
+    assert "overflow" in rendered(document(1.0, overflow=0.25))
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 120])
+def test_no_figure_is_cut_on_a_narrow_terminal(width: int) -> None:
+    """The bar goes first; figures stay whole."""
+    text = rendered(document(0.0123, 0.0111, overflow=0.001), width=width)
+    assert "…" not in text
+    for figure in ("6.15 ms", "3.08 ms", "3.00 MiB", "12.3 ms", "100 %"):
+        assert figure in text
+    assert ("█" in text) == (width >= 120)
+
+
+def test_plain_characters_where_the_encoding_is_plain() -> None:
+    """No character that an ASCII pipe cannot carry."""
+    text = rendered(document(0.0000123, 0.0000111), encoding="ascii")
+    assert "#" in text
+    assert "12.3 us" in text
+
+
+def test_pipes_get_no_escape_codes() -> None:
+    """Colours are for terminals."""
+    assert "\x1b" not in rendered(document(1.0, 2.0))
+
+
+def test_one_empty_bottleneck_does_not_divide_by_zero() -> None:
+    """A graph whose work is all zero."""
+    content = document(0.0)
+    assert "bottleneck   0 ns" in rendered(content)
+
+
+def test_costs_list_the_most_expensive_nodes_first() -> None:
+    """Ten nodes, largest first, each with its output and its parameters."""
+    builder = GraphBuilder("net", meta={"cost_model": "profile"})
+    for index in range(20):
+        builder.add_node(f"node{index}", 1000 * index)
+    builder.add_net("t", 19, [], nbytes=2048, to_host=True)
+    builder.add_group("w", 4096, [19, 18])
+    stream = io.StringIO()
+    tables.show_costs(builder.build(), {"load": 1.0}, stream)
+    lines = stream.getvalue().splitlines()
+    assert lines[2].split() == ["19.0", "us", "10.0", "%", "2.00", "KiB", "4.00", "KiB", "node19"]
+    assert "node9" not in stream.getvalue()
+    assert "work        190 us per inference, cost model: profile" in stream.getvalue()
+
+
+def test_arrays_are_described_by_type_shape_and_range() -> None:
+    """Numbers have a range, strings and NaN do not."""
+    rows = npz.describe(
+        {
+            "y": np.array([[1.0, 3.0]], np.float32),
+            "s": np.array(["a"], object),
+            "n": np.array([np.nan]),
+            "e": np.zeros((0, 2)),
+        }
+    )
+    assert rows[0] == {"name": "y", "dtype": "float32", "shape": [1, 2], "min": 1.0, "max": 3.0, "mean": 2.0}
+    assert rows[1] == {"name": "s", "dtype": "string", "shape": [1]}
+    assert "min" not in rows[2]
+    assert "min" not in rows[3]
+    stream = io.StringIO()
+    tables.show_arrays(rows, stream)
+    assert "1x2" in stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0 ns"),
+        (5e-9, "5.00 ns"),
+        (1.234e-6, "1.23 us"),
+        (9.996e-6, "10.0 us"),
+        (0.99951e-3, "1.00 ms"),
+        (0.0999999, "100 ms"),
+        (0.9999, "1.00 s"),
+        (62, "62.0 s"),
+        (1234, "1234 s"),
+    ],
+)
+def test_seconds(seconds: float, text: str) -> None:
+    """Three digits and never 1000 of a unit."""
+    assert format_seconds(seconds) == text
+
+
+def test_sizes_and_rates() -> None:
+    """Binary units for memory, decimal for links, words for no limit."""
+    assert [format_bytes(n) for n in (0, 5, 1023, 1024, 97.5 * 2**20, 8 << 30, math.inf)] == [
+        *("0 B", "5 B", "1023 B", "1.00 KiB", "97.5 MiB", "8.00 GiB", "unlimited")
+    ]
+    assert [format_bandwidth(n) for n in (16e9, 800e6, 31.5e9, 500, math.inf)] == [
+        *("16 GB/s", "800 MB/s", "31.5 GB/s", "500 B/s", "unlimited")
+    ]
+    assert [format_percent(x) for x in (0, 0.0341, 1)] == ["0 %", "3.41 %", "100.00 %"]
+
+
+def test_measured_stages_are_shown() -> None:
+    """Measured seconds with half their spread, peaks, which costs the certificate is about, and the error."""
+    content = document(0.010, 0.008, costs="profile, corrected by 1 measurement of the stages")
+    for stage, seconds in zip(content["stages"], (0.009, 0.0125), strict=True):
+        stage["peak_activation_bytes"] = 5 << 20
+        stage["measured"] = {"seconds": seconds, "spread": 0.04, "predicted_seconds": 0.010}
+    content["measurement"] = {"rounds": 12, "reference_seconds": 0.02}
+    text = rendered(content)
+    assert "9.00 ms ±2%" in text
+    assert "5.00 MiB" in text
+    assert "slowest stage 12.5 ms without transfers, predicted -20.0 %, 12 rounds" in text
+    assert "(costs: profile, corrected by 1 measurement of the stages)" in text
+
+
+def test_sensitivity_is_shown() -> None:
+    """Quantiles in words."""
+    found = {
+        "perturb": 0.1,
+        "samples": 50,
+        "bottleneck_seconds": {"p10": 0.009, "p90": 0.011},
+        "regret": {"p90": 0.012},
+        "other_partition_wins": 0.3,
+    }
+    text = rendered(document(0.010, 0.008) | {"sensitivity": found})
+    assert "costs off by up to 10 %: bottleneck 9.00 ms to 11.0 ms" in text
+    assert "in 30 % of 50 samples, by 1.2 % (p90)" in text

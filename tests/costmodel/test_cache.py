@@ -1,0 +1,150 @@
+"""Kept profiles: found under exactly the same conditions, never trusted blindly."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import onnx
+import pytest
+
+from models import builders
+from onnx_pipeline.cli.entry import main
+from onnx_pipeline.costmodel import CostRequest, NodeCosts, load_device
+from onnx_pipeline.costmodel.cache import cache_dir, cached, clear, usage
+from onnx_pipeline.model.lowering import executable_nodes
+from onnx_pipeline.model.source import load
+
+
+class Counted:
+    """A cost model that counts how often it is asked."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def __call__(self, request: CostRequest) -> NodeCosts:
+        """Price every node with the number of the call."""
+        self.calls += 1
+        names = [str(node.name) for node in request.nodes]
+        work = dict.fromkeys(names, self.calls)
+        return NodeCosts("profile", work, {"runs": 3}, (), {names[0]: 0.25}, {"t": 7})
+
+
+@pytest.fixture
+def request_(tmp_path: Path) -> CostRequest:
+    """A request for a small chain, with a cache of its own."""
+    path = tmp_path / "mlp.onnx"
+    onnx.save(builders.mlp(2), path)
+    source = load(path)
+    nodes = executable_nodes(source)
+    return CostRequest(source, {}, nodes, {}, None, load_device("cpu"), cache=tmp_path / "cache")
+
+
+def test_second_request_is_read(request_: CostRequest) -> None:
+    """The kept costs are the measured ones, in every field, and say where they come from."""
+    measure = Counted()
+    first, second = cached(measure)(request_), cached(measure)(request_)
+    assert measure.calls == 1
+    assert second.meta == {**first.meta, "cached": True}
+    for name in ("kind", "work_ns", "estimated", "spread", "border_ns"):
+        assert getattr(second, name) == getattr(first, name)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"dims": {"n": 2}}, {"provider": "Other"}, {"threads": 2}, {"seed": 1}, {"runs": 5}, {"seconds": 1.0}],
+)
+def test_other_conditions_are_measured(request_: CostRequest, change: dict[str, object]) -> None:
+    """Whatever a time depends on is part of the key."""
+    measure = Counted()
+    cached(measure)(request_)
+    cached(measure)(dataclasses.replace(request_, **change))
+    assert measure.calls == 2
+
+
+def test_other_model_is_measured(request_: CostRequest, tmp_path: Path) -> None:
+    """A model with other bytes is another model."""
+    measure = Counted()
+    cached(measure)(request_)
+    path = tmp_path / "other.onnx"
+    onnx.save(builders.mlp(2, seed=1), path)
+    source = load(path)
+    other = dataclasses.replace(request_, source=source, nodes=executable_nodes(source))
+    cached(measure)(other)
+    assert measure.calls == 2
+
+
+def test_no_cache(request_: CostRequest) -> None:
+    """Without a folder nothing is kept."""
+    measure = Counted()
+    bare = dataclasses.replace(request_, cache=None)
+    cached(measure)(bare)
+    cached(measure)(bare)
+    assert measure.calls == 2
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[]", '{"work_ns": {}}', '{"work_ns": 3}', "\x00"])
+def test_broken_file_is_measured_again(request_: CostRequest, content: str) -> None:
+    """A damaged file is replaced, without an error."""
+    measure = Counted()
+    cached(measure)(request_)
+    assert request_.cache is not None
+    (path,) = (request_.cache / "profiles").iterdir()
+    path.write_text(content)
+    cached(measure)(request_)
+    assert measure.calls == 2
+    cached(measure)(request_)
+    assert measure.calls == 2
+
+
+def test_unwritable_cache_costs_nothing(request_: CostRequest, tmp_path: Path) -> None:
+    """Where the cache's folder cannot be made, measuring goes on."""
+    blocker = tmp_path / "file"
+    blocker.write_text("")
+    costs = cached(Counted())(dataclasses.replace(request_, cache=blocker))
+    assert set(costs.work_ns.values()) == {1}
+
+
+def test_clear_and_usage(request_: CostRequest) -> None:
+    """Only the profiles go, and their number is told."""
+    cached(Counted())(request_)
+    assert request_.cache is not None
+    stranger = request_.cache / "note.txt"
+    stranger.write_text("mine")
+    count, size = usage(request_.cache)
+    assert (count, clear(request_.cache)) == (1, (1, size))
+    assert usage(request_.cache) == (0, 0)
+    assert stranger.exists()
+
+
+def test_place_follows_the_conventions(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The variable wins, then XDG unless it is relative, then the home directory."""
+    monkeypatch.setattr("sys.platform", "linux")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("ONNX_PIPELINE_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative")
+    assert cache_dir() == tmp_path / ".cache" / "onnx-pipeline"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    assert cache_dir() == tmp_path / "xdg" / "onnx-pipeline"
+    monkeypatch.setattr("sys.platform", "darwin")
+    assert cache_dir() == tmp_path / "Library" / "Caches" / "onnx-pipeline"
+    monkeypatch.setenv("ONNX_PIPELINE_CACHE", str(tmp_path / "own"))
+    assert cache_dir() == tmp_path / "own"
+
+
+def test_command_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Profile keeps, --no-cache does not, `cache clear` removes."""
+    monkeypatch.setenv("ONNX_PIPELINE_CACHE", str(tmp_path / "own"))
+    path = tmp_path / "mlp.onnx"
+    onnx.save(builders.mlp(2), path)
+    assert main(["profile", str(path), "--profile-runs", "2", "--no-cache", "-q"]) == 0
+    assert usage() == (0, 0)
+    assert main(["profile", str(path), "--profile-runs", "2", "-q"]) == 0
+    capfd.readouterr()
+    assert main(["cache", "info"]) == 0
+    assert capfd.readouterr().out.startswith("1 profiles, ")
+    assert main(["cache", "clear"]) == 0
+    assert capfd.readouterr().out.startswith("removed 1 profiles, ")
+    assert usage() == (0, 0)
