@@ -286,7 +286,7 @@ def _unsplit(model: onnx.ModelProto, case: Case, *, plain: bool = False) -> str:
 
 
 def _split(case: Case, model: onnx.ModelProto, folder: Path) -> Outcome:
-    from onnx_pipeline.costmodel import NodeCosts
+    from onnx_pipeline.costmodel.request import NodeCosts
     from onnx_pipeline.emission import emit
     from onnx_pipeline.model import lowering, shapes
     from onnx_pipeline.model import source as models

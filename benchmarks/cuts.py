@@ -6,8 +6,10 @@ import heapq
 
 import numpy as np
 
-from onnx_pipeline.graph.costgraph import CostGraph, Target, bottleneck
-from onnx_pipeline.partition.instance import instance
+from onnx_pipeline.graph.costgraph import CostGraph
+from onnx_pipeline.graph.objective import bottleneck
+from onnx_pipeline.graph.target import Target
+from onnx_pipeline.partition.instance.build import build
 from onnx_pipeline.partition.result import Bound, PartitionResult
 
 
@@ -17,7 +19,7 @@ def even_cut(graph: CostGraph, stages: int, target: Target | None = None) -> Par
     There are fewer stages only where there are fewer groups.
     """
     target = target or Target(bandwidth=1e9)
-    inst = instance.build(graph, target)
+    inst = build(graph, target)
     readers: list[set[int]] = [set() for _ in range(inst.n)]
     for u, v in zip(*(ends.tolist() for ends in inst.edges()), strict=True):
         readers[u].add(v)

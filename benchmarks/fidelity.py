@@ -29,14 +29,17 @@ import numpy as np
 import onnx
 
 from models.real import REAL
-from onnx_pipeline.costmodel import CostRequest, Device, load_device
+from onnx_pipeline.costmodel import Device, load_device
 from onnx_pipeline.costmodel.calibrate import calibrate
 from onnx_pipeline.costmodel.computed.analytic import analytic
 from onnx_pipeline.costmodel.computed.flops import operations
 from onnx_pipeline.costmodel.profiling.mapping import attribute, original_nodes
 from onnx_pipeline.costmodel.profiling.sessions import Runner
+from onnx_pipeline.costmodel.request import CostRequest
 from onnx_pipeline.emission.emit import emit
-from onnx_pipeline.graph.costgraph import NS, CostGraph, Target, bottleneck, stage_costs
+from onnx_pipeline.graph.costgraph import CostGraph
+from onnx_pipeline.graph.objective import bottleneck, stage_costs
+from onnx_pipeline.graph.target import NS, Target
 from onnx_pipeline.measurement import chain
 from onnx_pipeline.measurement.closed_loop import closed_loop, execution_ns
 from onnx_pipeline.model.inputs import make_feeds

@@ -19,10 +19,11 @@ import numpy as np
 
 from benchmarks.generators import layered, nasnet, transformer
 from benchmarks.proofs import MSR
-from onnx_pipeline.graph.costgraph import CostGraph, Target
+from onnx_pipeline.graph.costgraph import CostGraph
 from onnx_pipeline.graph.costs_json import read_graph
+from onnx_pipeline.graph.target import Target
+from onnx_pipeline.partition.instance.build import build
 from onnx_pipeline.partition.instance.contract import contract
-from onnx_pipeline.partition.instance.instance import build
 from onnx_pipeline.partition.kernels import ensure_compiled
 from onnx_pipeline.partition.portfolio import partition
 from onnx_pipeline.partition.search import slicing, tapes

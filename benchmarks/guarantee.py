@@ -19,13 +19,13 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.models import DIMS, models
-from onnx_pipeline.graph.costgraph import Target
 from onnx_pipeline.graph.costs_json import read_graph
+from onnx_pipeline.graph.target import Target
 from onnx_pipeline.partition.bounds.models.bottleneck import bottleneck
 from onnx_pipeline.partition.bounds.models.guess import bottleneck_guess
 from onnx_pipeline.partition.certificate import check
+from onnx_pipeline.partition.instance.build import build
 from onnx_pipeline.partition.instance.contract import contract
-from onnx_pipeline.partition.instance.instance import build
 from onnx_pipeline.partition.kernels import ensure_compiled
 from onnx_pipeline.partition.portfolio import partition
 from onnx_pipeline.progress import silent

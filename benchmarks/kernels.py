@@ -16,8 +16,8 @@ import numpy as np
 from numba import njit
 
 from benchmarks.generators import layered
-from onnx_pipeline.graph.costgraph import Target
-from onnx_pipeline.partition.instance.instance import build
+from onnx_pipeline.graph.target import Target
+from onnx_pipeline.partition.instance.build import build
 from onnx_pipeline.partition.search import slicing, tapes
 from onnx_pipeline.partition.search.orders import in_degrees, kahn, keys_of
 

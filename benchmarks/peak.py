@@ -24,9 +24,9 @@ import onnx
 
 import onnx_pipeline as op
 from models.real import REAL
-from onnx_pipeline.costmodel import NodeCosts
+from onnx_pipeline.costmodel.request import NodeCosts
 from onnx_pipeline.graph.activations import stage_peaks
-from onnx_pipeline.graph.costgraph import bottleneck
+from onnx_pipeline.graph.objective import bottleneck
 from onnx_pipeline.model.inputs import make_feeds
 from onnx_pipeline.model.lowering import executable_nodes, lower
 from onnx_pipeline.model.shapes import value_infos

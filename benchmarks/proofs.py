@@ -11,8 +11,8 @@ import json
 import time
 
 from benchmarks.models import ZOO
-from onnx_pipeline.graph.costgraph import Target
 from onnx_pipeline.graph.costs_json import read_graph
+from onnx_pipeline.graph.target import Target
 from onnx_pipeline.partition.certificate import check
 from onnx_pipeline.partition.kernels import ensure_compiled
 from onnx_pipeline.partition.portfolio import partition

@@ -18,7 +18,8 @@ from collections import Counter
 import numpy as np
 
 from onnx_pipeline.errors import InfeasibleError
-from onnx_pipeline.graph.costgraph import CostGraph, Target
+from onnx_pipeline.graph.costgraph import CostGraph
+from onnx_pipeline.graph.target import Target
 from onnx_pipeline.partition.bounds.crossings import Crossings
 from onnx_pipeline.partition.bounds.mincut import mincut
 from onnx_pipeline.partition.bounds.models.bottleneck import bottleneck
@@ -26,8 +27,8 @@ from onnx_pipeline.partition.bounds.simple import simple
 from onnx_pipeline.partition.bounds.windows import reach_by_cuts, reach_by_sets
 from onnx_pipeline.partition.certificate import check
 from onnx_pipeline.partition.ideals.question import IdealSearch
+from onnx_pipeline.partition.instance.build import build
 from onnx_pipeline.partition.instance.contract import contract
-from onnx_pipeline.partition.instance.instance import build
 from onnx_pipeline.partition.portfolio import partition
 from onnx_pipeline.stop import never
 from tests.random_graphs import brute_force, random_graph, random_target

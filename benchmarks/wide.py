@@ -11,7 +11,8 @@ import argparse
 import resource
 
 from benchmarks.generators import layered, nasnet, transformer
-from onnx_pipeline.graph.costgraph import CostGraph, Target
+from onnx_pipeline.graph.costgraph import CostGraph
+from onnx_pipeline.graph.target import Target
 from onnx_pipeline.partition.certificate import check
 from onnx_pipeline.partition.kernels import ensure_compiled
 from onnx_pipeline.partition.portfolio import partition

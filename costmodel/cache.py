@@ -18,7 +18,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from onnx_pipeline.costmodel import CostModel, CostRequest, NodeCosts
+from onnx_pipeline.costmodel.request import CostModel, CostRequest, NodeCosts
 
 #: Names the folder instead of the platform's convention.
 CACHE_VARIABLE = "ONNX_PIPELINE_CACHE"

@@ -14,7 +14,7 @@ from typing import Any
 from onnx_pipeline.costmodel.plugins import load_plugin, plugin_names
 from onnx_pipeline.costmodel.units import parse_bandwidth, parse_bytes, parse_seconds
 from onnx_pipeline.errors import InputError, UsageError
-from onnx_pipeline.graph.costgraph import Target
+from onnx_pipeline.graph.target import Target
 
 DEVICE_GROUP = "onnx_pipeline.devices"
 

@@ -14,11 +14,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from onnx_pipeline.costmodel import CostModel as CostModel
-    from onnx_pipeline.costmodel import CostRequest as CostRequest
-    from onnx_pipeline.costmodel import NodeCosts as NodeCosts
     from onnx_pipeline.costmodel.devices import Device as Device
     from onnx_pipeline.costmodel.devices import load_device as load_device
+    from onnx_pipeline.costmodel.request import CostModel as CostModel
+    from onnx_pipeline.costmodel.request import CostRequest as CostRequest
+    from onnx_pipeline.costmodel.request import NodeCosts as NodeCosts
     from onnx_pipeline.errors import InfeasibleError as InfeasibleError
     from onnx_pipeline.errors import InputError as InputError
     from onnx_pipeline.errors import PipelineError as PipelineError
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
     from onnx_pipeline.errors import VerificationError as VerificationError
     from onnx_pipeline.graph.builder import GraphBuilder as GraphBuilder
     from onnx_pipeline.graph.costgraph import CostGraph as CostGraph
-    from onnx_pipeline.graph.costgraph import StageCost as StageCost
-    from onnx_pipeline.graph.costgraph import Target as Target
-    from onnx_pipeline.graph.costgraph import stage_costs as stage_costs
     from onnx_pipeline.graph.costs_json import read_graph as read_graph
     from onnx_pipeline.graph.costs_json import write_graph as write_graph
+    from onnx_pipeline.graph.objective import StageCost as StageCost
+    from onnx_pipeline.graph.objective import stage_costs as stage_costs
+    from onnx_pipeline.graph.target import Target as Target
     from onnx_pipeline.manifest import Manifest as Manifest
     from onnx_pipeline.measurement.bench import bench as bench
     from onnx_pipeline.measurement.simulation import Simulation as Simulation

@@ -181,7 +181,7 @@ def read(directory: str | os.PathLike[str]) -> Manifest:
     InputError
         If the directory or its manifest is missing or malformed.
     """
-    from onnx_pipeline.graph.costs_json import read_json
+    from onnx_pipeline.files.json import read_json
 
     folder = Path(directory)
     if not folder.is_dir():

@@ -17,7 +17,8 @@ from onnx_pipeline.progress import Progress, silent
 
 if TYPE_CHECKING:
     from onnx_pipeline.costmodel.devices import Device
-    from onnx_pipeline.graph.costgraph import CostGraph, Target
+    from onnx_pipeline.graph.costgraph import CostGraph
+    from onnx_pipeline.graph.target import Target
     from onnx_pipeline.manifest import Manifest
     from onnx_pipeline.measurement.closed_loop import Measured
     from onnx_pipeline.partition.result import PartitionResult

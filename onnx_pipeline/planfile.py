@@ -12,7 +12,8 @@ from typing import Any
 
 from onnx_pipeline.errors import InputError
 from onnx_pipeline.files.atomic import new_file
-from onnx_pipeline.graph.costgraph import NS, StageCost, Target, stage_costs
+from onnx_pipeline.graph.objective import StageCost, stage_costs
+from onnx_pipeline.graph.target import NS, Target
 from onnx_pipeline.partition.result import HistoryPoint, PartitionResult
 
 FORMAT = "onnx-pipeline/plan"
@@ -171,7 +172,7 @@ def read_plan(path: str | os.PathLike[str]) -> dict[str, Any]:
 
     import jsonschema
 
-    from onnx_pipeline.graph.costs_json import read_json
+    from onnx_pipeline.files.json import read_json
 
     document = read_json(path)
     if not isinstance(document, dict) or document.get("format") != FORMAT:

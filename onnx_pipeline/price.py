@@ -16,8 +16,8 @@ from onnx_pipeline.progress import Progress, silent
 if TYPE_CHECKING:
     import numpy as np
 
-    from onnx_pipeline.costmodel import NodeCosts
     from onnx_pipeline.costmodel.devices import Device
+    from onnx_pipeline.costmodel.request import NodeCosts
     from onnx_pipeline.graph.costgraph import CostGraph
     from onnx_pipeline.model.shapes import TensorInfo
     from onnx_pipeline.model.source import SourceModel
@@ -70,9 +70,9 @@ def price(
 ) -> Priced:
     """Load, bind, infer, measure and lower: everything up to the cost graph."""
     with phases.measure("load", progress):
-        from onnx_pipeline.costmodel import CostRequest
         from onnx_pipeline.costmodel import cost_model as find_cost_model
         from onnx_pipeline.costmodel.cache import cache_dir
+        from onnx_pipeline.costmodel.request import CostRequest
         from onnx_pipeline.model.lowering import executable_nodes, lower
         from onnx_pipeline.model.shapes import value_infos
         from onnx_pipeline.model.source import load

@@ -9,7 +9,7 @@ import onnx_ir as ir
 from onnx_ir.passes import PassBase, PassResult
 
 from onnx_pipeline.emission.emit import emit
-from onnx_pipeline.graph.costgraph import Target
+from onnx_pipeline.graph.target import Target
 from onnx_pipeline.manifest import Manifest
 from onnx_pipeline.model.lowering import executable_nodes
 from onnx_pipeline.model.source import SourceModel

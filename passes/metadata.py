@@ -26,7 +26,7 @@ from typing import Any
 import onnx_ir as ir
 from onnx_ir.passes import PreconditionError
 
-from onnx_pipeline.costmodel import NodeCosts
+from onnx_pipeline.costmodel.request import NodeCosts
 from onnx_pipeline.model.shapes import TensorInfo
 
 PREFIX = "onnx_pipeline."

@@ -13,8 +13,10 @@ import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes import InPlacePass, PassResult, PostconditionError, PreconditionError
 
-from onnx_pipeline.graph.costgraph import CostGraph, Target, check_partition, stage_costs
+from onnx_pipeline.graph.costgraph import CostGraph
 from onnx_pipeline.graph.costs_json import graph_to_json
+from onnx_pipeline.graph.objective import check_partition, stage_costs
+from onnx_pipeline.graph.target import Target
 from onnx_pipeline.model.lowering import executable_nodes, lower
 from onnx_pipeline.model.shapes import TensorInfo, value_infos
 from onnx_pipeline.model.source import SourceModel
@@ -181,7 +183,7 @@ def _target(record: Mapping[str, Any]) -> Target:
 def _simple(graph: CostGraph, target: Target, stages: int) -> Bound:
     """Return the bound that needs no search."""
     from onnx_pipeline.partition.bounds.simple import simple
-    from onnx_pipeline.partition.instance.instance import build
+    from onnx_pipeline.partition.instance.build import build
 
     return Bound("simple", simple(build(graph, target), stages))
 

@@ -12,7 +12,8 @@ import onnx_ir as ir
 from onnx_ir.passes import InPlacePass, PassResult, PostconditionError, PreconditionError
 
 from onnx_pipeline import costmodel
-from onnx_pipeline.costmodel import CostRequest, Device, NodeCosts, load_device
+from onnx_pipeline.costmodel import Device, load_device
+from onnx_pipeline.costmodel.request import CostRequest, NodeCosts
 from onnx_pipeline.model.inputs import bound_dims, dims_of
 from onnx_pipeline.model.lowering import executable_nodes
 from onnx_pipeline.model.shapes import value_infos

@@ -7,7 +7,9 @@ import math
 import numpy as np
 
 from onnx_pipeline.graph.builder import GraphBuilder
-from onnx_pipeline.graph.costgraph import HOST, INFEASIBLE, CostGraph, Target, stage_costs
+from onnx_pipeline.graph.costgraph import HOST, CostGraph
+from onnx_pipeline.graph.objective import stage_costs
+from onnx_pipeline.graph.target import INFEASIBLE, Target
 
 
 def random_graph(

@@ -7,7 +7,7 @@ from pathlib import Path
 import onnx
 
 from benchmarks.cuts import even_cut
-from onnx_pipeline.costmodel import NodeCosts
+from onnx_pipeline.costmodel.request import NodeCosts
 from onnx_pipeline.emission.emit import emit
 from onnx_pipeline.graph.costgraph import CostGraph
 from onnx_pipeline.manifest import Manifest

@@ -12,7 +12,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from onnx_pipeline.costmodel import CostRequest, NodeCosts
 from onnx_pipeline.costmodel.computed.flops import (
     QUANTISABLE,
     QUANTISED,
@@ -21,7 +20,8 @@ from onnx_pipeline.costmodel.computed.flops import (
     UnknownShapeError,
     moved_bytes,
 )
-from onnx_pipeline.graph.costgraph import NS
+from onnx_pipeline.costmodel.request import CostRequest, NodeCosts
+from onnx_pipeline.graph.target import NS
 
 if TYPE_CHECKING:
     import onnx_ir

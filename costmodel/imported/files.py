@@ -10,8 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from onnx_pipeline.costmodel import CostModel, CostRequest, NodeCosts
 from onnx_pipeline.costmodel.imported.foreign import read_foreign
+from onnx_pipeline.costmodel.request import CostModel, CostRequest, NodeCosts
 from onnx_pipeline.errors import InputError
 from onnx_pipeline.graph.costs_json import read_graph
 

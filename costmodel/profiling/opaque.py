@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from onnx_pipeline.costmodel import CostRequest
 from onnx_pipeline.costmodel.profiling.mapping import Attribution, FloatArray, GraphNode, shares
 from onnx_pipeline.costmodel.profiling.sessions import Runner
 from onnx_pipeline.costmodel.profiling.trace import KernelEvent, read_trace
+from onnx_pipeline.costmodel.request import CostRequest
 from onnx_pipeline.stop import Deadline
 
 _WARM_UP = 2

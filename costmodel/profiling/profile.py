@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 
-from onnx_pipeline.costmodel import CostRequest, NodeCosts
 from onnx_pipeline.costmodel.profiling.held import held_bytes
 from onnx_pipeline.costmodel.profiling.layout import border_costs
 from onnx_pipeline.costmodel.profiling.mapping import (
@@ -30,9 +29,10 @@ from onnx_pipeline.costmodel.profiling.mapping import (
 )
 from onnx_pipeline.costmodel.profiling.opaque import measure_units
 from onnx_pipeline.costmodel.profiling.sessions import QUICK_SECONDS, Runner, Traced
+from onnx_pipeline.costmodel.request import CostRequest, NodeCosts
 from onnx_pipeline.errors import InputError, UsageError
 from onnx_pipeline.files.scratch import scratch_folder
-from onnx_pipeline.graph.costgraph import NS
+from onnx_pipeline.graph.target import NS
 from onnx_pipeline.stop import Deadline
 
 WARM_UP = 2

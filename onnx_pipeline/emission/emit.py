@@ -16,12 +16,14 @@ import onnx
 import onnx_ir as ir
 
 from onnx_pipeline import manifest, planfile
+from onnx_pipeline.emission.annotated import ANNOTATED_NAME, write_annotated
 from onnx_pipeline.emission.boundary import StagePlan, plan_stages
-from onnx_pipeline.emission.stagefile import ANNOTATED_NAME, write_annotated, write_stage
+from onnx_pipeline.emission.stagefile import write_stage
 from onnx_pipeline.emission.weights import SharedFiles, WeightStore
 from onnx_pipeline.files.directory import new_directory
 from onnx_pipeline.graph import costs_json
-from onnx_pipeline.graph.costgraph import CostGraph, memory_binds
+from onnx_pipeline.graph.costgraph import CostGraph
+from onnx_pipeline.graph.objective import memory_binds
 from onnx_pipeline.manifest import DataFile, Manifest, ModelEntry, Port, Stage, StageInput, StageOutput
 from onnx_pipeline.model import source as models
 from onnx_pipeline.model.shapes import TensorInfo

@@ -1,14 +1,8 @@
 """The cost graph, the target and the objective; knows nothing of ONNX."""
 
-from onnx_pipeline.graph.costgraph import (
-    CostGraph,
-    StageCost,
-    Target,
-    bottleneck,
-    check_partition,
-    stage_costs,
-    topological_order,
-)
+from onnx_pipeline.graph.costgraph import CostGraph, topological_order
+from onnx_pipeline.graph.objective import StageCost, bottleneck, check_partition, stage_costs
+from onnx_pipeline.graph.target import Target
 
 __all__ = [
     "CostGraph",

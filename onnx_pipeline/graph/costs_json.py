@@ -9,19 +9,21 @@ Tarnawski et al., *Efficient Algorithms for Device Placement of DNN Graph Operat
 from __future__ import annotations
 
 import json
-import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from onnx_pipeline.errors import InputError
+from onnx_pipeline.files.json import read_json
 from onnx_pipeline.graph.builder import GraphBuilder
 from onnx_pipeline.graph.costgraph import HOST, CostGraph
+from onnx_pipeline.graph.fields import Fields
+from onnx_pipeline.graph.msr import from_msr
 
 FORMAT = "onnx-pipeline/costs"
+
 FORMAT_VERSION = 1
-_NS_PER_MS = 1_000_000
 
 
 def read_graph(path: str | os.PathLike[str], *, ignore_colocation: bool = False) -> CostGraph:
@@ -45,28 +47,12 @@ def read_graph(path: str | os.PathLike[str], *, ignore_colocation: bool = False)
     if document.get("format") == FORMAT:
         return graph_from_json(document, source=os.fspath(path), ignore_colocation=ignore_colocation)
     if "nodes" in document and "edges" in document:
-        return _from_msr(document, Path(path), ignore_colocation)
+        return from_msr(document, Path(path), ignore_colocation)
     raise InputError(
         path,
         f'neither COSTS.json ("format": "{FORMAT}") nor the MSR format ("nodes" and "edges"); '
         "make one with `onnx-pipeline profile MODEL -o COSTS.json`",
     )
-
-
-def read_json(path: str | os.PathLike[str]) -> Any:
-    """Read any JSON file; an unreadable or malformed one is an InputError with the place."""
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except UnicodeDecodeError:
-        raise InputError(path, "not a text file; expected JSON") from None
-    except OSError as error:
-        raise InputError(path, f"cannot be read: {(error.strerror or str(error)).lower()}") from None
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        raise InputError(path, f"not valid JSON: {error.msg} at line {error.lineno}") from None
-    except RecursionError:
-        raise InputError(path, "JSON nested too deeply") from None
 
 
 def write_graph(graph: CostGraph, path: str | os.PathLike[str]) -> None:
@@ -120,51 +106,11 @@ def graph_to_json(graph: CostGraph) -> dict[str, Any]:
     }
 
 
-class _Fields:
-    """Typed access to JSON objects, with errors that say where."""
-
-    def __init__(self, source: str | None) -> None:
-        self.source = source
-
-    def fail(self, where: str, what: str) -> InputError:
-        return InputError(self.source, f"{where}: {what}")
-
-    def items(self, document: Mapping[str, Any], key: str) -> list[tuple[str, dict[str, Any]]]:
-        """Return the objects of a list with their places."""
-        values = document.get(key)
-        if not isinstance(values, list):
-            raise self.fail(key, "expected a list")
-        for i, value in enumerate(values):
-            if not isinstance(value, dict):
-                raise self.fail(f"{key}[{i}]", "expected an object")
-        return [(f"{key}[{i}]", value) for i, value in enumerate(values)]
-
-    def text(self, entry: Mapping[str, Any], key: str, where: str) -> str:
-        value = entry.get(key)
-        if not isinstance(value, str):
-            raise self.fail(where, f"{key!r} must be a string, got {value!r}")
-        return value
-
-    def number(self, entry: Mapping[str, Any], key: str, where: str) -> float:
-        value = entry.get(key)
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise self.fail(where, f"{key!r} must be a number, got {value!r}")
-        if not 0 <= value < 2**62 or math.isnan(value):
-            raise self.fail(where, f"{key!r} must be a finite number >= 0, got {value!r}")
-        return value
-
-    def count(self, entry: Mapping[str, Any], key: str, where: str) -> int:
-        value = self.number(entry, key, where)
-        if not isinstance(value, int):
-            raise self.fail(where, f"{key!r} must be an integer, got {value!r}")
-        return value
-
-
 def graph_from_json(
     document: Mapping[str, Any], *, source: str | None = None, ignore_colocation: bool = False
 ) -> CostGraph:
     """Read the document of :func:`graph_to_json`."""
-    fields = _Fields(source)
+    fields = Fields(source)
     if document.get("format_version") != FORMAT_VERSION:
         raise fields.fail(
             "format_version", f"this release reads version {FORMAT_VERSION}, not another; profile again"
@@ -225,54 +171,3 @@ def graph_from_json(
 
 def _strings(value: object) -> bool:
     return isinstance(value, list) and all(isinstance(x, str) for x in value)
-
-
-def _from_msr(document: Mapping[str, Any], path: Path, ignore_colocation: bool) -> CostGraph:
-    """Read an MSR inference workload: one tensor per node, times given, nothing from or to the host."""
-    fields = _Fields(os.fspath(path))
-    meta: dict[str, Any] = {"kind": "msr", "host_io": False}
-    if "maxSizePerFPGA" in document:
-        meta["file_memory_bytes"] = int(fields.number(document, "maxSizePerFPGA", "top level"))
-    builder = GraphBuilder(path.stem, source=os.fspath(path), meta=meta)
-    entries = fields.items(document, "nodes")
-    index: dict[int, int] = {}
-    names = [str(entry.get("name", entry.get("id"))) for _, entry in entries]
-    unique = len(set(names)) == len(names)
-    for (where, entry), name in zip(entries, names, strict=True):
-        key = fields.count(entry, "id", where)
-        if key in index:
-            raise fields.fail(where, f"node id {key} repeats")
-        if entry.get("isBackwardNode"):
-            raise fields.fail(where, "a backward node: training workloads are not supported")
-        colour = entry.get("colorClass")
-        colocation = -1
-        if colour is not None and not ignore_colocation:
-            colocation = fields.count(entry, "colorClass", where)
-        work = int(fields.number(entry, "fpgaLatency", where) * _NS_PER_MS)
-        index[key] = v = builder.add_node(name if unique else f"{name}#{key}", work, colocation=colocation)
-        size = int(fields.number(entry, "size", where)) if "size" in entry else 0
-        if size:
-            builder.add_group(f"size of {name}#{key}", size, [v])
-    consumers: dict[int, list[int]] = {}
-    cost: dict[int, float] = {}
-    nbytes: dict[int, int] = {}
-    for where, entry in fields.items(document, "edges"):
-        ends = [fields.count(entry, key, where) for key in ("sourceId", "destId")]
-        for end in ends:
-            if end not in index:
-                raise fields.fail(where, f"unknown node id {end}")
-        source, dest = index[ends[0]], index[ends[1]]
-        time = fields.number(entry, "cost", where)
-        if cost.setdefault(source, time) != time:
-            raise fields.fail(where, f"out-edges of node {ends[0]} differ in cost; expected one output each")
-        nbytes[source] = int(fields.number(entry, "size", where)) if "size" in entry else 0
-        consumers.setdefault(source, []).append(dest)
-    for source, readers in consumers.items():
-        builder.add_net(
-            f"{builder.node_name(source)}:out",
-            source,
-            readers,
-            nbytes=nbytes[source],
-            time=int(cost[source] * _NS_PER_MS),
-        )
-    return builder.build()

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from onnx_pipeline.graph.costgraph import NS, CostGraph, IntArray, Target, bottleneck, stage_costs
+from onnx_pipeline.graph.costgraph import CostGraph, IntArray
+from onnx_pipeline.graph.objective import bottleneck, stage_costs
+from onnx_pipeline.graph.target import NS, Target
 from onnx_pipeline.measurement.chain import Measurement, measure
 from onnx_pipeline.progress import Progress, silent
 

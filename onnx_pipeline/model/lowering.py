@@ -23,7 +23,7 @@ from onnx_pipeline.model.shapes import TensorInfo
 from onnx_pipeline.model.source import SourceModel, constant_tensor, node_graphs, node_inputs
 
 if TYPE_CHECKING:
-    from onnx_pipeline.costmodel import NodeCosts
+    from onnx_pipeline.costmodel.request import NodeCosts
 
 #: Operators that give other values at every run: never parameters.
 _RANDOM = frozenset(

@@ -6,14 +6,15 @@ windows and crossings bounds. A solver's bound can only be compared with the par
 
 from __future__ import annotations
 
-from onnx_pipeline.graph.costgraph import bottleneck, check_partition
+from onnx_pipeline.graph.objective import bottleneck, check_partition
 from onnx_pipeline.partition.bounds.crossings import Crossings, paid_once_bound
 from onnx_pipeline.partition.bounds.mincut import mincut
 from onnx_pipeline.partition.bounds.simple import simple
 from onnx_pipeline.partition.bounds.windows import reach_by_cuts, reach_by_sets, window_bound
 from onnx_pipeline.partition.ideals.question import IdealSearch
+from onnx_pipeline.partition.instance.build import build
 from onnx_pipeline.partition.instance.contract import contract
-from onnx_pipeline.partition.instance.instance import Instance, build
+from onnx_pipeline.partition.instance.instance import Instance
 from onnx_pipeline.partition.result import PartitionResult
 from onnx_pipeline.stop import Deadline
 

@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from onnx_pipeline.graph.costgraph import CostGraph, IntArray, Target, bottleneck, check_partition
+from onnx_pipeline.graph.costgraph import CostGraph, IntArray
+from onnx_pipeline.graph.objective import bottleneck, check_partition
+from onnx_pipeline.graph.target import Target
 from onnx_pipeline.partition.result import Bound, HistoryPoint, PartitionResult
 from onnx_pipeline.progress import Progress, silent
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 
 from onnx_pipeline.graph.builder import GraphBuilder
-from onnx_pipeline.graph.costgraph import Target
+from onnx_pipeline.graph.target import Target
 from onnx_pipeline.partition.bounds.windows import window_bound
 from onnx_pipeline.partition.ideals.question import IdealSearch
+from onnx_pipeline.partition.instance.build import build
 from onnx_pipeline.partition.instance.contract import contract
-from onnx_pipeline.partition.instance.instance import build
 from onnx_pipeline.partition.search import slicing, tapes
 from onnx_pipeline.partition.search.annealing import Annealer
 from onnx_pipeline.partition.search.brkga import brkga

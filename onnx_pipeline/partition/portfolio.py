@@ -11,7 +11,8 @@ from concurrent.futures import ThreadPoolExecutor, wait
 import numpy as np
 
 from onnx_pipeline.errors import InfeasibleError, UsageError
-from onnx_pipeline.graph.costgraph import INFEASIBLE, CostGraph, IntArray, Target
+from onnx_pipeline.graph.costgraph import CostGraph, IntArray
+from onnx_pipeline.graph.target import INFEASIBLE, Target
 from onnx_pipeline.partition.bounds.crossings import Crossings, paid_once_bound
 from onnx_pipeline.partition.bounds.mincut import mincut
 from onnx_pipeline.partition.bounds.simple import simple
@@ -19,9 +20,10 @@ from onnx_pipeline.partition.bounds.windows import Reach, reach_by_cuts, reach_b
 from onnx_pipeline.partition.ideals.ladder import Ladder
 from onnx_pipeline.partition.ideals.question import IdealSearch
 from onnx_pipeline.partition.incumbent import Incumbent
+from onnx_pipeline.partition.instance.build import build
 from onnx_pipeline.partition.instance.coarsen import coarsen
 from onnx_pipeline.partition.instance.contract import contract
-from onnx_pipeline.partition.instance.instance import Instance, build
+from onnx_pipeline.partition.instance.instance import Instance
 from onnx_pipeline.partition.kernels import ensure_compiled
 from onnx_pipeline.partition.result import Bound, PartitionResult
 from onnx_pipeline.partition.search import slicing, tapes

@@ -9,7 +9,9 @@ from typing import NamedTuple
 import numpy as np
 
 from onnx_pipeline.graph.activations import Schedule, stage_schedules
-from onnx_pipeline.graph.costgraph import NS, CostGraph, IntArray, StageCost, Target, stage_costs
+from onnx_pipeline.graph.costgraph import CostGraph, IntArray
+from onnx_pipeline.graph.objective import StageCost, stage_costs
+from onnx_pipeline.graph.target import NS, Target
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from onnx_pipeline.errors import UsageError
-from onnx_pipeline.graph.costgraph import NS, bottleneck
+from onnx_pipeline.graph.objective import bottleneck
+from onnx_pipeline.graph.target import NS
 from onnx_pipeline.partition.portfolio import partition
 from onnx_pipeline.partition.result import PartitionResult
 from onnx_pipeline.progress import Progress, silent

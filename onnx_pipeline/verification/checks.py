@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from onnx_pipeline import manifest
 from onnx_pipeline.errors import InputError, VerificationError
-from onnx_pipeline.graph.costgraph import NS, Target
+from onnx_pipeline.graph.target import NS, Target
 from onnx_pipeline.manifest import COSTS_NAME, Manifest, Port, Stage
 from onnx_pipeline.progress import Progress, silent
 from onnx_pipeline.verification.compare import OutputCheck

@@ -16,8 +16,10 @@ import pytest
 
 from models import builders
 from onnx_pipeline.graph.builder import GraphBuilder
-from onnx_pipeline.graph.costgraph import NS, CostGraph, bottleneck, check_partition
+from onnx_pipeline.graph.costgraph import CostGraph
 from onnx_pipeline.graph.costs_json import write_graph
+from onnx_pipeline.graph.objective import bottleneck, check_partition
+from onnx_pipeline.graph.target import NS
 from onnx_pipeline.pipeline import make_target
 
 #: Far longer than any test may take: only a signal ends these.

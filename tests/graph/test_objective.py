@@ -11,14 +11,9 @@ import pytest
 
 from onnx_pipeline.errors import InputError, UsageError
 from onnx_pipeline.graph.builder import GraphBuilder
-from onnx_pipeline.graph.costgraph import (
-    HOST,
-    Target,
-    bottleneck,
-    check_partition,
-    stage_costs,
-    topological_order,
-)
+from onnx_pipeline.graph.costgraph import HOST, topological_order
+from onnx_pipeline.graph.objective import bottleneck, check_partition, stage_costs
+from onnx_pipeline.graph.target import Target
 from tests.random_graphs import brute_force, random_graph, random_target
 
 

@@ -17,7 +17,9 @@ from onnx_pipeline import manifest
 from onnx_pipeline.costmodel.profiling.sessions import Runner
 from onnx_pipeline.errors import InputError
 from onnx_pipeline.graph.builder import GraphBuilder
-from onnx_pipeline.graph.costgraph import NS, CostGraph, Target, bottleneck
+from onnx_pipeline.graph.costgraph import CostGraph
+from onnx_pipeline.graph.objective import bottleneck
+from onnx_pipeline.graph.target import NS, Target
 from onnx_pipeline.measurement import chain
 from onnx_pipeline.measurement.chain import Measurement
 from onnx_pipeline.measurement.closed_loop import LARGEST_FACTOR, Measured, closed_loop, correct, execution_ns

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from models import builders
-from onnx_pipeline.costmodel import NodeCosts
+from onnx_pipeline.costmodel.request import NodeCosts
 from onnx_pipeline.errors import InputError
 from onnx_pipeline.graph.costgraph import HOST, CostGraph
 from onnx_pipeline.model import lowering, shapes

@@ -14,14 +14,9 @@ import pytest
 from benchmarks.generators import layered
 from onnx_pipeline.errors import InfeasibleError, UsageError
 from onnx_pipeline.graph.builder import GraphBuilder
-from onnx_pipeline.graph.costgraph import (
-    INFEASIBLE,
-    CostGraph,
-    Target,
-    bottleneck,
-    check_partition,
-    stage_costs,
-)
+from onnx_pipeline.graph.costgraph import CostGraph
+from onnx_pipeline.graph.objective import bottleneck, check_partition, stage_costs
+from onnx_pipeline.graph.target import INFEASIBLE, Target
 from onnx_pipeline.partition.bounds import crossings as crossings_module
 from onnx_pipeline.partition.bounds import windows as windows_module
 from onnx_pipeline.partition.bounds.crossings import Crossings
@@ -35,8 +30,9 @@ from onnx_pipeline.partition.bounds.models.guess import bottleneck_guess
 from onnx_pipeline.partition.bounds.models.linear import LinearModel, run_interruptibly
 from onnx_pipeline.partition.bounds.solve import solve
 from onnx_pipeline.partition.bounds.windows import Windows, reach_by_cuts, reach_by_sets, windows
+from onnx_pipeline.partition.instance.build import build
 from onnx_pipeline.partition.instance.contract import contract
-from onnx_pipeline.partition.instance.instance import Instance, build
+from onnx_pipeline.partition.instance.instance import Instance
 from tests.random_graphs import brute_force, random_graph, random_target
 
 Case = tuple[CostGraph, Target, int, Instance]

@@ -15,13 +15,15 @@ from models.net import Net
 from onnx_pipeline.errors import InfeasibleError
 from onnx_pipeline.graph.activations import frugal_order, peak_bytes, schedule, stage_peaks
 from onnx_pipeline.graph.builder import GraphBuilder
-from onnx_pipeline.graph.costgraph import HOST, CostGraph, Target, bottleneck, stage_costs
+from onnx_pipeline.graph.costgraph import HOST, CostGraph
+from onnx_pipeline.graph.objective import bottleneck, stage_costs
+from onnx_pipeline.graph.target import Target
 from onnx_pipeline.partition.bounds.mincut import mincut
 from onnx_pipeline.partition.bounds.windows import window_bound
 from onnx_pipeline.partition.ideals.question import IdealSearch
+from onnx_pipeline.partition.instance.build import build
 from onnx_pipeline.partition.instance.contract import contract
 from onnx_pipeline.partition.instance.hypergraph import hypergraph, place_free_sources
-from onnx_pipeline.partition.instance.instance import build
 from onnx_pipeline.partition.portfolio import partition
 from onnx_pipeline.partition.search import annealing, slicing, tapes
 from onnx_pipeline.partition.search.orders import in_degrees, kahn

@@ -18,17 +18,21 @@ from benchmarks.generators import layered
 from onnx_pipeline.errors import InfeasibleError, UsageError
 from onnx_pipeline.graph.builder import GraphBuilder
 from onnx_pipeline.graph.constraints import constrain
-from onnx_pipeline.graph.costgraph import INFEASIBLE, CostGraph, Target, bottleneck, check_partition
+from onnx_pipeline.graph.costgraph import CostGraph
 from onnx_pipeline.graph.costs_json import read_graph
+from onnx_pipeline.graph.objective import bottleneck, check_partition
+from onnx_pipeline.graph.target import INFEASIBLE, Target
 from onnx_pipeline.partition.bounds.mincut import mincut
 from onnx_pipeline.partition.bounds.models.bottleneck import bottleneck as bottleneck_mip
 from onnx_pipeline.partition.bounds.simple import simple
 from onnx_pipeline.partition.certificate import check
 from onnx_pipeline.partition.ideals import question
+from onnx_pipeline.partition.instance.build import build
 from onnx_pipeline.partition.instance.coarsen import coarsen
 from onnx_pipeline.partition.instance.contract import contract
 from onnx_pipeline.partition.instance.hypergraph import hypergraph, place_free_sources
-from onnx_pipeline.partition.instance.instance import Instance, build, quotient
+from onnx_pipeline.partition.instance.instance import Instance
+from onnx_pipeline.partition.instance.quotient import quotient
 from onnx_pipeline.partition.portfolio import partition
 from onnx_pipeline.partition.result import Bound
 from onnx_pipeline.partition.search import annealing, slicing, tapes

@@ -11,8 +11,8 @@ import pytest
 from onnx_pipeline.cli.entry import main
 from onnx_pipeline.errors import UsageError
 from onnx_pipeline.graph.builder import GraphBuilder
-from onnx_pipeline.graph.costgraph import Target
 from onnx_pipeline.graph.costs_json import write_graph
+from onnx_pipeline.graph.target import Target
 from onnx_pipeline.partition.portfolio import partition
 from onnx_pipeline.partition.sensitivity import sensitivity
 

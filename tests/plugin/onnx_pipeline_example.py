@@ -7,7 +7,8 @@ from dataclasses import replace
 import onnx_ir as ir
 from onnx_ir.passes import InPlacePass, PassResult
 
-from onnx_pipeline.costmodel import CostRequest, Device, NodeCosts
+from onnx_pipeline.costmodel import Device
+from onnx_pipeline.costmodel.request import CostRequest, NodeCosts
 
 BOARD = Device(name="example-board", bandwidth=2e9, memory=1 << 20, source="made up for a test")
 

@@ -30,7 +30,8 @@ import numpy as np
 
 from onnx_pipeline.graph.costgraph import HOST, IntArray
 from onnx_pipeline.partition.bounds.mincut import _network
-from onnx_pipeline.partition.instance.instance import Instance, _invert
+from onnx_pipeline.partition.instance.csr import invert
+from onnx_pipeline.partition.instance.instance import Instance
 from onnx_pipeline.partition.jit import kernel
 from onnx_pipeline.partition.search import tapes
 from onnx_pipeline.partition.search.orders import in_degrees, kahn
@@ -104,13 +105,13 @@ def reach_by_sets(inst: Instance) -> Reach:
     owner.append(inst.use_group + (inst.n + len(always)))
     member.append(np.repeat(nodes, np.diff(inst.use_ptr)))
     count = inst.n + len(always) + len(size)
-    ptr, flat = _invert(count, np.concatenate(owner), np.concatenate(member))
+    ptr, flat = invert(count, np.concatenate(owner), np.concatenate(member))
     time, held = np.zeros(count, np.int64), np.zeros(count, np.int64)
     time[: inst.n + len(always)] = np.concatenate([inst.work, inst.net_cost[always]])
     held[inst.n + len(always) :] = size
     heads, tails = inst.edges()
-    before, held_before = _set_weights(order, *_invert(inst.n, tails, heads), ptr, flat, time, held)
-    after, held_after = _set_weights(order[::-1], *_invert(inst.n, heads, tails), ptr, flat, time, held)
+    before, held_before = _set_weights(order, *invert(inst.n, tails, heads), ptr, flat, time, held)
+    after, held_after = _set_weights(order[::-1], *invert(inst.n, heads, tails), ptr, flat, time, held)
     return Reach(before, after, held_before, held_after)
 
 
@@ -209,8 +210,8 @@ def _with_pins(inst: Instance, free: Windows) -> Windows:
     last = np.where(inst.pin >= 0, np.minimum(free.last, inst.pin), free.last)
     order = _topological(inst)
     heads, tails = inst.edges()
-    pred_ptr, pred = _invert(inst.n, tails, heads)
-    succ_ptr, succ = _invert(inst.n, heads, tails)
+    pred_ptr, pred = invert(inst.n, tails, heads)
+    succ_ptr, succ = invert(inst.n, heads, tails)
     for v in order:
         first[v] = max(first[v], *first[pred[pred_ptr[v] : pred_ptr[v + 1]]], 0)
     for v in order[::-1]:
@@ -230,8 +231,8 @@ def _reach_by_paths(inst: Instance, order: IntArray) -> Reach:
     np.add.at(own, inst.net_prod[pinned], inst.net_cost[pinned])
     heads, tails = inst.edges()
     nothing = np.zeros(inst.n, dtype=np.int64)
-    before = _heaviest_paths(order, *_invert(inst.n, tails, heads), own)
-    after = _heaviest_paths(order[::-1], *_invert(inst.n, heads, tails), own)
+    before = _heaviest_paths(order, *invert(inst.n, tails, heads), own)
+    after = _heaviest_paths(order[::-1], *invert(inst.n, heads, tails), own)
     return Reach(before, after, nothing, nothing)
 
 

@@ -34,7 +34,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from onnx_pipeline.graph.costgraph import INFEASIBLE
+from onnx_pipeline.graph.target import INFEASIBLE
 from onnx_pipeline.partition.ideals.state import (
     ACTIVE,
     CROSSING,

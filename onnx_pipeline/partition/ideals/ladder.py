@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from onnx_pipeline.graph.costgraph import INFEASIBLE
+from onnx_pipeline.graph.target import INFEASIBLE
 from onnx_pipeline.partition.ideals.question import IdealSearch
 from onnx_pipeline.partition.incumbent import Incumbent
 from onnx_pipeline.partition.instance.instance import Instance

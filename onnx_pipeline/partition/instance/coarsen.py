@@ -10,7 +10,8 @@ from __future__ import annotations
 import numpy as np
 
 from onnx_pipeline.graph.costgraph import IntArray
-from onnx_pipeline.partition.instance.instance import Instance, quotient
+from onnx_pipeline.partition.instance.instance import Instance
+from onnx_pipeline.partition.instance.quotient import quotient
 from onnx_pipeline.partition.jit import kernel
 from onnx_pipeline.partition.search.tapes import Arrays
 

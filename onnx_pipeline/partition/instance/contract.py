@@ -41,8 +41,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from onnx_pipeline.graph.costgraph import INFEASIBLE
-from onnx_pipeline.partition.instance.instance import Instance, quotient
+from onnx_pipeline.graph.target import INFEASIBLE
+from onnx_pipeline.partition.instance.instance import Instance
+from onnx_pipeline.partition.instance.quotient import quotient
 from onnx_pipeline.partition.jit import inner, kernel
 from onnx_pipeline.partition.search.tapes import arrays
 from onnx_pipeline.stop import never

@@ -17,7 +17,8 @@ from typing import NamedTuple
 import numpy as np
 
 from onnx_pipeline.graph.costgraph import HOST, BoolArray, IntArray
-from onnx_pipeline.partition.instance.instance import Instance, _flatten, _invert
+from onnx_pipeline.partition.instance.csr import flatten, invert
+from onnx_pipeline.partition.instance.instance import Instance
 
 
 class Hypergraph(NamedTuple):
@@ -77,18 +78,18 @@ def hypergraph(inst: Instance, *, reverse: bool = False) -> tuple[Hypergraph, In
         lists.append(np.sort(index[members]))
         cost.append(int(inst.net_cost[t]))
         always.append(pinned)
-    net_ptr, flat = _flatten(lists)
-    node_ptr, node_net = _invert(n, flat, np.repeat(np.arange(len(cost)), np.diff(net_ptr)))
+    net_ptr, flat = flatten(lists)
+    node_ptr, node_net = invert(n, flat, np.repeat(np.arange(len(cost)), np.diff(net_ptr)))
     heads, tails = inst.edges()
     kept = ~free[heads]
     pairs = np.unique(index[heads[kept]] * max(n, 1) + index[tails[kept]])
     before, after = np.divmod(pairs, max(n, 1))
     if reverse:
         before, after = after, before
-    pred_ptr, pred = _invert(n, after, before)
-    succ_ptr, succ = _invert(n, before, after)
+    pred_ptr, pred = invert(n, after, before)
+    succ_ptr, succ = invert(n, before, after)
     users = np.repeat(np.arange(inst.n), np.diff(inst.use_ptr))
-    use_ptr, use_group = _invert(n, index[users], inst.use_group)
+    use_ptr, use_group = invert(n, index[users], inst.use_group)
     groups = len(inst.group_bytes)
     return (
         Hypergraph(

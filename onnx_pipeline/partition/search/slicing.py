@@ -16,7 +16,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from onnx_pipeline.graph.costgraph import INFEASIBLE, IntArray
+from onnx_pipeline.graph.costgraph import IntArray
+from onnx_pipeline.graph.target import INFEASIBLE
 from onnx_pipeline.partition.jit import inner, kernel
 from onnx_pipeline.partition.search.tapes import Tape, extend, make_tape, occupy, overflow
 

@@ -13,7 +13,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from onnx_pipeline.graph.costgraph import INFEASIBLE, BoolArray, IntArray
+from onnx_pipeline.graph.costgraph import BoolArray, IntArray
+from onnx_pipeline.graph.target import INFEASIBLE
 from onnx_pipeline.partition.instance.instance import Instance
 from onnx_pipeline.partition.jit import inner, kernel
 

@@ -8,7 +8,8 @@ import onnx
 import pytest
 from onnx import parser
 
-from onnx_pipeline.costmodel import CostRequest, cost_model, load_device
+from onnx_pipeline.costmodel import cost_model, load_device
+from onnx_pipeline.costmodel.request import CostRequest
 from onnx_pipeline.errors import InputError, UsageError
 from onnx_pipeline.graph.builder import GraphBuilder
 from onnx_pipeline.graph.costs_json import write_graph

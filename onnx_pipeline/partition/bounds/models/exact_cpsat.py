@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from onnx_pipeline.graph.costgraph import INFEASIBLE, IntArray
+from onnx_pipeline.graph.costgraph import IntArray
+from onnx_pipeline.graph.target import INFEASIBLE
 from onnx_pipeline.partition.bounds.models.blocks import scaled
 from onnx_pipeline.partition.bounds.models.cpsat import solve_cpsat
 from onnx_pipeline.partition.bounds.models.exact import exact_model

@@ -1,0 +1,101 @@
+"""What a cost model is asked, and what it answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from onnx_pipeline.costmodel.devices import Device
+from onnx_pipeline.progress import Progress, silent
+
+if TYPE_CHECKING:
+    import numpy as np
+    import onnx_ir
+
+    from onnx_pipeline.model.shapes import TensorInfo
+    from onnx_pipeline.model.source import SourceModel
+
+
+@dataclass(frozen=True, eq=False)
+class NodeCosts:
+    """The work of every executable node, and where it comes from.
+
+    Attributes
+    ----------
+    kind : str
+        ``"profile"``, ``"analytic"``, ``"file"`` or a plug-in's name.
+    work_ns : mapping of str to int
+        Nanoseconds per inference by ONNX node name, for every executable node.
+    meta : mapping
+        Provenance that fits into JSON: provider, runs, threads, dims, seconds per inference.
+    estimated : tuple of str
+        Operator types that had no rule of their own and were priced by a fallback.
+    spread : mapping of str to float
+        Relative scatter of a node's time, where it was measured (interquartile range / median).
+    border_ns : mapping of str to int
+        Nanoseconds by tensor that a stage pays when the tensor crosses its border, beyond the transfer: the
+        change from the layout that the kernels use between them to the one of the model.
+    parameter_bytes : mapping of str to int
+        Bytes that the provider holds of a parameter, where that is known and not what the model says.
+    """
+
+    kind: str
+    work_ns: Mapping[str, int]
+    meta: Mapping[str, Any] = field(default_factory=dict)
+    estimated: tuple[str, ...] = ()
+    spread: Mapping[str, float] = field(default_factory=dict)
+    border_ns: Mapping[str, int] = field(default_factory=dict)
+    parameter_bytes: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class CostRequest:
+    """Everything a cost model may look at.
+
+    Attributes
+    ----------
+    source : SourceModel
+    infos : mapping of str to TensorInfo
+        Type and shape of every value of the main graph, for the bound dimensions.
+    nodes : sequence of onnx_ir.Node
+        The executable nodes: exactly these need a cost.
+    dims : mapping of str to int
+        Values of the symbolic dimensions.
+    feeds : mapping of str to ndarray, or None
+        Representative inputs; None for seeded random ones.
+    device : Device
+        Its rates serve models that compute instead of measuring.
+    runs : int or None
+        Rounds of measurement; None for 10, and more for models that are quick.
+    provider : str
+        onnxruntime execution provider to measure.
+    threads : int
+        Intra-op threads of the measured sessions.
+    seed : int
+        Seed of random inputs.
+    progress : Progress
+        Told about every round.
+    seconds : float or None
+        Bound on the wall time of a measurement; None for one that grows with ``runs``.
+    cache : Path or None
+        Folder of kept profiles; None to measure always and keep nothing.
+    """
+
+    source: SourceModel
+    infos: Mapping[str, TensorInfo]
+    nodes: Sequence[onnx_ir.Node]
+    dims: Mapping[str, int]
+    feeds: Mapping[str, np.ndarray[Any, Any]] | None
+    device: Device
+    runs: int | None = None
+    provider: str = "CPUExecutionProvider"
+    threads: int = 1
+    seed: int = 0
+    progress: Progress = silent
+    seconds: float | None = None
+    cache: Path | None = None
+
+
+CostModel = Callable[[CostRequest], NodeCosts]

@@ -1,0 +1,134 @@
+"""THE objective, written plainly.
+
+Everything that computes a cost, a bound or a gap agrees with :func:`stage_costs`.
+
+References
+----------
+Archer, Fahrbach, Liu, Prabhu, *Practical Performance Guarantees for Pipelined DNN Inference*,
+ICML 2024, section 2 (the MTPP problem).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from onnx_pipeline.graph.activations import stage_peaks
+from onnx_pipeline.graph.costgraph import HOST, CostGraph, IntArray
+from onnx_pipeline.graph.target import Target
+
+
+@dataclass(frozen=True)
+class StageCost:
+    """What one stage pays, in nanoseconds, and what it holds, in bytes and nodes.
+
+    ``activation_bytes`` is peak(S), 0 where the target does not count it.
+    """
+
+    nodes: int
+    work: int
+    input: int
+    output: int
+    overflow: int
+    overhead: int
+    parameter_bytes: int
+    activation_bytes: int = 0
+
+    @property
+    def total(self) -> int:
+        """cost(S) in nanoseconds."""
+        return self.work + self.input + self.output + self.overflow + self.overhead
+
+
+def stage_costs(
+    graph: CostGraph, target: Target, stage_of: Sequence[int] | IntArray, stages: int
+) -> list[StageCost]:
+    """Evaluate the objective of Archer et al. 2024, section 2, slowly and obviously.
+
+    Parameters
+    ----------
+    graph : CostGraph
+    target : Target
+    stage_of : sequence of int, length n
+        Stage of every node, in ``range(stages)``.
+    stages : int
+        Number of stages k.
+
+    Returns
+    -------
+    list of StageCost, length k
+        Empty stages cost nothing.
+    """
+    transfer = graph.net_ns(target)
+    nodes, work, incoming, outgoing = [0] * stages, [0] * stages, [0] * stages, [0] * stages
+    for v in range(graph.num_nodes):
+        nodes[stage_of[v]] += 1
+        work[stage_of[v]] += int(graph.work[v])
+    for t in range(graph.num_nets):
+        producer = int(graph.net_producer[t])
+        home = HOST if producer == HOST else int(stage_of[producer])
+        readers = {int(stage_of[v]) for v in graph.consumers(t)}
+        if producer != HOST or target.host_io:
+            for s in readers - {home}:
+                incoming[s] += int(transfer[t])
+        if producer != HOST and (readers - {home} or (target.host_io and graph.net_to_host[t])):
+            outgoing[home] += int(transfer[t])
+    parameters = [0] * stages
+    for g in range(len(graph.group_names)):
+        for s in {int(stage_of[v]) for v in graph.group_members(g)}:
+            parameters[s] += int(graph.group_bytes[g])
+    peaks = [0] * stages
+    if target.counts_activations:
+        peaks = stage_peaks(graph, stage_of, stages, [target.memory - held for held in parameters])
+    return [
+        StageCost(
+            nodes=nodes[s],
+            work=work[s],
+            input=incoming[s],
+            output=outgoing[s],
+            overflow=target.overflow_ns(parameters[s] + peaks[s]),
+            overhead=target.overhead_ns if nodes[s] else 0,
+            parameter_bytes=parameters[s],
+            activation_bytes=peaks[s],
+        )
+        for s in range(stages)
+    ]
+
+
+def memory_binds(graph: CostGraph, target: Target) -> bool:
+    """Whether some stage may not fit: the whole model with all its tensors at once exceeds the memory."""
+    tensors = int(graph.net_bytes.sum()) if target.activations else 0
+    return int(graph.group_bytes.sum()) + tensors > target.memory
+
+
+def bottleneck(graph: CostGraph, target: Target, stage_of: Sequence[int] | IntArray, stages: int) -> int:
+    """Return the largest stage cost in nanoseconds."""
+    return max(cost.total for cost in stage_costs(graph, target, stage_of, stages))
+
+
+def check_partition(graph: CostGraph, stage_of: Sequence[int] | IntArray, stages: int) -> list[str]:
+    """Return everything that is wrong with a partition; an empty list means valid."""
+    if len(stage_of) != graph.num_nodes:
+        return [f"{len(stage_of)} stages given for {graph.num_nodes} nodes"]
+    wrong = [
+        f"node {graph.node_names[v]!r} is in stage {stage_of[v]}, outside 0..{stages - 1}"
+        for v in range(graph.num_nodes)
+        if not 0 <= stage_of[v] < stages
+    ]
+    for t in range(graph.num_nets):
+        u = int(graph.net_producer[t])
+        if u == HOST:
+            continue
+        wrong += [
+            f"tensor {graph.net_names[t]!r} flows back from stage {stage_of[u]} to stage {stage_of[v]}"
+            for v in graph.consumers(t)
+            if stage_of[u] > stage_of[v]
+        ]
+    home: dict[int, int] = {}
+    for v in range(graph.num_nodes):
+        colour = int(graph.colocation[v])
+        if colour >= 0 and home.setdefault(colour, int(stage_of[v])) != stage_of[v]:
+            wrong.append(f"node {graph.node_names[v]!r} is not with its colocation group {colour}")
+        if graph.pinned[v] >= 0 and graph.pinned[v] != stage_of[v]:
+            wrong.append(f"node {graph.node_names[v]!r} is pinned to stage {graph.pinned[v]}, not there")
+    return wrong
