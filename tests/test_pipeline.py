@@ -66,8 +66,7 @@ def test_every_public_name_is_there() -> None:
 def test_a_function_named_like_a_package_stays_callable(first: str) -> None:
     """Python binds a subpackage in its parent on import; the public name must be callable all the same."""
     code = f"import onnx_pipeline as op\n{first}\nassert callable(op.partition)\n"
-    code += "from onnx_pipeline import partition\nassert callable(partition)\nimport onnx_pipeline.partition.__doc__"
-    code = code.rsplit("\n", 1)[0]
+    code += "from onnx_pipeline import partition\nassert callable(partition)"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
