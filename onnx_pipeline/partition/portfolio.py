@@ -12,6 +12,7 @@ import numpy as np
 
 from onnx_pipeline.errors import InfeasibleError, UsageError
 from onnx_pipeline.graph.costgraph import CostGraph, IntArray
+from onnx_pipeline.graph.objective import countable
 from onnx_pipeline.graph.target import INFEASIBLE, Target
 from onnx_pipeline.partition.bounds.crossings import Crossings, paid_once_bound
 from onnx_pipeline.partition.bounds.mincut import mincut
@@ -112,6 +113,7 @@ def partition(
         raise UsageError(f"unknown bound {unknown[0]!r}; choose from {', '.join(BOUNDS)}")
     ensure_compiled(progress)
     target = target or Target()
+    graph = countable(graph, target, stages)
     known = Incumbent(graph, target, stages, progress)
     if not (graph.pinned >= 0).any():
         known.offer(np.zeros(graph.num_nodes, dtype=np.int64), "one stage")
