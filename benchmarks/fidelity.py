@@ -192,7 +192,9 @@ def unfused(case: Case) -> CostGraph:
         times = traced.finish(kernels, 2)
     nodes = original_nodes(case.request.nodes)
     best = attribute(kernels, nodes, np.ones(len(nodes))).apply(times).min(axis=0)
-    return replace(case.graph, work=np.rint(best * 1e3).astype(np.int64), net_extra=None)
+    return replace(
+        case.graph, work=np.rint(best * 1e-6 * case.graph.ticks_per_second).astype(np.int64), net_extra=None
+    )
 
 
 def as_result(case: Case, stage_of: np.ndarray, stages: int) -> PartitionResult:

@@ -10,13 +10,12 @@ import numpy as np
 
 from onnx_pipeline.graph.builder import GraphBuilder
 from onnx_pipeline.graph.costgraph import HOST, CostGraph
-from onnx_pipeline.graph.ticks import NS
 
 
 def layered(nodes: int, width: int, seed: int = 0, io: float = 0.3) -> CostGraph:
     """Random layered DAG: every node reads one to three tensors of the last few layers."""
     rng = np.random.default_rng(seed)
-    b = GraphBuilder(f"layered-{nodes}-w{width}", ticks_per_second=NS)
+    b = GraphBuilder(f"layered-{nodes}-w{width}")
     readers: list[list[int]] = []
     layer = 0
     starts = [0]
@@ -40,7 +39,7 @@ def layered(nodes: int, width: int, seed: int = 0, io: float = 0.3) -> CostGraph
 def nasnet(cells: int = 18, blocks: int = 5, seed: int = 0, io: float = 0.3) -> CostGraph:
     """NASNet-like cells: each block adds two of eight operator chains over the two previous cells."""
     rng = np.random.default_rng(seed)
-    b = GraphBuilder(f"nasnet-{cells}x{blocks}", ticks_per_second=NS)
+    b = GraphBuilder(f"nasnet-{cells}x{blocks}")
     readers: dict[int, list[int]] = {}
     sizes: dict[int, int] = {}
     count = 0
@@ -81,7 +80,7 @@ def nasnet(cells: int = 18, blocks: int = 5, seed: int = 0, io: float = 0.3) -> 
 def transformer(nodes: int, seed: int = 0, io: float = 0.1) -> CostGraph:
     """Decoder of identical layers at operator level (21 nodes each), with a mask that every layer reads."""
     rng = np.random.default_rng(seed)
-    b = GraphBuilder(f"transformer-{nodes}", ticks_per_second=NS)
+    b = GraphBuilder(f"transformer-{nodes}")
     mask_readers: list[int] = []
     net = 0
 

@@ -64,7 +64,7 @@ def examine(graph: CostGraph, target: Target, k: int, number: int) -> str:
         if not target.activations or "no partition was found" not in str(error):
             raise AssertionError(f"feasible, yet: {error}") from None
         return "feasible, not found"
-    assert check(result) == [], check(result)
+    assert check(result.partition, result.certificate) == []
     assert result.lower <= optimum <= result.upper
     return "optimal, proved" if result.status == "optimal" else "feasible"
 

@@ -41,7 +41,7 @@ def main() -> None:
         result = partition(
             graph, k, Target(bandwidth=1e9), time_limit=options.time_limit, threads=options.threads
         )
-        assert check(result) == [], check(result)
+        assert check(result.partition, result.certificate) == []
         near = next(point.seconds for point in result.history if point.bottleneck <= 1.01 * result.bottleneck)
         simple = 1 - next(b for b in result.bounds if b.method == "simple").ticks / result.upper
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
