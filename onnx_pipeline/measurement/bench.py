@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import os
 import statistics
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -17,15 +16,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from onnx_pipeline.errors import InputError, UsageError
-from onnx_pipeline.measurement.reassemble import load_whole
+from onnx_pipeline.errors import UsageError
+from onnx_pipeline.measurement.baselines import unsplit
 from onnx_pipeline.measurement.simulation import simulate
 from onnx_pipeline.measurement.timeline import Observe
-from onnx_pipeline.ort.call import Runner
 from onnx_pipeline.progress import Progress, silent
 from onnx_pipeline.runtime import PipelineSession
 from onnx_pipeline.runtime.inputs import blank_feeds, check_feeds
-from onnx_pipeline.runtime.placement import CPU, usable_cores
+from onnx_pipeline.runtime.placement import usable_cores
 from onnx_pipeline.runtime.stats import NS, Timeline, latencies
 
 #: Seconds that one measurement should last, when the number of requests is not given.
@@ -118,7 +116,7 @@ def bench(
         replicas = len(session.manifest.stages)
         if baselines:
             progress("load", None, "the unsplit model")
-            contenders = _contenders(session, model, feeds, replicas)
+            contenders = unsplit(session, model, feeds, replicas)
         session.run(None, feeds)
         each = _requests_per_round(session, feeds, requests, rounds)
         session.warm_up(2, feeds)
@@ -133,54 +131,6 @@ def bench(
         if observe is not None:
             observe(lines[-each:], [stage.file for stage in session.manifest.stages])
         return _document(session, found, lines, each, replicas)
-
-
-def _contenders(
-    session: PipelineSession, model: Path | None, feeds: Mapping[str, Any], replicas: int
-) -> dict[str, Callable[[int], float]]:
-    """Return what the pipeline is compared with: functions from a number of requests to seconds for each."""
-    cores = len(usable_cores())
-    provider = session.get_stage_providers()[0][0] if session.get_providers() else CPU
-
-    def runner(threads: int) -> Runner:
-        whole = load_whole(session.directory, session.manifest, model, threads, provider, session.custom_ops)
-        if {value.name for value in whole.get_inputs()} - set(feeds):
-            raise InputError(model, "this is not the model that was split: it has other inputs")
-        return Runner(whole)
-
-    arrays = check_feeds(session.manifest, feeds)
-
-    def timed(run: Runner) -> Callable[[int], float]:
-        mine = {value.name: arrays[value.name] for value in run.session.get_inputs()}
-
-        def measure(count: int) -> float:
-            begin = time.perf_counter()
-            for _ in range(count):
-                run(mine)
-            return (time.perf_counter() - begin) / count
-
-        return measure
-
-    share = max(1, cores // replicas)
-    one = timed(runner(1))
-    copies = [one if share == 1 and i == 0 else timed(runner(share)) for i in range(replicas)]
-    return {
-        "one_thread_seconds": one,
-        "all_threads_seconds": timed(runner(cores)),
-        "replicas_seconds": lambda count: _side_by_side(copies, count),
-    }
-
-
-def _side_by_side(copies: Sequence[Callable[[int], float]], count: int) -> float:
-    """Let replicas share the requests; return seconds per request."""
-    share = -(-count // len(copies))
-    threads = [threading.Thread(target=copy, args=(share,), daemon=True) for copy in copies]
-    begin = time.perf_counter()
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return (time.perf_counter() - begin) / (share * len(copies))
 
 
 def _requests_per_round(

@@ -161,8 +161,10 @@ def test_providers_of_the_manifest(directory: Path) -> None:
     document["stages"][1]["providers"] = [{"name": "CPUExecutionProvider", "options": {"use_arena": "0"}}]
     read = manifest.Manifest.from_json(document)
     assert read.to_json() == document
-    assert place(directory, read)[1].providers == (("CPUExecutionProvider", {"use_arena": "0"}),)
-    assert place(directory, read, ["CPUExecutionProvider"])[1].providers == (("CPUExecutionProvider", {}),)
+    assert place(directory, read)[1].settings.providers == (("CPUExecutionProvider", {"use_arena": "0"}),)
+    assert place(directory, read, ["CPUExecutionProvider"])[1].settings.providers == (
+        ("CPUExecutionProvider", {}),
+    )
 
 
 def test_what_auto_means(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
