@@ -107,7 +107,7 @@ def main() -> int:
 
 
 def _watch(session: PipelineSession, requests: int) -> int:
-    pids = list(getattr(session._backend, "workers", []))
+    pids = list(getattr(session._flow.backend, "workers", []))
     settled = last = 0
     begin = time.perf_counter()
     for i, _ in enumerate(session.map(feeds(requests)), 1):
