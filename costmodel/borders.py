@@ -19,7 +19,7 @@ _ROUND_TRIPS = 60
 _IDLE_SECONDS = 1e-3
 #: A tensor as it crosses a border: larger than a core's own cache, smaller than what cores share.
 _TENSOR_BYTES = 1 << 22
-#: A link faster than this cannot be told from none.
+#: A link faster than this counts as unlimited.
 _UNLIMITED = 1e12
 
 
@@ -93,7 +93,7 @@ def thread_bandwidth() -> float:
     ready.put(None)
     thread.join()
     extra = float(np.median(other) - np.median(own))
-    # Within the scatter of reading one's own data a difference is none.
+    # A difference within the scatter of reading one's own data means nothing.
     noise = float(np.quantile(own, 0.75) - np.quantile(own, 0.25))
     rate = _TENSOR_BYTES / extra if extra > max(noise, 1e-9) else math.inf
     return rate if rate < _UNLIMITED else math.inf

@@ -18,7 +18,7 @@ from onnx_pipeline.runtime.placement import usable_cores
 
 
 def unsplit(
-    session: PipelineSession, model: Path | None, feeds: Mapping[str, Any], replicas: int
+    session: PipelineSession, model: Path | None, feeds: Mapping[str, Any]
 ) -> dict[str, Callable[[int], float]]:
     """Return what a pipeline is compared with: functions from a number of requests to seconds for each.
 
@@ -27,7 +27,7 @@ def unsplit(
     InputError
         If the unsplit model cannot be loaded, or is not the one that was split.
     """
-    cores = len(usable_cores())
+    cores, replicas = len(usable_cores()), len(session.manifest.stages)
     provider = session.get_stage_providers()[0][0] if session.get_providers() else CPU
 
     def runner(threads: int) -> Runner:

@@ -11,7 +11,6 @@ import os
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -98,30 +97,26 @@ def bench(
     """
     if rounds < 1 or (requests is not None and requests < 1):
         raise UsageError("requests and rounds must be at least 1")
-    with ExitStack() as stack:
-        progress("load", None, "the stages")
-        session = stack.enter_context(
-            PipelineSession(
-                directory,
-                providers,
-                backend=backend,
-                queue_depth=queue_depth,
-                max_in_flight=max_in_flight,
-                custom_ops=custom_ops,
-            )
-        )
+    progress("load", None, "the stages")
+    with PipelineSession(
+        directory,
+        providers,
+        backend=backend,
+        queue_depth=queue_depth,
+        max_in_flight=max_in_flight,
+        custom_ops=custom_ops,
+    ) as session:
         feeds = blank_feeds(session.manifest, dims, seed=0) if inputs is None else inputs
         check_feeds(session.manifest, feeds)
         contenders: dict[str, Callable[[int], float]] = {}
-        replicas = len(session.manifest.stages)
         if baselines:
             progress("load", None, "the unsplit model")
-            contenders = unsplit(session, model, feeds, replicas)
+            contenders = unsplit(session, model, feeds)
         session.run(None, feeds)
         each = _requests_per_round(session, feeds, requests, rounds)
         session.warm_up(2, feeds)
         for measure in contenders.values():
-            measure(replicas)
+            measure(len(session.manifest.stages))
         found: list[_Round] = []
         lines: list[Timeline] = []
         for index in range(rounds):
@@ -130,7 +125,7 @@ def bench(
         progress("bench", 1.0, "done")
         if observe is not None:
             observe(lines[-each:], [stage.file for stage in session.manifest.stages])
-        return _document(session, found, lines, each, replicas)
+        return _document(session, found, lines, each)
 
 
 def _requests_per_round(
@@ -195,7 +190,7 @@ def _since(session: PipelineSession, mark: int) -> list[Timeline]:
 
 
 def _document(
-    session: PipelineSession, rounds: Sequence[_Round], lines: Sequence[Timeline], each: int, replicas: int
+    session: PipelineSession, rounds: Sequence[_Round], lines: Sequence[Timeline], each: int
 ) -> dict[str, Any]:
     document = session.manifest
     period = statistics.median(r.period for r in rounds)
@@ -236,7 +231,7 @@ def _document(
             for i, stage in enumerate(document.stages)
         ],
         "baselines": {name: statistics.median(r.baselines[name] for r in rounds) for name in names}
-        | ({"replicas": replicas} if names else {}),
+        | ({"replicas": len(measured)} if names else {}),
         "speedup": {
             name.removesuffix("_seconds"): statistics.median(r.baselines[name] / r.period for r in rounds)
             for name in names

@@ -22,7 +22,7 @@ _MOVES = frozenset(
     {"Cast", "Concat", "Expand", "Flatten", "Identity", "Pad", "Reshape", "Slice", "Split", "Squeeze", "Tile"}
     | {"Transpose", "Unsqueeze"}
 )
-#: Random inputs above this size are refused: a wrong dimension is likelier than the wish for them.
+#: Random inputs above this size are refused: most likely a dimension is wrong.
 MAX_RANDOM_BYTES = 1 << 28
 _LOOKUPS = frozenset({"Gather", "GatherElements", "GatherND"})
 

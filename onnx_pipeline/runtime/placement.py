@@ -56,7 +56,7 @@ def place(
     share = max(1, len(cores) // count)
     named = _per_stage(providers, count, "providers")
     optioned = _per_stage(provider_options, count, "provider_options")
-    optional = _per_stage(sess_options, count, "sess_options")
+    given = _per_stage(sess_options, count, "sess_options")
     specs = []
     for stage in document.stages:
         i = stage.index
@@ -69,7 +69,7 @@ def place(
             listed=stage.execution_order == "file",  # its peak of live activations holds for this order
             data_folder=data,
             custom_ops=libraries,
-            options=optional[i],
+            options=given[i],
         )
         specs.append(StageSpec(i, directory / stage.file, settings, mine))
     return specs
@@ -99,7 +99,7 @@ def parse_provider(text: str) -> tuple[int | None, Provider]:
     Raises
     ------
     ValueError
-        If it is none of that.
+        If the text has another form.
     """
     head, *pairs = text.split(":")
     stage, equals, name = head.rpartition("=")
@@ -107,7 +107,7 @@ def parse_provider(text: str) -> tuple[int | None, Provider]:
     if not name or "" in options or any("=" not in pair for pair in pairs):
         raise ValueError(f"{text!r} is not [STAGE=]NAME[:key=value...]")
     if equals and not stage.isdecimal():
-        raise ValueError(f"{stage!r} is no stage number")
+        raise ValueError(f"{stage!r} is not a stage number")
     return (int(stage) if equals else None), (name, options)
 
 
