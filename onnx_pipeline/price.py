@@ -73,15 +73,17 @@ def price(
         from onnx_pipeline.costmodel import cost_model as find_cost_model
         from onnx_pipeline.costmodel.cache import cache_dir
         from onnx_pipeline.costmodel.request import CostRequest
-        from onnx_pipeline.model.lowering import executable_nodes, lower
+        from onnx_pipeline.model.lowering import lower
+        from onnx_pipeline.model.roles import executable_nodes
         from onnx_pipeline.model.shapes import value_infos
         from onnx_pipeline.model.source import load
+        from onnx_pipeline.ort.providers import check_providers
 
         # Before any work: what can be wrong with the options is wrong with them now.
         measure = find_cost_model(cost_model)
         spec = as_device(device)
         if cost_model == "profile":
-            check_provider(provider)
+            check_providers([provider])
         source = load(Path(model), custom_ops)
         bound, feeds = bind(source, dims, inputs, progress)
     with phases.measure("shapes", progress):
@@ -123,7 +125,8 @@ def bind(
 
     Inputs determine the dimensions that they have; a ``dims`` entry that contradicts them is a UsageError.
     """
-    from onnx_pipeline.model.inputs import bound_dims, check_feeds, dims_of, load_feeds
+    from onnx_pipeline.model.dimensions import bound_dims, dims_of
+    from onnx_pipeline.model.inputs import check_feeds, load_feeds
 
     given = dict(dims or {})
     feeds: Feeds | None = None
@@ -143,15 +146,6 @@ def bind(
             "note", None, f"symbolic dimensions left at 1: {', '.join(left)} (set them with --dim NAME=INT)"
         )
     return bound, feeds
-
-
-def check_provider(provider: str) -> None:
-    """Refuse an execution provider that this onnxruntime does not have."""
-    import onnxruntime
-
-    available = onnxruntime.get_available_providers()
-    if provider not in available:
-        raise UsageError(f"unknown provider {provider!r}: this onnxruntime has {', '.join(available)}")
 
 
 def as_device(device: str | PathLike | Device) -> Device:
