@@ -12,6 +12,9 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from onnx_pipeline.cli.spelling import as_option
+from onnx_pipeline.errors import spelled
+
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
     from rich.progress import TaskID
@@ -67,7 +70,8 @@ class Console:
             self._bar = None
 
     def __call__(self, phase: str, fraction: float | None, message: str) -> None:
-        """Show where the work is."""
+        """Show where the work is; parameters are spelled as options."""
+        message = spelled(message, as_option)
         if phase in SPOKEN:
             self.note(message)
         elif self._bar is not None:
@@ -78,6 +82,7 @@ class Console:
 
     def note(self, message: str) -> None:
         """Say something that the user should know, once."""
+        message = spelled(message, as_option)
         if not self.quiet and message not in self._said:
             self._said.add(message)
             self._print(f"{PROGRAM}: note: {message}")

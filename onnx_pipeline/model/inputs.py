@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from onnx_pipeline.errors import InputError, UsageError
+from onnx_pipeline.errors import Advice, InputError, UsageError
 from onnx_pipeline.model.external import nbytes
 from onnx_pipeline.model.source import SourceModel
 
@@ -56,7 +56,8 @@ def input_shape(source: SourceModel, value: ir.Value, dims: Mapping[str, int]) -
     if value.shape is None and _container(value):
         return ()
     if value.shape is None:
-        raise InputError(source.path, f"input {value.name!r} has no shape; give it with --inputs FILE.npz")
+        message = f"input {value.name!r} has no shape"
+        raise InputError(source.path, message, Advice("give it with {inputs}", inputs=...))
     known = set(dims)
     return tuple(d if isinstance(d, int) else _evaluate(d, dims, known) for d in value.shape.dims)
 
@@ -86,7 +87,8 @@ def make_feeds(
             raise InputError(
                 source.path,
                 f"input {value.name!r} of shape {list(shape)} would take {size:,} bytes: random inputs are "
-                f"limited to {MAX_RANDOM_BYTES:,}; set --dim NAME=INT or give --inputs FILE.npz",
+                f"limited to {MAX_RANDOM_BYTES:,}",
+                Advice("set {dims} or give {inputs}", dims=..., inputs=...),
             )
     return {str(v.name): _random(source, v, shapes[str(v.name)], random) for v in source.inputs}
 

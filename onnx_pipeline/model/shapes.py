@@ -12,7 +12,7 @@ import numpy.typing as npt
 import onnx
 import onnx_ir as ir
 
-from onnx_pipeline.errors import InputError, PipelineError
+from onnx_pipeline.errors import Advice, InputError, PipelineError
 from onnx_pipeline.model import source as models
 from onnx_pipeline.model.external import nbytes as tensor_bytes
 from onnx_pipeline.model.inputs import bound_dims, dims_of, evaluate, input_shape, make_feeds
@@ -110,20 +110,23 @@ def explain_failure(source: SourceModel, dims: Mapping[str, int] | None, error: 
     bound = bound_dims(source, dims)
     reason = _one_line(error)
     if not bound:
-        return InputError(source.path, f"onnxruntime cannot run the model: {reason}; try --inputs FILE.npz")
+        message = f"onnxruntime cannot run the model: {reason}"
+        return InputError(source.path, message, Advice("try {inputs}", inputs=...))
     now = ", ".join(f"{name}={value}" for name, value in bound.items())
     message = f"onnxruntime cannot run the model with {now}"
     better = _working_dims(source, bound)
     if better is None:
-        return InputError(source.path, f"{message}; set dimensions that agree with --dim NAME=INT ({reason})")
+        advice = Advice("set dimensions that agree with {dims}", dims=...)
+        return InputError(source.path, f"{message}: {reason}", advice)
     inputs = [
         f"{v.name} is {v.shape}"
         for v in source.inputs
         if v.shape is not None and any(str(d) in better for d in v.shape.dims)
     ]
-    options = " ".join(f"--dim {name}={value}" for name, value in better.items())
     return InputError(
-        source.path, f"{message}: the inputs disagree; it runs with {options} ({', '.join(inputs[:3])})"
+        source.path,
+        f"{message}: the inputs disagree ({', '.join(inputs[:3])})",
+        Advice("it runs with {dims}", dims=better),
     )
 
 
@@ -343,8 +346,8 @@ def _fill(
         if "terminate" in str(error).lower():
             raise InputError(
                 source.path,
-                f"a Loop runs longer than {MAX_LOOP_SECONDS} seconds, and unknown shapes need a run; "
-                "give inputs that end it with --inputs FILE.npz",
+                f"a Loop runs longer than {MAX_LOOP_SECONDS} seconds, and unknown shapes need a run",
+                Advice("give inputs that end it with {inputs}", inputs=...),
             ) from None
         raise explain_failure(source, bound, error) from error
     return {name: _from_run(values[name], infos[name], results[name], bound) for name in wanted}
