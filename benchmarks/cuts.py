@@ -7,10 +7,9 @@ import heapq
 import numpy as np
 
 from onnx_pipeline.graph.costgraph import CostGraph
-from onnx_pipeline.graph.objective import bottleneck
 from onnx_pipeline.graph.target import Target
 from onnx_pipeline.partition.instance.build import build
-from onnx_pipeline.partition.result import Bound, PartitionResult
+from onnx_pipeline.partition.result import Bound, Certificate, Partition, PartitionResult, SearchRecord
 
 
 def even_cut(graph: CostGraph, stages: int, target: Target | None = None) -> PartitionResult:
@@ -36,8 +35,8 @@ def even_cut(graph: CostGraph, stages: int, target: Target | None = None) -> Par
             if not waiting[v]:
                 heapq.heappush(ready, v)
     whole = inst.expand(stage_of)
-    cost = bottleneck(graph, target, whole, stages)
     work = int(graph.work.sum()) // stages
+    bound = Bound("simple", work, ticks_per_second=graph.ticks_per_second)
     return PartitionResult(
-        graph, target, stages, whole, cost, (Bound("simple", work),), (), ("even",), 1, 0.0, 0
+        Partition(graph, target, stages, whole), Certificate((bound,)), SearchRecord(("even",))
     )

@@ -38,15 +38,16 @@ from onnx_pipeline.costmodel.profiling.sessions import Runner
 from onnx_pipeline.costmodel.request import CostRequest
 from onnx_pipeline.emission.emit import emit
 from onnx_pipeline.graph.costgraph import CostGraph
-from onnx_pipeline.graph.objective import bottleneck, stage_costs
-from onnx_pipeline.graph.target import NS, Target
+from onnx_pipeline.graph.objective import stage_costs
+from onnx_pipeline.graph.target import Target
+from onnx_pipeline.graph.ticks import NS
 from onnx_pipeline.measurement import chain
-from onnx_pipeline.measurement.closed_loop import closed_loop, execution_ns
+from onnx_pipeline.measurement.closed_loop import closed_loop, execution_ticks
 from onnx_pipeline.model.inputs import make_feeds
 from onnx_pipeline.model.lowering import executable_nodes
 from onnx_pipeline.parameters import ProfileParams
 from onnx_pipeline.partition.portfolio import partition
-from onnx_pipeline.partition.result import Bound, PartitionResult
+from onnx_pipeline.partition.result import Certificate, Partition, PartitionResult, SearchRecord
 from onnx_pipeline.price import Priced, price
 from onnx_pipeline.progress import Phases, silent
 
@@ -86,7 +87,7 @@ class Case:
 
     @property
     def whole(self) -> float:
-        return int(self.graph.work.sum()) / NS
+        return self.graph.seconds(int(self.graph.work.sum()))
 
 
 def prepare(name: str, folder: Path) -> tuple[Case, dict[str, object]]:
@@ -179,13 +180,14 @@ def unfused(case: Case) -> CostGraph:
         times = traced.finish(kernels, 2)
     nodes = original_nodes(case.request.nodes)
     best = attribute(kernels, nodes, np.ones(len(nodes))).apply(times).min(axis=0)
-    return replace(case.graph, work=np.rint(best * 1e3).astype(np.int64), net_extra=None)
+    return replace(
+        case.graph, work=np.rint(best * 1e-6 * case.graph.ticks_per_second).astype(np.int64), net_extra=None
+    )
 
 
 def as_result(case: Case, stage_of: np.ndarray, stages: int) -> PartitionResult:
-    cost = bottleneck(case.graph, case.target, stage_of, stages)
     return PartitionResult(
-        case.graph, case.target, stages, stage_of, cost, (Bound("none", 0),), (), (), 0, 0.0, 0
+        Partition(case.graph, case.target, stages, stage_of), Certificate(), SearchRecord()
     )
 
 
@@ -236,7 +238,7 @@ def run_case(case: Case, stages: int, folder: Path, time_limit: float, budget: f
     rows: list[Row] = []
     for variant, stage_of in candidates.items():
         graph = closed.result.graph if variant == "closed loop" else case.graph
-        predicted = execution_ns(graph, stage_of, stages)
+        predicted = execution_ticks(graph, stage_of, stages)
         times = by_key[stage_of.tobytes()]
         totals = [cost.total for cost in stage_costs(graph, case.target, stage_of, stages)]
         for stage, seconds in enumerate(times.stage_seconds):
@@ -246,10 +248,10 @@ def run_case(case: Case, stages: int, folder: Path, time_limit: float, budget: f
                     "k": stages,
                     "variant": variant,
                     "stage": stage,
-                    "predicted": predicted[stage] / NS,
+                    "predicted": case.graph.seconds(predicted[stage]),
                     "measured": seconds,
                     "spread": times.spread[stage],
-                    "transfer": (totals[stage] - predicted[stage]) / NS,
+                    "transfer": case.graph.seconds(totals[stage] - predicted[stage]),
                     "analytic": float(roofline[stage_of == stage].sum()),
                 }
             )

@@ -60,26 +60,25 @@ def main() -> None:
             for k in options.k:
                 target = Target(bandwidth=bandwidth)
                 result = partition(graph, k, target, time_limit=options.time_limit, threads=1)
-                assert check(result) == [], check(result)
+                assert check(result.partition, result.certificate) == []
                 row = {
                     "model": name,
                     "bandwidth": bandwidth,
                     "k": k,
                     "ratio": result.ratio,
                     "status": result.status,
-                    "seconds": round(result.wall_seconds, 3),
-                    "simple": next(b for b in result.bounds if b.method == "simple").nanoseconds
-                    / result.upper_ns,
+                    "seconds": round(result.search.wall_seconds, 3),
+                    "simple": next(b for b in result.bounds if b.method == "simple").ticks / result.upper,
                 }
                 if options.mips:
                     inst = contract(build(graph, target))
                     half = options.time_limit / 2
                     row["mips"] = (
                         max(
-                            bottleneck(inst, k, half, result.upper_ns),
-                            bottleneck_guess(inst, k, half, result.upper_ns),
+                            bottleneck(inst, k, half, result.upper),
+                            bottleneck_guess(inst, k, half, result.upper),
                         )
-                        / result.upper_ns
+                        / result.upper
                     )
                 rows.append(row)
                 if result.status != "optimal":

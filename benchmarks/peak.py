@@ -106,7 +106,7 @@ def show_fit(name: str, path: Path) -> None:
     limit, counted, blind = fit(path)
     mib = " | ".join(f"{b / 2**20:.1f} MiB" for b in (limit, needed_bytes(counted), needed_bytes(blind)))
     slower = bottleneck(counted.graph, replace(counted.target, memory=math.inf), counted.stage_of, 4)
-    print(f"| {name} | {mib} | {slower / blind.upper_ns:.2f} |", flush=True)
+    print(f"| {name} | {mib} | {slower / blind.upper:.2f} |", flush=True)
 
 
 def main() -> None:

@@ -99,7 +99,7 @@ def main() -> None:
     rows: list[tuple[object, ...]] = []
     print("| graph | k | " + " | ".join(METHODS) + " |\n|" + "---|" * (2 + len(METHODS)))
     for graph, target, k in instances():
-        bound = partition(graph, k, target, time_limit=options.seconds, threads=1).lower_ns
+        bound = partition(graph, k, target, time_limit=options.seconds, threads=1).lower
         cells = []
         for method in METHODS:
             finals = []

@@ -41,7 +41,7 @@ def examine(graph: CostGraph, target: Target, k: int, number: int) -> str:
             result = partition(graph, k, target, time_limit=0.05, threads=1)
         except InfeasibleError:
             return "infeasible, said so"
-        raise AssertionError(f"infeasible, yet the partitioner returns {result.upper_ns} ns")
+        raise AssertionError(f"infeasible, yet the partitioner returns {result.upper}")
     full = build(graph, target)
     small = contract(full)
     if not target.activations:
@@ -64,8 +64,8 @@ def examine(graph: CostGraph, target: Target, k: int, number: int) -> str:
         if not target.activations or "no partition was found" not in str(error):
             raise AssertionError(f"feasible, yet: {error}") from None
         return "feasible, not found"
-    assert check(result) == [], check(result)
-    assert result.lower_ns <= optimum <= result.upper_ns
+    assert check(result.partition, result.certificate) == []
+    assert result.lower <= optimum <= result.upper
     return "optimal, proved" if result.status == "optimal" else "feasible"
 
 

@@ -41,13 +41,13 @@ def main() -> None:
         result = partition(
             graph, k, Target(bandwidth=1e9), time_limit=options.time_limit, threads=options.threads
         )
-        assert check(result) == [], check(result)
-        near = next(point.seconds for point in result.history if point.upper <= 1.01 * result.upper_ns)
-        simple = 1 - next(b for b in result.bounds if b.method == "simple").nanoseconds / result.upper_ns
+        assert check(result.partition, result.certificate) == []
+        near = next(point.seconds for point in result.history if point.bottleneck <= 1.01 * result.bottleneck)
+        simple = 1 - next(b for b in result.bounds if b.method == "simple").ticks / result.upper
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
         print(
             f"| {graph.name} | {graph.num_nodes} | {k} | {100 * result.gap:.2f} % | {100 * simple:.2f} % "
-            f"| {near:.2f} s | {result.wall_seconds:.1f} | {peak} |",
+            f"| {near:.2f} s | {result.search.wall_seconds:.1f} | {peak} |",
             flush=True,
         )
 

@@ -14,7 +14,7 @@ import platform
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from onnx_pipeline.errors import Advice
 
 #: Names the folder instead of the platform's convention.
 CACHE_VARIABLE = "ONNX_PIPELINE_CACHE"
-_FORMAT = 2
+_FORMAT = 3
 
 
 def cache_dir() -> Path:
@@ -134,19 +134,12 @@ def processor() -> str:
 
 def _read(path: Path, names: list[str]) -> NodeCosts | None:
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-        work = {name: int(document["work_ns"][name]) for name in names}
-        return NodeCosts(
-            kind=str(document["kind"]),
-            work_ns=work,
-            meta={**document["meta"], "cached": True},
-            estimated=tuple(document["estimated"]),
-            spread={name: float(value) for name, value in document["spread"].items()},
-            border_ns={name: int(value) for name, value in document["border_ns"].items()},
-            parameter_bytes={name: int(value) for name, value in document["parameter_bytes"].items()},
-        )
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        costs = NodeCosts.from_json(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return None
+    if set(costs.work_ns) != set(names):
+        return None
+    return replace(costs, meta={**costs.meta, "cached": True})
 
 
 def _write(path: Path, costs: NodeCosts) -> None:
@@ -154,4 +147,4 @@ def _write(path: Path, costs: NodeCosts) -> None:
 
     # A full or read-only disk costs the next run its time, not this run its result.
     with suppress(OSError), new_file(path) as temporary:
-        temporary.write_text(json.dumps(asdict(costs)), encoding="utf-8")
+        temporary.write_text(json.dumps(costs.to_json()), encoding="utf-8")

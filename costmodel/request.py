@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,15 +27,15 @@ class NodeCosts:
     ----------
     kind : str
         ``"profile"``, ``"analytic"``, ``"file"`` or a plug-in's name.
-    work_ns : mapping of str to int
-        Nanoseconds per inference by ONNX node name, for every executable node.
+    work_ns : mapping of str to float
+        Nanoseconds per inference, whole or not, by ONNX node name, for every executable node.
     meta : mapping
         Provenance that fits into JSON: provider, runs, threads, dims, seconds per inference.
     estimated : tuple of str
         Operator types that had no rule of their own and were priced by a fallback.
     spread : mapping of str to float
         Relative scatter of a node's time, where it was measured (interquartile range / median).
-    border_ns : mapping of str to int
+    border_ns : mapping of str to float
         Nanoseconds by tensor that a stage pays when the tensor crosses its border, beyond the transfer: the
         change from the layout that the kernels use between them to the one of the model.
     parameter_bytes : mapping of str to int
@@ -42,12 +43,58 @@ class NodeCosts:
     """
 
     kind: str
-    work_ns: Mapping[str, int]
+    work_ns: Mapping[str, float]
     meta: Mapping[str, Any] = field(default_factory=dict)
     estimated: tuple[str, ...] = ()
     spread: Mapping[str, float] = field(default_factory=dict)
-    border_ns: Mapping[str, int] = field(default_factory=dict)
+    border_ns: Mapping[str, float] = field(default_factory=dict)
     parameter_bytes: Mapping[str, int] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a JSON document; :meth:`from_json` gives equal costs back."""
+        return {
+            "kind": self.kind,
+            "work_ns": dict(self.work_ns),
+            "meta": dict(self.meta),
+            "estimated": list(self.estimated),
+            "spread": dict(self.spread),
+            "border_ns": dict(self.border_ns),
+            "parameter_bytes": dict(self.parameter_bytes),
+        }
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> NodeCosts:
+        """Read what :meth:`to_json` wrote; everything but the work may be missing.
+
+        Raises
+        ------
+        ValueError
+            If an entry has the wrong type or a number is negative or not finite.
+        """
+        return cls(
+            kind=str(document.get("kind", "annotated")),
+            work_ns=_numbers(document, "work_ns"),
+            meta=_object(document, "meta"),
+            estimated=tuple(map(str, document.get("estimated", ()))),
+            spread=_numbers(document, "spread"),
+            border_ns=_numbers(document, "border_ns"),
+            parameter_bytes={name: int(x) for name, x in _numbers(document, "parameter_bytes").items()},
+        )
+
+
+def _object(document: Mapping[str, Any], key: str) -> dict[str, Any]:
+    value = document.get(key, {})
+    if not isinstance(value, dict):
+        raise ValueError(f"{key!r} must be an object")
+    return value
+
+
+def _numbers(document: Mapping[str, Any], key: str) -> dict[str, float]:
+    values = _object(document, key)
+    for name, value in values.items():
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+            raise ValueError(f"{key!r} of {name!r} must be a finite number >= 0, got {value!r}")
+    return values
 
 
 @dataclass(frozen=True, eq=False)

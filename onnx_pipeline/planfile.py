@@ -10,11 +10,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from onnx_pipeline.errors import InputError
 from onnx_pipeline.files.atomic import new_file
-from onnx_pipeline.graph.objective import StageCost, stage_costs
-from onnx_pipeline.graph.target import NS, Target
-from onnx_pipeline.partition.result import HistoryPoint, PartitionResult
+from onnx_pipeline.graph.objective import StageCost
+from onnx_pipeline.graph.target import Target
+from onnx_pipeline.partition.result import HistoryPoint, Partition, PartitionResult
 
 FORMAT = "onnx-pipeline/plan"
 FORMAT_VERSION = 1
@@ -49,17 +51,13 @@ def plan_document(result: PartitionResult, file: str | os.PathLike[str] | None =
         "target": target_fields(result.target, result.stages),
         "certificate": certificate_fields(result),
         "search": {
-            "methods": list(result.methods),
-            "evaluations": result.evaluations,
-            "wall_seconds": result.wall_seconds,
-            "seed": result.seed,
-            "interrupted": result.interrupted,
+            **result.search.to_json(),
             "history": [
                 {
                     "seconds": p.seconds,
                     "method": p.method,
-                    "upper_seconds": p.upper / NS,
-                    "lower_seconds": p.lower / NS,
+                    "upper_seconds": p.bottleneck,
+                    "lower_seconds": p.lower_bound,
                 }
                 for p in result.history
             ],
@@ -73,7 +71,7 @@ def plan_document(result: PartitionResult, file: str | os.PathLike[str] | None =
                     for name, stage in zip(result.graph.node_names, result.stage_of, strict=True)
                     if stage == index
                 ],
-                "cost": cost_fields(cost),
+                "cost": cost_fields(cost, result.graph.ticks_per_second),
                 "parameter_bytes": cost.parameter_bytes,
                 "peak_activation_bytes": schedule.peak,
             }
@@ -89,7 +87,7 @@ def write_log(history: Sequence[HistoryPoint], path: str | os.PathLike[str]) -> 
         writer = csv.writer(file)
         writer.writerow(["seconds", "method", "bottleneck_seconds", "lower_bound_seconds"])
         for point in history:
-            writer.writerow([f"{point.seconds:.4f}", point.method, point.upper / NS, point.lower / NS])
+            writer.writerow([f"{point.seconds:.4f}", point.method, point.bottleneck, point.lower_bound])
 
 
 def target_fields(target: Target, stages: int) -> dict[str, Any]:
@@ -117,16 +115,7 @@ def certificate_fields(result: PartitionResult) -> dict[str, Any]:
         "status": result.status,
         "costs": costs_text(result),
         "one_device_seconds": one_device_seconds(result),
-        "bounds": [
-            {
-                "method": bound.method,
-                "seconds": bound.seconds,
-                "exact": bound.exact,
-                "solver": bound.solver,
-                "wall_seconds": bound.wall_seconds,
-            }
-            for bound in result.bounds
-        ],
+        "bounds": [bound.to_json() for bound in result.bounds],
     }
 
 
@@ -137,21 +126,16 @@ def costs_text(result: PartitionResult) -> str:
     return f"{kind}, corrected by {times} measurement{'s'[: times > 1]} of the stages" if times else kind
 
 
-def cost_fields(cost: StageCost) -> dict[str, float]:
+def cost_fields(cost: StageCost, ticks_per_second: int) -> dict[str, float]:
     """Return the ``cost`` object of one stage."""
-    return {
-        "total_seconds": cost.total / NS,
-        "work_seconds": cost.work / NS,
-        "input_seconds": cost.input / NS,
-        "output_seconds": cost.output / NS,
-        "overflow_seconds": cost.overflow / NS,
-        "overhead_seconds": cost.overhead / NS,
-    }
+    parts = ("total", "work", "input", "output", "overflow", "overhead")
+    return {f"{part}_seconds": getattr(cost, part) / ticks_per_second for part in parts}
 
 
 def one_device_seconds(result: PartitionResult) -> float:
     """Cost of everything on one such device, which is what the speed-up compares with."""
-    return stage_costs(result.graph, result.target, [0] * result.graph.num_nodes, 1)[0].total / NS
+    whole = Partition(result.graph, result.target, 1, np.zeros_like(result.stage_of))
+    return whole.bottleneck
 
 
 def write_plan(document: dict[str, Any], path: Path) -> None:

@@ -121,8 +121,9 @@ def price_source(
         )
         costs = measure(request)
     if costs.estimated:
-        kinds = ", ".join(costs.estimated)
-        progress("note", None, f"no cost rule for {kinds}: priced by the bytes they move")
+        progress(
+            "note", None, f"no cost rule for {', '.join(costs.estimated)}: priced by the bytes they move"
+        )
     return Priced(params, source, infos, costs, dims, feeds)
 
 

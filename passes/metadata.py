@@ -3,11 +3,11 @@
 ========================  ========  ==========================================================================
 key                       on        value
 ========================  ========  ==========================================================================
-onnx_pipeline.work_ns     node      nanoseconds per inference, integer >= 0
+onnx_pipeline.work_ns     node      nanoseconds per inference, a number >= 0
 onnx_pipeline.stage       node      stage, integer >= 0
 onnx_pipeline.bytes       value     bytes that move when the value crosses a border; replaces shape times type
 onnx_pipeline.tensor      value     JSON: dtype, concrete shape, shape to declare at a border
-onnx_pipeline.costs       model     JSON: cost model, its provenance, values of symbolic dimensions
+onnx_pipeline.costs       model     JSON: the rest of NodeCosts, values of symbolic dimensions
 onnx_pipeline.partition   model     JSON: number of stages, target, lower bounds, search statistics
 ========================  ========  ==========================================================================
 
@@ -20,6 +20,7 @@ processes.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -65,7 +66,7 @@ def write_costs(
     for node in model.graph:
         work = costs.work_ns.get(str(node.name))
         if work is not None:
-            node.metadata_props[WORK] = str(work)
+            node.metadata_props[WORK] = repr(work)
     for name, value in values(model).items():
         if name in infos and not value.is_initializer():
             info = infos[name]
@@ -73,14 +74,9 @@ def write_costs(
             value.metadata_props[TENSOR] = json.dumps(
                 {"dtype": info.dtype.name, "shape": info.shape, "declared": info.declared}
             )
-    model.metadata_props[COSTS] = json.dumps(
-        {
-            "kind": costs.kind,
-            "meta": dict(costs.meta),
-            "estimated": list(costs.estimated),
-            "dims": dict(dims),
-        }
-    )
+    rest = costs.to_json()
+    del rest["work_ns"]
+    model.metadata_props[COSTS] = json.dumps(rest | {"dims": dict(dims)})
 
 
 def read_costs(model: ir.Model, nodes: Iterable[ir.Node]) -> NodeCosts:
@@ -89,18 +85,15 @@ def read_costs(model: ir.Model, nodes: Iterable[ir.Node]) -> NodeCosts:
     Raises
     ------
     PreconditionError
-        If a node has no work, or one that is no integer >= 0; the message names the nodes.
+        If a node has no work, or one that is no number >= 0; the message names the nodes.
     """
-    work = read_integers(
-        nodes, WORK, "run a cost pass first, for instance ProfilePass(cost_model='analytic')"
-    )
-    record = read_record(model, COSTS)
-    return NodeCosts(
-        kind=str(record.get("kind", "annotated")),
-        work_ns=work,
-        meta=dict(record.get("meta", {})),
-        estimated=tuple(record.get("estimated", ())),
-    )
+    remedy = "run a cost pass first, for instance ProfilePass(cost_model='analytic')"
+    texts = read_texts(nodes, WORK, remedy)
+    work = {name: _number(text, f"{WORK} of node {name!r}") for name, text in texts.items()}
+    try:
+        return NodeCosts.from_json(read_record(model, COSTS) | {"work_ns": work})
+    except ValueError as error:
+        raise PreconditionError(f"{COSTS}: {error}") from None
 
 
 def read_dims(model: ir.Model) -> dict[str, int]:
@@ -141,14 +134,18 @@ def read_bytes(model: ir.Model) -> dict[str, int]:
 
 def read_integers(nodes: Iterable[ir.Node], key: str, remedy: str) -> dict[str, int]:
     """Return an integer annotation of every node, by node name."""
+    texts = read_texts(nodes, key, remedy)
+    return {name: _integer(text, f"{key} of node {name!r}") for name, text in texts.items()}
+
+
+def read_texts(nodes: Iterable[ir.Node], key: str, remedy: str) -> dict[str, str]:
+    """Return an annotation that every node must have, by node name."""
     nodes = list(nodes)
     missing = [str(node.name) for node in nodes if key not in node.metadata_props]
     if missing:
         more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
         raise PreconditionError(f"no {key} on nodes {', '.join(missing[:5])}{more}: {remedy}")
-    return {
-        str(node.name): _integer(node.metadata_props[key], f"{key} of node {node.name!r}") for node in nodes
-    }
+    return {str(node.name): node.metadata_props[key] for node in nodes}
 
 
 def read_record(model: ir.Model, key: str) -> dict[str, Any]:
@@ -170,6 +167,16 @@ def clear(model: ir.Model) -> bool:
             del props[key]
             found = True
     return found
+
+
+def _number(text: str, where: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0 <= number < math.inf:
+        raise PreconditionError(f"{where} must be a finite number >= 0, got {text!r}")
+    return number
 
 
 def _integer(text: str, where: str) -> int:

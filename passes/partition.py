@@ -15,12 +15,12 @@ from onnx_ir.passes import InPlacePass, PassResult, PostconditionError, Precondi
 
 from onnx_pipeline.graph.costgraph import CostGraph
 from onnx_pipeline.graph.costs_json import graph_to_json
-from onnx_pipeline.graph.objective import check_partition, stage_costs
+from onnx_pipeline.graph.objective import check_partition, countable
 from onnx_pipeline.graph.target import Target
 from onnx_pipeline.model.lowering import executable_nodes, lower
 from onnx_pipeline.model.shapes import TensorInfo, value_infos
 from onnx_pipeline.model.source import SourceModel
-from onnx_pipeline.partition.result import Bound, PartitionResult
+from onnx_pipeline.partition.result import Bound, Certificate, Partition, PartitionResult, SearchRecord
 from onnx_pipeline.passes import metadata
 from onnx_pipeline.passes.origin import origin
 from onnx_pipeline.progress import Progress, silent
@@ -105,12 +105,8 @@ def write_stages(model: ir.Model, result: PartitionResult) -> None:
         {
             "stages": result.stages,
             "target": {k: None if v == math.inf else v for k, v in asdict(result.target).items()},
-            "bounds": [asdict(bound) for bound in result.bounds],
-            "methods": list(result.methods),
-            "evaluations": result.evaluations,
-            "wall_seconds": result.wall_seconds,
-            "seed": result.seed,
-            "interrupted": result.interrupted,
+            "bounds": [bound.to_json() for bound in result.bounds],
+            "search": result.search.to_json(),
             "problem": _fingerprint(result.graph, result.target, result.stages),
         }
     )
@@ -142,23 +138,19 @@ def read_stages(
     given = metadata.read_integers(executable_nodes(source), metadata.STAGE, STAGE_REMEDY)
     stage_of = _dense([_stage(given, names) for names in graph.onnx_nodes])
     stages = max(int(record.get("stages", 0)), int(stage_of.max(initial=-1)) + 1, 1)
+    graph = countable(graph, target, stages)
     problems = check_partition(graph, stage_of, stages)
     if problems:
         raise PreconditionError(f"the annotated stages are no partition: {'; '.join(problems[:5])}")
     valid = record.get("problem") == _fingerprint(graph, target, stages)
+    tick = graph.ticks_per_second
+    proofs = (
+        (Bound.from_json(b, tick) for b in record["bounds"]) if valid else [_simple(graph, target, stages)]
+    )
     return PartitionResult(
-        graph=graph,
-        target=target,
-        stages=stages,
-        stage_of=stage_of,
-        upper_ns=max((cost.total for cost in stage_costs(graph, target, stage_of, stages)), default=0),
-        bounds=tuple(Bound(**b) for b in record["bounds"]) if valid else (_simple(graph, target, stages),),
-        history=(),
-        methods=tuple(record.get("methods", ("annotated",))),
-        evaluations=int(record.get("evaluations", 0)),
-        wall_seconds=float(record.get("wall_seconds", 0.0)),
-        seed=int(record.get("seed", 0)),
-        interrupted=bool(record.get("interrupted", False)),
+        Partition(graph, target, stages, stage_of),
+        Certificate(tuple(proofs)),
+        SearchRecord.from_json(record.get("search", {"methods": ["annotated"]})),
     )
 
 
@@ -185,7 +177,7 @@ def _simple(graph: CostGraph, target: Target, stages: int) -> Bound:
     from onnx_pipeline.partition.bounds.simple import simple
     from onnx_pipeline.partition.instance.build import build
 
-    return Bound("simple", simple(build(graph, target), stages))
+    return Bound("simple", simple(build(graph, target), stages), ticks_per_second=graph.ticks_per_second)
 
 
 def _fingerprint(graph: CostGraph, target: Target, stages: int) -> str:

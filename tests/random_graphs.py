@@ -10,6 +10,7 @@ from onnx_pipeline.graph.builder import GraphBuilder
 from onnx_pipeline.graph.costgraph import HOST, CostGraph
 from onnx_pipeline.graph.objective import stage_costs
 from onnx_pipeline.graph.target import INFEASIBLE, Target
+from onnx_pipeline.graph.ticks import NS
 
 
 def random_graph(
@@ -20,7 +21,7 @@ def random_graph(
     With ``pins`` = k, some nodes are pinned to a stage in range(k), consistently with the node order.
     """
     n = int(rng.integers(1, max_nodes + 1))
-    builder = GraphBuilder("random")
+    builder = GraphBuilder("random", ticks_per_second=NS)
     heavy = rng.random() < 0.5
     where = sorted(int(x) for x in rng.integers(0, max(pins, 1), n))
     for v in range(n):

@@ -18,6 +18,7 @@ import onnx_pipeline as op
 from models import builders
 from onnx_pipeline.files.atomic import new_file
 from onnx_pipeline.graph.builder import GraphBuilder
+from onnx_pipeline.graph.ticks import NS
 from onnx_pipeline.partition import portfolio
 from onnx_pipeline.progress import Phases
 
@@ -127,7 +128,8 @@ def test_an_interrupted_search_is_not_emitted(
     real = portfolio.solve
 
     def interrupted(*args: Any, **kwargs: Any) -> op.PartitionResult:
-        return replace(real(*args, **kwargs), interrupted=True)
+        found = real(*args, **kwargs)
+        return replace(found, search=replace(found.search, interrupted=True))
 
     monkeypatch.setattr(portfolio, "solve", interrupted)
     with pytest.raises(KeyboardInterrupt):
@@ -139,12 +141,12 @@ def test_an_interrupted_search_is_not_emitted(
 
 def test_plan_of_a_graph_with_times_of_its_own() -> None:
     """Without --device such a graph is on ideal devices; a given device adds its overheads."""
-    builder = GraphBuilder("timed", meta={"host_io": False})
+    builder = GraphBuilder("timed", meta={"host_io": False}, ticks_per_second=NS)
     a, b = builder.add_node("a", 1000), builder.add_node("b", 1000)
     builder.add_net("t", a, [b], nbytes=0, time=10)
     graph = builder.build()
     result = op.plan(graph, stages=2, time_limit=2)
-    assert result.upper_ns == 1010
+    assert result.upper == 1010
     assert result.status == "optimal"
     assert op.plan(graph, stages=2, device="cpu", time_limit=2).target.stage_overhead > 0
     with pytest.raises(op.UsageError, match="memory"):

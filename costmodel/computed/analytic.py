@@ -21,7 +21,7 @@ from onnx_pipeline.costmodel.computed.flops import (
     moved_bytes,
 )
 from onnx_pipeline.costmodel.request import CostRequest, NodeCosts
-from onnx_pipeline.graph.target import NS
+from onnx_pipeline.graph.ticks import NS
 
 if TYPE_CHECKING:
     import onnx_ir
@@ -40,7 +40,7 @@ def analytic(request: CostRequest) -> NodeCosts:
     with subgraphs or a model-local function by its body. Both are listed in ``estimated``.
     """
     pricer = _Pricer(request)
-    work = {str(node.name): round(pricer.seconds(node) * NS) for node in request.nodes}
+    work = {str(node.name): pricer.seconds(node) * NS for node in request.nodes}
     meta = {
         "device": request.device.name,
         "dims": dict(request.dims),

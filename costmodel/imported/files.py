@@ -14,6 +14,7 @@ from onnx_pipeline.costmodel.imported.foreign import read_foreign
 from onnx_pipeline.costmodel.request import CostModel, CostRequest, NodeCosts
 from onnx_pipeline.errors import InputError
 from onnx_pipeline.graph.costs_json import read_graph
+from onnx_pipeline.graph.ticks import NS
 
 _NS_PER_US = 1000
 _SHOWN = 5
@@ -52,18 +53,24 @@ def read_costs(path: str | os.PathLike[str]) -> CostModel:
 
 def _read_json(path: Path) -> NodeCosts:
     graph = read_graph(path)
-    work: dict[str, int] = {}
+    ns = NS / graph.ticks_per_second
+    work: dict[str, float] = {}
     for v, members in enumerate(graph.onnx_nodes):
-        for index, name in enumerate(members):
+        for name in members:
             if name in work:
                 raise InputError(path, f"two entries cost the ONNX node {name!r}")
-            # A node that stands for several shares its work among them, to the nanosecond.
-            work[name] = (int(graph.work[v]) + index) // len(members)
+            work[name] = int(graph.work[v]) * ns / len(members)  # a node may stand for several
     meta = dict(graph.meta)
     spread = meta.pop("node_spread", {})
     extra = [0] * graph.num_nets if graph.net_extra is None else graph.net_extra.tolist()
-    borders = {name: ns for name, ns in zip(graph.net_names, extra, strict=True) if ns}
-    return NodeCosts("file", work, meta, spread=spread if isinstance(spread, dict) else {}, border_ns=borders)
+    return NodeCosts(
+        "file",
+        work,
+        meta,
+        spread=spread if isinstance(spread, dict) else {},
+        border_ns={name: ticks * ns for name, ticks in zip(graph.net_names, extra, strict=True) if ticks},
+        parameter_bytes=dict(zip(graph.group_names, graph.group_bytes.tolist(), strict=True)),
+    )
 
 
 def _read_csv(path: Path) -> NodeCosts:
@@ -76,8 +83,8 @@ def _read_csv(path: Path) -> NodeCosts:
         raise InputError(path, f"cannot be read: {(error.strerror or str(error)).lower()}") from None
 
 
-def _parse_csv(path: Path, rows: Any) -> dict[str, int]:
-    work: dict[str, int] = {}
+def _parse_csv(path: Path, rows: Any) -> dict[str, float]:
+    work: dict[str, float] = {}
     try:
         header = [title.strip() for title in next(rows, [])]
         for column in ("node", "work_us"):
@@ -94,7 +101,7 @@ def _parse_csv(path: Path, rows: Any) -> dict[str, int]:
     return work
 
 
-def _cells(path: Path, line: int, header: Sequence[str], row: Sequence[str]) -> tuple[str, int]:
+def _cells(path: Path, line: int, header: Sequence[str], row: Sequence[str]) -> tuple[str, float]:
     if len(row) < len(header):
         raise InputError(path, f"line {line}: {len(row)} values for {len(header)} columns")
     text = row[header.index("work_us")]
@@ -104,10 +111,10 @@ def _cells(path: Path, line: int, header: Sequence[str], row: Sequence[str]) -> 
         microseconds = math.nan
     if not 0 <= microseconds < 1e15:
         raise InputError(path, f"line {line}: work_us must be a finite number >= 0, got {text!r}")
-    return row[header.index("node")], round(microseconds * _NS_PER_US)
+    return row[header.index("node")], microseconds * _NS_PER_US
 
 
-def _check_names(path: Path, names: Sequence[str], work: Mapping[str, int]) -> None:
+def _check_names(path: Path, names: Sequence[str], work: Mapping[str, float]) -> None:
     """Require exactly the model's nodes: a name that does not fit tells of another model."""
     expected = set(names)
     problems = [

@@ -28,7 +28,7 @@ from onnx_pipeline.costmodel.profiling.mapping import GraphNode, attribute, orig
 from onnx_pipeline.costmodel.profiling.trace import parse_trace
 from onnx_pipeline.costmodel.request import CostModel, CostRequest, NodeCosts
 from onnx_pipeline.errors import InputError
-from onnx_pipeline.graph.target import NS
+from onnx_pipeline.graph.ticks import NS
 
 #: Below this share of the measured time that belongs to nodes of the model, the file is of another model.
 MIN_SHARE = 0.5

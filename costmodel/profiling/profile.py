@@ -32,7 +32,7 @@ from onnx_pipeline.costmodel.profiling.sessions import QUICK_SECONDS, Runner, Tr
 from onnx_pipeline.costmodel.request import CostRequest, NodeCosts
 from onnx_pipeline.errors import Advice, InputError, UsageError
 from onnx_pipeline.files.scratch import scratch_folder
-from onnx_pipeline.graph.target import NS
+from onnx_pipeline.graph.ticks import NS
 from onnx_pipeline.stop import Deadline
 
 WARM_UP = 2

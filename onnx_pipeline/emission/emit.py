@@ -117,7 +117,7 @@ def emit(
                         StageOutput(**port(v, infos), bytes=_size(v, infos), targets=tuple(plan.targets[v]))
                         for v in plan.outputs
                     ),
-                    cost=planfile.cost_fields(costs[plan.index]),
+                    cost=planfile.cost_fields(costs[plan.index], result.graph.ticks_per_second),
                     parameter_bytes=costs[plan.index].parameter_bytes,
                     node_names=_names_in(result, plan.index),
                     data=_data_entry(store),
@@ -227,13 +227,7 @@ def _manifest(
         target=planfile.target_fields(result.target, result.stages),
         cost_model=_cost_model(result, costs_meta),
         certificate=planfile.certificate_fields(result),
-        search={
-            "methods": list(result.methods),
-            "evaluations": result.evaluations,
-            "wall_seconds": result.wall_seconds,
-            "seed": result.seed,
-            "interrupted": result.interrupted,
-        },
+        search=result.search.to_json(),
         stages=tuple(stages),
         phases=phases,
     )

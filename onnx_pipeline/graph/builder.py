@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from onnx_pipeline.errors import InputError
-from onnx_pipeline.graph.costgraph import HOST, CostGraph, IntArray, topological_order
+from onnx_pipeline.errors import InputError, UsageError
+from onnx_pipeline.graph.costgraph import HOST, CostGraph, topological_order
+from onnx_pipeline.graph.ticks import NS, IntArray, choose_ticks, whole
 
 
 @dataclass
 class GraphBuilder:
     """Collects nodes, nets and parameter groups and checks them once, in :meth:`build`.
+
+    Parameters
+    ----------
+    name : str
+        Of the graph.
+    source : str, optional
+        File to name in errors.
+    meta : dict
+        Provenance.
+    ticks_per_second : int, optional
+        How finely the graph counts times; by default so that all work together takes 7e12 to 7e13 ticks.
 
     Examples
     --------
@@ -28,21 +41,22 @@ class GraphBuilder:
     name: str
     source: str | None = None
     meta: dict[str, Any] = field(default_factory=dict)
-    _nodes: list[tuple[str, int, int, int, tuple[str, ...]]] = field(default_factory=list)
-    _nets: list[tuple[str, int, int, bool, list[int], int | None]] = field(default_factory=list)
-    _extra: list[int] = field(default_factory=list)
+    ticks_per_second: int | None = None
+    _nodes: list[tuple[str, float, int, int, tuple[str, ...]]] = field(default_factory=list)
+    _nets: list[tuple[str, int, int, bool, list[int], float | None]] = field(default_factory=list)
+    _extra: list[float] = field(default_factory=list)
     _groups: list[tuple[str, int, list[int]]] = field(default_factory=list)
 
     def add_node(
         self,
         name: str,
-        work: int,
+        work: float,
         *,
         colocation: int = -1,
         pinned: int = -1,
         onnx_nodes: Sequence[str] | None = None,
     ) -> int:
-        """Add a node with ``work`` nanoseconds; return its index."""
+        """Add a node with ``work`` nanoseconds, whole or not; return its index."""
         members = tuple(onnx_nodes if onnx_nodes is not None else (name,))
         self._nodes.append((name, work, colocation, pinned, members))
         return len(self._nodes) - 1
@@ -63,10 +77,13 @@ class GraphBuilder:
         *,
         nbytes: int,
         to_host: bool = False,
-        time: int | None = None,
-        extra: int = 0,
+        time: float | None = None,
+        extra: float = 0,
     ) -> int:
-        """Add a tensor produced by ``producer`` (or ``HOST``); return its index."""
+        """Add a tensor produced by ``producer`` (or ``HOST``); return its index.
+
+        ``time`` nanoseconds replace what a target charges for ``nbytes``; ``extra`` ones come on top.
+        """
         self._extra.append(extra)
         self._nets.append((name, producer, nbytes, to_host, sorted(set(consumers)), time))
         return len(self._nets) - 1
@@ -82,7 +99,8 @@ class GraphBuilder:
         Raises
         ------
         InputError
-            If a cost is negative, a name repeats, an index is out of range or the graph has a cycle.
+            If a cost is negative, not finite or too much to be counted, a name repeats, an index is out of
+            range or the graph has a cycle.
         """
         n = len(self._nodes)
         seen: set[str] = set()
@@ -90,11 +108,11 @@ class GraphBuilder:
             if name in seen:
                 raise InputError(self.source, f"two nodes are called {name!r}")
             seen.add(name)
-            if work < 0:
-                raise InputError(self.source, f"node {name!r} has negative work")
+            if not 0 <= work < math.inf:
+                raise InputError(self.source, f"node {name!r} has negative or endless work: {work!r}")
         for name, producer, nbytes, _, consumers, time in self._nets:
-            if nbytes < 0 or (time is not None and time < 0):
-                raise InputError(self.source, f"tensor {name!r} has a negative cost")
+            if nbytes < 0 or not (time is None or 0 <= time < math.inf):
+                raise InputError(self.source, f"tensor {name!r} has a negative or endless cost")
             for v in (producer, *consumers):
                 if not HOST <= v < n:
                     raise InputError(self.source, f"tensor {name!r} refers to a node that does not exist")
@@ -107,23 +125,37 @@ class GraphBuilder:
                 raise InputError(
                     self.source, f"parameter group {name!r} refers to a node that does not exist"
                 )
-        if min(self._extra, default=0) < 0:
-            raise InputError(self.source, "a tensor has a negative border cost")
+        if not all(0 <= extra < math.inf for extra in self._extra):
+            raise InputError(self.source, "a tensor has a negative or endless border cost")
         times = [t[5] for t in self._nets]
         timed = any(t is not None for t in times)
         if timed and None in times:
             raise InputError(self.source, "either every tensor has a transfer time or none has")
-        graph = CostGraph(
+        try:
+            graph = self._freeze(times if timed else None)
+        except UsageError as error:
+            raise InputError(self.source, str(error)) from None
+        topological_order(graph, source=self.source)
+        return graph
+
+    def _freeze(self, times: Sequence[float | None] | None) -> CostGraph:
+        works = [x[1] for x in self._nodes]
+        tick = self.ticks_per_second or choose_ticks(math.fsum(works) / NS)
+
+        def ticks(nanoseconds: Sequence[float | None]) -> IntArray:
+            return whole([(x or 0) * (tick / NS) for x in nanoseconds])
+
+        return CostGraph(
             name=self.name,
             node_names=tuple(x[0] for x in self._nodes),
-            work=_ints([x[1] for x in self._nodes]),
+            work=ticks(works),
             net_names=tuple(x[0] for x in self._nets),
             net_producer=_ints([x[1] for x in self._nets]),
             net_bytes=_ints([x[2] for x in self._nets]),
             net_to_host=np.array([x[3] for x in self._nets], dtype=np.bool_),
             net_ptr=_offsets([x[4] for x in self._nets]),
             net_consumers=_ints([v for x in self._nets for v in x[4]]),
-            net_time=_ints([t or 0 for t in times]) if timed else None,
+            net_time=None if times is None else ticks(times),
             group_names=tuple(x[0] for x in self._groups),
             group_bytes=_ints([x[1] for x in self._groups]),
             group_ptr=_offsets([x[2] for x in self._groups]),
@@ -132,10 +164,9 @@ class GraphBuilder:
             pinned=_ints([x[3] for x in self._nodes]),
             onnx_nodes=tuple(x[4] for x in self._nodes),
             meta=dict(self.meta),
-            net_extra=_ints(self._extra) if any(self._extra) else None,
+            net_extra=ticks(self._extra) if any(self._extra) else None,
+            ticks_per_second=tick,
         )
-        topological_order(graph, source=self.source)
-        return graph
 
 
 def _ints(values: Sequence[int]) -> IntArray:

@@ -1,14 +1,12 @@
 """The cost graph: nodes, nets (tensors) and parameter groups.
 
-Times are integer nanoseconds and sizes integer bytes, so "upper bound = lower bound" is an
-exact test. Times are rounded *down* on entry: a lower bound of the rounded instance is then
-a lower bound of the unrounded one.
+Times are whole ticks (:mod:`onnx_pipeline.graph.ticks`), sizes whole bytes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -16,12 +14,12 @@ import numpy as np
 import numpy.typing as npt
 
 from onnx_pipeline.errors import InputError
+from onnx_pipeline.graph.target import Target
+from onnx_pipeline.graph.ticks import NS
+from onnx_pipeline.graph.ticks import IntArray as IntArray
 
 if TYPE_CHECKING:
     import networkx
-from onnx_pipeline.graph.target import Target
-
-IntArray = npt.NDArray[np.int64]
 
 BoolArray = npt.NDArray[np.bool_]
 
@@ -40,7 +38,7 @@ class CostGraph:
     node_names : tuple of str, length n
         Unique names.
     work : int64[n]
-        Nanoseconds to run each node with its operands in fast memory.
+        Ticks to run each node with its operands in fast memory.
     net_names : tuple of str, length m
         Tensor names.
     net_producer : int64[m]
@@ -52,7 +50,7 @@ class CostGraph:
     net_ptr, net_consumers : int64[m + 1], int64[p]
         CSR list of the distinct consumers of each net.
     net_time : int64[m] or None
-        Transfer times in nanoseconds that replace ``Target.transfer_ns`` (imported graphs).
+        Transfer times in ticks that replace those of the target (imported graphs).
     group_names, group_bytes : tuple of str, int64[g]
         Parameter groups; a group is counted once per stage that uses it.
     group_ptr, group_nodes : int64[g + 1], int64[q]
@@ -66,8 +64,10 @@ class CostGraph:
     meta : mapping
         Provenance: cost model, provider, runs, dims.
     net_extra : int64[m] or None
-        Nanoseconds that a crossing tensor costs each side beyond the transfer: a change of layout that only
-        a cut makes necessary.
+        Ticks that a crossing tensor costs each side beyond the transfer: a change of layout that only a cut
+        makes necessary.
+    ticks_per_second : int
+        How finely times are counted: a power of ten.
     """
 
     name: str
@@ -89,6 +89,7 @@ class CostGraph:
     onnx_nodes: tuple[tuple[str, ...], ...]
     meta: Mapping[str, Any] = field(default_factory=dict)
     net_extra: IntArray | None = None
+    ticks_per_second: int = NS
 
     @cached_property
     def order(self) -> tuple[int, ...]:
@@ -122,24 +123,40 @@ class CostGraph:
         """Nodes that read a parameter group."""
         return self.group_nodes[self.group_ptr[group] : self.group_ptr[group + 1]]
 
-    def net_ns(self, target: Target) -> IntArray:
-        """c(t) of every net in nanoseconds."""
-        if self.net_time is not None:
-            times = self.net_time
-        else:
-            times = np.array([target.transfer_ns(int(b)) for b in self.net_bytes], dtype=np.int64)
+    def net_ticks(self, target: Target, *, up: bool = False) -> IntArray:
+        """c(t) of every net, rounded down, or up."""
+        times = self.net_time
+        if times is None:
+            times = target.transfer_ticks(self.net_bytes, self.ticks_per_second, up=up)
         return times if self.net_extra is None else times + self.net_extra
+
+    def seconds(self, ticks: int) -> float:
+        """Return a time of this graph in seconds."""
+        return ticks / self.ticks_per_second
+
+    def counted(self, ticks_per_second: int) -> CostGraph:
+        """Return the graph with longer ticks, every time rounded down."""
+        longer = self.ticks_per_second // ticks_per_second
+        if longer <= 1:
+            return self
+        return replace(
+            self,
+            work=self.work // longer,
+            net_time=None if self.net_time is None else self.net_time // longer,
+            net_extra=None if self.net_extra is None else self.net_extra // longer,
+            ticks_per_second=ticks_per_second,
+        )
 
     def to_networkx(self) -> networkx.MultiDiGraph:
         """Return the graph people can hold: nodes keyed by name, one edge per (tensor, consumer).
 
-        Nodes carry ``work`` (ns) and ``onnx_nodes``; edges carry ``tensor`` and ``bytes``.
+        Nodes carry ``work`` (seconds) and ``onnx_nodes``; edges carry ``tensor`` and ``bytes``.
         """
         import networkx
 
         out = networkx.MultiDiGraph(name=self.name)
         for v, name in enumerate(self.node_names):
-            out.add_node(name, work=int(self.work[v]), onnx_nodes=self.onnx_nodes[v])
+            out.add_node(name, work=self.seconds(int(self.work[v])), onnx_nodes=self.onnx_nodes[v])
         for t in range(self.num_nets):
             if self.net_producer[t] == HOST:
                 continue

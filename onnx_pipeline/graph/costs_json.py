@@ -20,6 +20,7 @@ from onnx_pipeline.graph.builder import GraphBuilder
 from onnx_pipeline.graph.costgraph import HOST, CostGraph
 from onnx_pipeline.graph.fields import Fields
 from onnx_pipeline.graph.msr import from_msr
+from onnx_pipeline.graph.ticks import NS, TICKS
 
 FORMAT = "onnx-pipeline/costs"
 
@@ -61,11 +62,16 @@ def write_graph(graph: CostGraph, path: str | os.PathLike[str]) -> None:
 
 
 def graph_to_json(graph: CostGraph) -> dict[str, Any]:
-    """Return the COSTS.json document: times in integer nanoseconds, sizes in bytes."""
+    """Return the COSTS.json document: times in nanoseconds, sizes in bytes."""
     names = graph.node_names
+
+    def ns(ticks: int) -> float:
+        nanoseconds = ticks * NS / graph.ticks_per_second
+        return int(nanoseconds) if nanoseconds.is_integer() else nanoseconds
+
     nodes: list[dict[str, Any]] = []
     for v, name in enumerate(names):
-        entry: dict[str, Any] = {"name": name, "work_ns": int(graph.work[v])}
+        entry: dict[str, Any] = {"name": name, "work_ns": ns(int(graph.work[v]))}
         if graph.onnx_nodes[v] != (name,):
             entry["onnx_nodes"] = list(graph.onnx_nodes[v])
         if graph.colocation[v] >= 0:
@@ -84,14 +90,15 @@ def graph_to_json(graph: CostGraph) -> dict[str, Any]:
             "to_host": bool(graph.net_to_host[t]),
         }
         if graph.net_time is not None:
-            entry["time_ns"] = int(graph.net_time[t])
+            entry["time_ns"] = ns(int(graph.net_time[t]))
         if graph.net_extra is not None and graph.net_extra[t]:
-            entry["border_ns"] = int(graph.net_extra[t])
+            entry["border_ns"] = ns(int(graph.net_extra[t]))
         tensors.append(entry)
     return {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
         "name": graph.name,
+        "ticks_per_second": graph.ticks_per_second,
         "meta": dict(graph.meta),
         "nodes": nodes,
         "tensors": tensors,
@@ -118,7 +125,8 @@ def graph_from_json(
     meta = document.get("meta", {})
     if not isinstance(meta, dict):
         raise fields.fail("meta", "expected an object")
-    builder = GraphBuilder(str(document.get("name", "")), source=source, meta=meta)
+    ticks = _ticks(fields, document) if "ticks_per_second" in document else None
+    builder = GraphBuilder(str(document.get("name", "")), source, meta, ticks)
     index: dict[str, int] = {}
     for where, entry in fields.items(document, "nodes"):
         name = fields.text(entry, "name", where)
@@ -132,7 +140,7 @@ def graph_from_json(
             raise fields.fail(where, "'onnx_nodes' must be a list of strings")
         index[name] = builder.add_node(
             name,
-            fields.count(entry, "work_ns", where),
+            fields.number(entry, "work_ns", where),
             colocation=colocation,
             pinned=fields.count(entry, "stage", where) if "stage" in entry else -1,
             onnx_nodes=onnx_nodes,
@@ -157,8 +165,8 @@ def graph_from_json(
             nodes(entry, "consumers", where),
             nbytes=fields.count(entry, "bytes", where),
             to_host=entry.get("to_host") is True,
-            time=fields.count(entry, "time_ns", where) if "time_ns" in entry else None,
-            extra=fields.count(entry, "border_ns", where) if "border_ns" in entry else 0,
+            time=fields.number(entry, "time_ns", where) if "time_ns" in entry else None,
+            extra=fields.number(entry, "border_ns", where) if "border_ns" in entry else 0,
         )
     for where, entry in fields.items(document, "parameters"):
         builder.add_group(
@@ -167,6 +175,14 @@ def graph_from_json(
             nodes(entry, "nodes", where),
         )
     return builder.build()
+
+
+def _ticks(fields: Fields, document: Mapping[str, Any]) -> int:
+    """Read how finely the graph was counted: its times are then found again to the tick."""
+    ticks = fields.count(document, "ticks_per_second", "top level")
+    if ticks not in TICKS:
+        raise fields.fail("top level", f"'ticks_per_second' must be a power of ten, got {ticks}")
+    return ticks
 
 
 def _strings(value: object) -> bool:

@@ -35,7 +35,7 @@ def from_msr(document: Mapping[str, Any], path: Path, ignore_colocation: bool) -
         colocation = -1
         if colour is not None and not ignore_colocation:
             colocation = fields.count(entry, "colorClass", where)
-        work = int(fields.number(entry, "fpgaLatency", where) * _NS_PER_MS)
+        work = fields.number(entry, "fpgaLatency", where) * _NS_PER_MS
         index[key] = v = builder.add_node(name if unique else f"{name}#{key}", work, colocation=colocation)
         size = int(fields.number(entry, "size", where)) if "size" in entry else 0
         if size:
@@ -60,6 +60,6 @@ def from_msr(document: Mapping[str, Any], path: Path, ignore_colocation: bool) -
             source,
             readers,
             nbytes=nbytes[source],
-            time=int(cost[source] * _NS_PER_MS),
+            time=cost[source] * _NS_PER_MS,
         )
     return builder.build()

@@ -13,14 +13,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
+from onnx_pipeline.errors import UsageError
 from onnx_pipeline.graph.activations import stage_peaks
 from onnx_pipeline.graph.costgraph import HOST, CostGraph, IntArray
 from onnx_pipeline.graph.target import Target
+from onnx_pipeline.graph.ticks import MOST_TICKS, TICKS
 
 
 @dataclass(frozen=True)
 class StageCost:
-    """What one stage pays, in nanoseconds, and what it holds, in bytes and nodes.
+    """What one stage pays, in ticks, and what it holds, in bytes and nodes.
 
     ``activation_bytes`` is peak(S), 0 where the target does not count it.
     """
@@ -36,12 +40,12 @@ class StageCost:
 
     @property
     def total(self) -> int:
-        """cost(S) in nanoseconds."""
+        """cost(S) in ticks."""
         return self.work + self.input + self.output + self.overflow + self.overhead
 
 
 def stage_costs(
-    graph: CostGraph, target: Target, stage_of: Sequence[int] | IntArray, stages: int
+    graph: CostGraph, target: Target, stage_of: Sequence[int] | IntArray, stages: int, *, up: bool = False
 ) -> list[StageCost]:
     """Evaluate the objective of Archer et al. 2024, section 2, slowly and obviously.
 
@@ -53,13 +57,17 @@ def stage_costs(
         Stage of every node, in ``range(stages)``.
     stages : int
         Number of stages k.
+    up : bool
+        Round what the target charges up, for figures that people rely on, instead of down, as every search
+        and bound does.
 
     Returns
     -------
     list of StageCost, length k
         Empty stages cost nothing.
     """
-    transfer = graph.net_ns(target)
+    transfer = graph.net_ticks(target, up=up)
+    tick = graph.ticks_per_second
     nodes, work, incoming, outgoing = [0] * stages, [0] * stages, [0] * stages, [0] * stages
     for v in range(graph.num_nodes):
         nodes[stage_of[v]] += 1
@@ -86,13 +94,41 @@ def stage_costs(
             work=work[s],
             input=incoming[s],
             output=outgoing[s],
-            overflow=target.overflow_ns(parameters[s] + peaks[s]),
-            overhead=target.overhead_ns if nodes[s] else 0,
+            overflow=target.overflow_ticks(parameters[s] + peaks[s], tick, up=up),
+            overhead=target.overhead_ticks(tick, up=up) if nodes[s] else 0,
             parameter_bytes=parameters[s],
             activation_bytes=peaks[s],
         )
         for s in range(stages)
     ]
+
+
+def countable(graph: CostGraph, target: Target, stages: int) -> CostGraph:
+    """Return the graph with ticks so long that whatever a partition pays for the target can be counted.
+
+    Raises
+    ------
+    UsageError
+        If a link is so slow that ticks of a second are too short.
+    """
+    tick = graph.ticks_per_second
+    transfer = graph.net_bytes / target.bandwidth + target.transfer_latency
+    if graph.net_time is not None:
+        transfer = graph.net_time / tick
+    if graph.net_extra is not None:
+        transfer = transfer + graph.net_extra / tick
+    seconds = float((transfer * (2 + np.diff(graph.net_ptr))).sum()) + float(graph.work.sum()) / tick
+    seconds += graph.num_nodes * target.stage_overhead
+    if target.memory_mode == "overflow" and memory_binds(graph, target):
+        held = int(graph.group_bytes.sum()) + int(graph.net_bytes.sum())
+        seconds += stages * held / target.bandwidth
+    most = 4 * MOST_TICKS // max(stages, 4)
+    fitting = [ticks for ticks in TICKS if ticks <= tick and seconds * ticks < most]
+    if not fitting:
+        raise UsageError(
+            f"a partition could pay {seconds:.3g} s, more than can be counted: is the link so slow?"
+        )
+    return graph.counted(fitting[-1])
 
 
 def memory_binds(graph: CostGraph, target: Target) -> bool:
@@ -102,7 +138,7 @@ def memory_binds(graph: CostGraph, target: Target) -> bool:
 
 
 def bottleneck(graph: CostGraph, target: Target, stage_of: Sequence[int] | IntArray, stages: int) -> int:
-    """Return the largest stage cost in nanoseconds."""
+    """Return the largest stage cost in ticks."""
     return max(cost.total for cost in stage_costs(graph, target, stage_of, stages))
 
 

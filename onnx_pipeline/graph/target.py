@@ -6,10 +6,9 @@ import math
 from dataclasses import dataclass
 
 from onnx_pipeline.errors import UsageError
+from onnx_pipeline.graph.ticks import IntArray, whole
 
-NS = 1_000_000_000
-
-#: Cost in nanoseconds of a stage that breaks a hard limit: 36 years.
+#: Cost in ticks of a stage that breaks a hard limit; nothing real comes near.
 INFEASIBLE = 1 << 60
 
 
@@ -65,29 +64,29 @@ class Target:
         if self.memory_mode not in ("overflow", "hard"):
             raise UsageError(f"memory_mode must be 'overflow' or 'hard', got {self.memory_mode!r}")
 
-    @property
-    def ns_per_byte(self) -> float:
-        """Nanoseconds to move one byte over the link."""
-        return NS / self.bandwidth
+    def ticks_per_byte(self, ticks_per_second: int) -> float:
+        """Ticks to move one byte over the link."""
+        return ticks_per_second / self.bandwidth
 
-    def transfer_ns(self, nbytes: int) -> int:
-        """c(t) = lambda + size / B in nanoseconds, rounded down."""
-        return int(self.transfer_latency * NS + nbytes * self.ns_per_byte)
+    def transfer_ticks(self, nbytes: IntArray, ticks_per_second: int, *, up: bool = False) -> IntArray:
+        """c(t) = lambda + size / B of every size, rounded down, or up."""
+        fixed = self.transfer_latency * ticks_per_second
+        return whole(fixed + nbytes * self.ticks_per_byte(ticks_per_second), up=up)
 
-    def overflow_ns(self, nbytes: int) -> int:
-        """Nanoseconds to stream what does not fit into fast memory of a stage's bytes, rounded down."""
+    def overflow_ticks(self, nbytes: int, ticks_per_second: int, *, up: bool = False) -> int:
+        """Ticks to stream what does not fit into fast memory of a stage's bytes, rounded down, or up."""
         if nbytes <= self.memory:
             return 0
         if self.memory_mode == "hard":
             return INFEASIBLE
-        return int((nbytes - self.memory) * self.ns_per_byte)
+        ticks = (nbytes - self.memory) * self.ticks_per_byte(ticks_per_second)
+        return int(whole(ticks, up=True)) if up else int(ticks)  # kernels truncate, too
+
+    def overhead_ticks(self, ticks_per_second: int, *, up: bool = False) -> int:
+        """Alpha, rounded down, or up."""
+        return int(whole(self.stage_overhead * ticks_per_second, up=up))
 
     @property
     def counts_activations(self) -> bool:
         """Whether peak(S) can matter."""
         return self.activations and math.isfinite(self.memory)
-
-    @property
-    def overhead_ns(self) -> int:
-        """Alpha in nanoseconds, rounded down."""
-        return int(self.stage_overhead * NS)

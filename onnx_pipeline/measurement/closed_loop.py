@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from onnx_pipeline.graph.costgraph import CostGraph, IntArray
-from onnx_pipeline.graph.objective import bottleneck, stage_costs
-from onnx_pipeline.graph.target import NS, Target
+from onnx_pipeline.graph.objective import stage_costs
+from onnx_pipeline.graph.target import Target
 from onnx_pipeline.measurement.chain import Measurement, measure
 from onnx_pipeline.progress import Progress, silent
 
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 LEAST_FACTOR, LARGEST_FACTOR = 0.25, 4.0
 
 
-def execution_ns(graph: CostGraph, stage_of: Sequence[int] | IntArray, stages: int) -> list[int]:
-    """Predict what a stage computes for: its work and the changes of layout at its borders.
+def execution_ticks(graph: CostGraph, stage_of: Sequence[int] | IntArray, stages: int) -> list[int]:
+    """Predict how long a stage computes: its work and the changes of layout at its borders.
 
     The rest of a stage's cost, transfers and overheads, is the device's and happens between sessions.
     """
@@ -43,14 +43,14 @@ def correct(graph: CostGraph, stage_of: IntArray, measured: Measurement) -> Cost
     """
     work = graph.work.copy()
     stages = len(measured.stage_seconds)
-    predicted = execution_ns(graph, stage_of, stages)
+    predicted = execution_ticks(graph, stage_of, stages)
     for s, seconds in enumerate(measured.stage_seconds):
         inside = np.flatnonzero(stage_of == s)
         own = int(graph.work[inside].sum())
         if not own:
             continue
         border = predicted[s] - own
-        factor = min(max((seconds * NS - border) / own, LEAST_FACTOR), LARGEST_FACTOR)
+        factor = min(max((seconds * graph.ticks_per_second - border) / own, LEAST_FACTOR), LARGEST_FACTOR)
         edges = np.rint(np.concatenate([[0.0], np.cumsum(graph.work[inside])]) * factor)
         work[inside] = np.diff(edges).astype(np.int64)
     corrections = int(graph.meta.get("corrections", 0)) + 1
@@ -87,9 +87,9 @@ class _Candidate:
 
     def total(self, measured: Measurement) -> float:
         """Return the bottleneck: measured execution plus the transfers and overheads of the device."""
-        execution = execution_ns(self.result.graph, self.result.stage_of, self.result.stages)
+        execution = execution_ticks(self.result.graph, self.result.stage_of, self.result.stages)
         return max(
-            seconds + (cost.total - own) / NS
+            seconds + self.result.graph.seconds(cost.total - own)
             for seconds, cost, own in zip(measured.stage_seconds, self.result.costs, execution, strict=False)
         )
 
@@ -145,13 +145,12 @@ def closed_loop(
             break
     finalists = measured[-2:] if len(measured) > 1 else measured
     best, measurement = min(finalists, key=lambda pair: pair[0].total(pair[1]))
-    upper = bottleneck(current.graph, current.target, best.result.stage_of, current.stages)
-    result = replace(current, stage_of=best.result.stage_of, upper_ns=upper)
+    result = replace(current, partition=replace(current.partition, stage_of=best.result.stage_of))
     return Measured(result, measurement, best.predicted, len(measured))
 
 
 def _predicted(result: PartitionResult) -> tuple[float, ...]:
-    return tuple(ns / NS for ns in execution_ns(result.graph, result.stage_of, result.used))
+    return tuple(map(result.graph.seconds, execution_ticks(result.graph, result.stage_of, result.used)))
 
 
 def describe(document: Manifest, found: Measured) -> Manifest:

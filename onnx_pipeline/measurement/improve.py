@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from onnx_pipeline.errors import InputError
 from onnx_pipeline.files.atomic import scratch_beside
-from onnx_pipeline.graph.target import NS
 
 if TYPE_CHECKING:
     from onnx_pipeline.manifest import Manifest
@@ -92,7 +91,7 @@ def _closed_loop(
             planner.partition_to_emit,
             scratch,
             rounds=rounds,
-            reference_seconds=int(first.graph.work.sum()) / NS if profiled else None,
+            reference_seconds=first.graph.seconds(int(first.graph.work.sum())) if profiled else None,
             progress=planner.progress,
         )
     phases["measure"] -= phases["partition"] - before

@@ -141,7 +141,7 @@ def _add_nets(
     nodes: list[ir.Node],
     readers: Mapping[ir.Value, list[int]],
     infos: Mapping[str, TensorInfo],
-    border_ns: Mapping[str, int],
+    border_ns: Mapping[str, float],
 ) -> None:
     results = set(source.outputs)
     for value in source.inputs:

@@ -6,7 +6,7 @@ windows and crossings bounds. A solver's bound can only be compared with the par
 
 from __future__ import annotations
 
-from onnx_pipeline.graph.objective import bottleneck, check_partition
+from onnx_pipeline.graph.objective import check_partition
 from onnx_pipeline.partition.bounds.crossings import Crossings, paid_once_bound
 from onnx_pipeline.partition.bounds.mincut import mincut
 from onnx_pipeline.partition.bounds.simple import simple
@@ -15,19 +15,20 @@ from onnx_pipeline.partition.ideals.question import IdealSearch
 from onnx_pipeline.partition.instance.build import build
 from onnx_pipeline.partition.instance.contract import contract
 from onnx_pipeline.partition.instance.instance import Instance
-from onnx_pipeline.partition.result import PartitionResult
+from onnx_pipeline.partition.result import Certificate, Partition
 from onnx_pipeline.stop import Deadline
 
 #: Rounds to reproduce a crossings bound, more than finding one takes: other windows, another way there.
 CHECK_ROUNDS = 120
 
 
-def recheck(result: PartitionResult, seconds: float) -> list[str]:
+def recheck(partition: Partition, certificate: Certificate, seconds: float) -> list[str]:
     """Prove the lower bound again, by exhaustive search from both ends of the graph.
 
     Parameters
     ----------
-    result : PartitionResult
+    partition : Partition
+    certificate : Certificate
         Passed by :func:`check`.
     seconds : float
         Time for each direction.
@@ -37,21 +38,23 @@ def recheck(result: PartitionResult, seconds: float) -> list[str]:
     list of str
         Empty when one direction proves that no partition is below the bound.
     """
-    if result.lower_ns == 0:
+    bound = certificate.ticks
+    if bound == 0:
         return []
-    inst = contract(build(result.graph, result.target))
+    inst = contract(build(partition.graph, partition.target))
     for reverse in (False, True):
         late = Deadline(seconds)
-        answer = IdealSearch(inst, result.stages, reverse=reverse).ask(
-            result.lower_ns - 1,
+        answer = IdealSearch(inst, partition.stages, reverse=reverse).ask(
+            bound - 1,
             1 << 60,
             lambda late=late: late(0, 0),  # type: ignore[misc]
         )
         if answer.proved_none:
             return []
         if answer.stage_of is not None:
-            return [f"a partition below the bound of {result.lower_ns} ns exists"]
-    return [f"the bound of {result.lower_ns} ns could not be proved again in {seconds:g} s from each end"]
+            return [f"a partition below the bound of {partition.graph.seconds(bound)} s exists"]
+    claim = f"the bound of {partition.graph.seconds(bound)} s"
+    return [f"{claim} could not be proved again in {seconds:g} s from each end"]
 
 
 def _crossed(inst: Instance, k: int, limit: int) -> bool:
@@ -61,37 +64,36 @@ def _crossed(inst: Instance, k: int, limit: int) -> bool:
     return Crossings(inst, k, reach_by_cuts(inst, reach_by_sets(inst))).refutes(limit, CHECK_ROUNDS)
 
 
-def check(result: PartitionResult) -> list[str]:
+def check(partition: Partition, certificate: Certificate) -> list[str]:
     """Return every contradiction found; an empty list means that the certificate holds.
 
     Parameters
     ----------
-    result : PartitionResult
+    partition : Partition
+    certificate : Certificate
 
     Returns
     -------
     list of str
         One line per problem.
     """
-    graph, target, k = result.graph, result.target, result.stages
-    problems = check_partition(graph, result.stage_of, k)
+    graph, k = partition.graph, partition.stages
+    problems = check_partition(graph, partition.stage_of, k)
     if problems:
         return problems
-    value = bottleneck(graph, target, result.stage_of, k)
-    if value != result.upper_ns:
-        problems.append(f"the partition costs {value} ns, the certificate says {result.upper_ns} ns")
-    full = build(graph, target)
-    for bound in result.bounds:
-        if bound.nanoseconds > value:
+    value = partition.ticks
+    full = build(graph, partition.target)
+    for bound in certificate.bounds:
+        if bound.ticks > value:
             problems.append(
-                f"bound {bound.method!r} is {bound.nanoseconds} ns, above the partition: {value} ns"
+                f"bound {bound.method!r} is {bound.seconds} s, above the partition: {graph.seconds(value)} s"
             )
-        elif bound.method == "simple" and bound.nanoseconds > simple(full, k):
+        elif bound.method == "simple" and bound.ticks > simple(full, k):
             problems.append("the simple bound cannot be reproduced")
-        elif bound.method == "windows" and bound.nanoseconds > window_bound(contract(full), k, value):
+        elif bound.method == "windows" and bound.ticks > window_bound(contract(full), k, value):
             problems.append("the windows bound cannot be reproduced")
-        elif bound.method == "crossings" and not _crossed(contract(full), k, bound.nanoseconds - 1):
+        elif bound.method == "crossings" and not _crossed(contract(full), k, bound.ticks - 1):
             problems.append("the crossings bound cannot be reproduced")
-        elif bound.method == "min-cut" and bound.nanoseconds > mincut(contract(full)):
+        elif bound.method == "min-cut" and bound.ticks > mincut(contract(full)):
             problems.append("the min-cut bound cannot be reproduced")
     return problems

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from onnx_pipeline.graph.costgraph import CostGraph, IntArray
 from onnx_pipeline.graph.objective import bottleneck, check_partition
 from onnx_pipeline.graph.target import Target
-from onnx_pipeline.partition.result import Bound, HistoryPoint, PartitionResult
+from onnx_pipeline.partition.result import (
+    Bound,
+    Certificate,
+    HistoryPoint,
+    Partition,
+    PartitionResult,
+    SearchRecord,
+)
 from onnx_pipeline.progress import Progress, silent
 
 #: Before the first partition: above everything, broken hard limits included.
@@ -42,8 +49,8 @@ class Incumbent:
 
     @property
     def lower(self) -> int:
-        """Best bound in nanoseconds."""
-        return max((bound.nanoseconds for bound in self.bounds), default=0)
+        """Best bound in ticks."""
+        return Certificate(tuple(self.bounds)).ticks
 
     @property
     def seconds(self) -> float:
@@ -93,12 +100,12 @@ class Incumbent:
         """Add a lower bound, in place of an earlier one of the same method if it is better."""
         with self._lock:
             before = self.lower
+            bound = replace(bound, ticks_per_second=self.graph.ticks_per_second)
             same = [b for b in self.bounds if b.method == bound.method]
             if same:
                 # One line per method: its best value and all the time it took.
-                best = max([*same, bound], key=lambda b: b.nanoseconds)
-                wall = bound.wall_seconds + sum(b.wall_seconds for b in same)
-                bound = Bound(best.method, best.nanoseconds, best.exact, best.solver, wall)
+                best = max([*same, bound], key=lambda b: b.ticks)
+                bound = replace(best, wall_seconds=bound.wall_seconds + sum(b.wall_seconds for b in same))
             self.bounds = [b for b in self.bounds if b.method != bound.method] + [bound]
             if self.lower > before:
                 self._record(bound.method)
@@ -106,11 +113,12 @@ class Incumbent:
     def _record(self, method: str) -> None:
         if self.upper < self.lower:
             raise AssertionError(
-                f"bound {self.lower} ns by {method} exceeds a known partition at {self.upper} ns"
+                f"bound {self.lower} by {method} exceeds a known partition at {self.upper} ticks"
             )
         if self.upper == UNKNOWN:
             return
-        self.history.append(HistoryPoint(self.seconds, method, self.upper, self.lower))
+        best, bound = self.graph.seconds(self.upper), self.graph.seconds(self.lower)
+        self.history.append(HistoryPoint(self.seconds, method, best, bound))
         if self.upper > 0:
             share = self.lower / self.upper
             self.progress("partition", None, f"{method}: gap {100 * (1 - share):.2f} %")
@@ -118,16 +126,9 @@ class Incumbent:
     def result(self, seed: int, interrupted: bool) -> PartitionResult:
         """Freeze."""
         return PartitionResult(
-            graph=self.graph,
-            target=self.target,
-            stages=self.stages,
-            stage_of=self.stage_of,
-            upper_ns=self.upper,
-            bounds=tuple(self.bounds),
-            history=tuple(self.history),
-            methods=tuple(self.methods),
-            evaluations=self.evaluations,
-            wall_seconds=self.seconds,
-            seed=seed,
-            interrupted=interrupted,
+            Partition(self.graph, self.target, self.stages, self.stage_of),
+            Certificate(tuple(self.bounds)),
+            SearchRecord(
+                tuple(self.methods), self.evaluations, self.seconds, seed, interrupted, tuple(self.history)
+            ),
         )

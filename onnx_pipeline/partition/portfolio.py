@@ -12,6 +12,7 @@ import numpy as np
 
 from onnx_pipeline.errors import Advice, InfeasibleError, UsageError
 from onnx_pipeline.graph.costgraph import CostGraph, IntArray
+from onnx_pipeline.graph.objective import countable
 from onnx_pipeline.graph.target import INFEASIBLE, Target
 from onnx_pipeline.parameters import SearchParams
 from onnx_pipeline.partition.bounds.crossings import Crossings, paid_once_bound
@@ -113,6 +114,7 @@ def solve(
     """Partition and certify, as :func:`partition` does, with a parameter object."""
     stages = check("stages", stages)
     ensure_compiled(progress)
+    graph = countable(graph, target, stages)
     known = Incumbent(graph, target, stages, progress)
     if not (graph.pinned >= 0).any():
         known.offer(np.zeros(graph.num_nodes, dtype=np.int64), "one stage")

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from functools import cached_property
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from onnx_pipeline.graph.activations import Schedule, stage_schedules
 from onnx_pipeline.graph.costgraph import CostGraph, IntArray
-from onnx_pipeline.graph.objective import StageCost, stage_costs
-from onnx_pipeline.graph.target import NS, Target
+from onnx_pipeline.graph.objective import StageCost, bottleneck, stage_costs
+from onnx_pipeline.graph.target import Target
+from onnx_pipeline.graph.ticks import NS
 
 
 @dataclass(frozen=True)
@@ -22,7 +25,7 @@ class Bound:
     ----------
     method : str
         ``"simple"``, ``"min-cut"``, ``"bottleneck"``, ...
-    nanoseconds : int
+    ticks : int
         The bound, already rounded to the safe side.
     exact : bool
         True for exact integer reasoning, False for a solver's claim, rounded down by its tolerance.
@@ -30,88 +33,84 @@ class Bound:
         Who computed it, when it was not this package.
     wall_seconds : float
         Time spent on it.
+    ticks_per_second : int
+        How finely the graph counts.
     """
 
     method: str
-    nanoseconds: int
+    ticks: int
     exact: bool = True
     solver: str | None = None
     wall_seconds: float = 0.0
+    ticks_per_second: int = NS
 
     @property
     def seconds(self) -> float:
         """The bound in seconds."""
-        return self.nanoseconds / NS
+        return self.ticks / self.ticks_per_second
 
+    def to_json(self) -> dict[str, Any]:
+        """Return the entry of manifests and plans."""
+        return {
+            "method": self.method,
+            "seconds": self.seconds,
+            "exact": self.exact,
+            "solver": self.solver,
+            "wall_seconds": self.wall_seconds,
+        }
 
-class HistoryPoint(NamedTuple):
-    """State of the search when something improved; bottleneck and bound in nanoseconds."""
-
-    seconds: float
-    method: str
-    upper: int
-    lower: int
+    @classmethod
+    def from_json(cls, entry: Mapping[str, Any], ticks_per_second: int) -> Bound:
+        """Read the entry that :meth:`to_json` wrote for a graph that counts as finely."""
+        return cls(
+            entry["method"],
+            round(entry["seconds"] * ticks_per_second),
+            entry.get("exact", True),
+            entry["solver"],
+            entry["wall_seconds"],
+            ticks_per_second,
+        )
 
 
 @dataclass(frozen=True, eq=False)
-class PartitionResult:
-    """A partition with its certificate.
+class Partition:
+    """Nodes of a graph divided into stages for a target.
 
     Without pins, non-empty stages come first: indices 0..used-1 are in use, the rest are empty.
+
+    Attributes
+    ----------
+    graph : CostGraph
+    target : Target
+    stages : int
+        k, empty ones included.
+    stage_of : int64[n]
     """
 
     graph: CostGraph
     target: Target
     stages: int
     stage_of: IntArray
-    upper_ns: int
-    bounds: tuple[Bound, ...]
-    history: tuple[HistoryPoint, ...]
-    methods: tuple[str, ...]
-    evaluations: int
-    wall_seconds: float
-    seed: int
-    interrupted: bool = False
 
-    @property
-    def lower_ns(self) -> int:
-        """Best lower bound in nanoseconds."""
-        return max((bound.nanoseconds for bound in self.bounds), default=0)
+    @cached_property
+    def ticks(self) -> int:
+        """Largest stage cost as searches count it, rounded down."""
+        return bottleneck(self.graph, self.target, self.stage_of, self.stages)
+
+    @cached_property
+    def costs(self) -> list[StageCost]:
+        """Cost of every stage, recomputed by the one objective; what the target charges is rounded up."""
+        return stage_costs(self.graph, self.target, self.stage_of, self.stages, up=True)
 
     @property
     def bottleneck(self) -> float:
-        """Largest stage cost in seconds."""
-        return self.upper_ns / NS
-
-    @property
-    def lower_bound(self) -> float:
-        """Best lower bound in seconds."""
-        return self.lower_ns / NS
-
-    @property
-    def ratio(self) -> float:
-        """Lower bound over bottleneck, in [0, 1]; 1 means optimal."""
-        return self.lower_ns / self.upper_ns if self.upper_ns else 1.0
-
-    @property
-    def gap(self) -> float:
-        """1 - ratio."""
-        return 1.0 - self.ratio
-
-    @property
-    def status(self) -> str:
-        """``"optimal"`` when bound and bottleneck agree to the nanosecond, else ``"feasible"``."""
-        return "optimal" if self.lower_ns >= self.upper_ns else "feasible"
+        """Largest stage cost in seconds, rounded up."""
+        return self.graph.seconds(max((cost.total for cost in self.costs), default=0))
 
     @property
     def used(self) -> int:
         """Number of non-empty stages."""
         return len(np.unique(self.stage_of))
-
-    @property
-    def costs(self) -> list[StageCost]:
-        """Cost of every stage, recomputed by the one objective."""
-        return stage_costs(self.graph, self.target, self.stage_of, self.stages)
 
     @property
     def schedules(self) -> list[Schedule]:
@@ -120,3 +119,164 @@ class PartitionResult:
         if not self.target.counts_activations:
             rooms = [math.inf] * self.stages
         return stage_schedules(self.graph, self.stage_of, self.stages, rooms)
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """Lower bounds that hold for every partition of one graph into k stages for one target."""
+
+    bounds: tuple[Bound, ...] = ()
+
+    @property
+    def ticks(self) -> int:
+        """The best of them."""
+        return max((bound.ticks for bound in self.bounds), default=0)
+
+
+class HistoryPoint(NamedTuple):
+    """State of the search when something improved; everything in seconds."""
+
+    seconds: float
+    method: str
+    bottleneck: float
+    lower_bound: float
+
+
+@dataclass(frozen=True)
+class SearchRecord:
+    """How a partition was found; empty for one that somebody else made.
+
+    Attributes
+    ----------
+    methods : tuple of str
+        What improved the partition, in order of the first time.
+    evaluations : int
+        Orders that were sliced.
+    wall_seconds : float
+    seed : int
+    interrupted : bool
+        Whether Ctrl-C ended the search.
+    history : tuple of HistoryPoint
+    """
+
+    methods: tuple[str, ...] = ()
+    evaluations: int = 0
+    wall_seconds: float = 0.0
+    seed: int = 0
+    interrupted: bool = False
+    history: tuple[HistoryPoint, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the ``search`` object of manifests and plans, without the history."""
+        return {
+            "methods": list(self.methods),
+            "evaluations": self.evaluations,
+            "wall_seconds": self.wall_seconds,
+            "seed": self.seed,
+            "interrupted": self.interrupted,
+        }
+
+    @classmethod
+    def from_json(cls, entry: Mapping[str, Any]) -> SearchRecord:
+        """Read what :meth:`to_json` wrote; whatever is missing is unknown."""
+        return cls(
+            tuple(entry.get("methods", ())),
+            int(entry.get("evaluations", 0)),
+            float(entry.get("wall_seconds", 0.0)),
+            int(entry.get("seed", 0)),
+            bool(entry.get("interrupted", False)),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class PartitionResult:
+    """A partition, its certificate and the record of the search, and what is asked of them most."""
+
+    partition: Partition
+    certificate: Certificate
+    search: SearchRecord
+
+    @property
+    def graph(self) -> CostGraph:
+        """The graph that was partitioned."""
+        return self.partition.graph
+
+    @property
+    def target(self) -> Target:
+        """The devices that it was partitioned for."""
+        return self.partition.target
+
+    @property
+    def stages(self) -> int:
+        """Number of stages k, empty ones included."""
+        return self.partition.stages
+
+    @property
+    def stage_of(self) -> IntArray:
+        """Stage of every node."""
+        return self.partition.stage_of
+
+    @property
+    def used(self) -> int:
+        """Number of non-empty stages."""
+        return self.partition.used
+
+    @property
+    def costs(self) -> list[StageCost]:
+        """Cost of every stage."""
+        return self.partition.costs
+
+    @property
+    def schedules(self) -> list[Schedule]:
+        """Execution order and peak of live activations of every stage."""
+        return self.partition.schedules
+
+    @property
+    def bounds(self) -> tuple[Bound, ...]:
+        """The certificate's bounds."""
+        return self.certificate.bounds
+
+    @property
+    def history(self) -> tuple[HistoryPoint, ...]:
+        """When the search found something better."""
+        return self.search.history
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether Ctrl-C ended the search."""
+        return self.search.interrupted
+
+    @property
+    def upper(self) -> int:
+        """Bottleneck in ticks, as searches count it."""
+        return self.partition.ticks
+
+    @property
+    def lower(self) -> int:
+        """Best lower bound in ticks."""
+        return self.certificate.ticks
+
+    @property
+    def bottleneck(self) -> float:
+        """Largest stage cost in seconds, rounded up."""
+        return self.partition.bottleneck
+
+    @property
+    def lower_bound(self) -> float:
+        """Best lower bound in seconds, rounded down."""
+        return self.graph.seconds(self.lower)
+
+    @property
+    def ratio(self) -> float:
+        """Lower bound over bottleneck, in [0, 1]; 1 means optimal."""
+        return self.lower / self.upper if self.upper else 1.0
+
+    @property
+    def gap(self) -> float:
+        """1 - ratio."""
+        return 1.0 - self.ratio
+
+    @property
+    def status(self) -> str:
+        """``"optimal"`` when bound and bottleneck agree to the tick, else ``"feasible"``."""
+        return "optimal" if self.lower >= self.upper else "feasible"

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from onnx_pipeline.graph.objective import bottleneck
-from onnx_pipeline.graph.target import NS
 from onnx_pipeline.parameters import SearchParams
 from onnx_pipeline.partition.portfolio import solve
 from onnx_pipeline.partition.result import PartitionResult
@@ -103,15 +102,15 @@ def sensitivity(
         found = solve(other, result.stages, result.target, search)
         if found.interrupted:
             raise KeyboardInterrupt
-        ours.append(bottleneck(other, result.target, result.stage_of, result.stages))
-        best.append(found.upper_ns)
+        ours.append(graph.seconds(bottleneck(other, result.target, result.stage_of, result.stages)))
+        best.append(found.graph.seconds(found.upper))
         progress("perturb", (index + 1) / samples, "")
-    regret = [max(0.0, own / max(other, 1) - 1) for own, other in zip(ours, best, strict=True)]
+    regret = [max(0.0, own / other - 1 if other else 0.0) for own, other in zip(ours, best, strict=True)]
     return Sensitivity(
         perturb,
         samples,
         search.seed,
-        tuple(sorted(value / NS for value in ours)),
+        tuple(sorted(ours)),
         tuple(sorted(regret)),
         sum(value > MARGIN for value in regret) / samples,
     )

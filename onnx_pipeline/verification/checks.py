@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from onnx_pipeline import manifest
 from onnx_pipeline.errors import InputError, VerificationError
-from onnx_pipeline.graph.target import NS, Target
+from onnx_pipeline.graph.target import Target
 from onnx_pipeline.manifest import COSTS_NAME, Manifest, Port, Stage
 from onnx_pipeline.progress import Progress, silent
 from onnx_pipeline.verification.compare import OutputCheck
@@ -297,8 +297,9 @@ def _check_certificate(folder: Path, document: Manifest, recheck: float | None) 
     """Recompute costs and bounds from ``costs.json``."""
     from onnx_pipeline import planfile
     from onnx_pipeline.graph.costs_json import read_graph
+    from onnx_pipeline.graph.objective import countable
     from onnx_pipeline.partition import certificate
-    from onnx_pipeline.partition.result import Bound, PartitionResult
+    from onnx_pipeline.partition.result import Bound, Certificate, Partition, PartitionResult, SearchRecord
 
     try:
         graph = read_graph(folder / COSTS_NAME)
@@ -311,35 +312,27 @@ def _check_certificate(folder: Path, document: Manifest, recheck: float | None) 
         yield f"{len(missing)} nodes of {COSTS_NAME} are in no stage, {missing[0]!r} for one"
         return
     claimed = document.certificate
-    result = PartitionResult(
-        graph=graph,
-        target=_target(document.target),
-        stages=document.target["stages"],
-        stage_of=np.array([home[name] for name in graph.node_names], dtype=np.int64),
-        upper_ns=round(claimed["bottleneck_seconds"] * NS),
-        bounds=tuple(
-            Bound(b["method"], round(b["seconds"] * NS), b.get("exact", True), b["solver"], b["wall_seconds"])
-            for b in claimed["bounds"]
-        ),
-        history=(),
-        methods=(),
-        evaluations=0,
-        wall_seconds=0.0,
-        seed=0,
-    )
-    problems = certificate.check(result)
+    stage_of = np.array([home[name] for name in graph.node_names], dtype=np.int64)
+    target, stages = _target(document.target), document.target["stages"]
+    partition = Partition(countable(graph, target, stages), target, stages, stage_of)
+    tick = partition.graph.ticks_per_second
+    proofs = Certificate(tuple(Bound.from_json(entry, tick) for entry in claimed["bounds"]))
+    problems = certificate.check(partition, proofs)
     if recheck is not None and not problems:
-        problems = certificate.recheck(result, recheck)
+        problems = certificate.recheck(partition, proofs, recheck)
     yield from (f"certificate: {problem}" for problem in problems)
     if problems:
         return
-    if round(claimed["lower_bound_seconds"] * NS) != result.lower_ns:
+    result = PartitionResult(partition, proofs, SearchRecord())
+    if round(claimed["bottleneck_seconds"] * tick) != round(result.bottleneck * tick):
+        yield f"certificate: the partition costs {result.bottleneck} s, not {claimed['bottleneck_seconds']} s"
+    if round(claimed["lower_bound_seconds"] * tick) != result.lower:
         yield "certificate: the lower bound is not the best of the bounds"
     if claimed["status"] != result.status:
         yield f"certificate: the status should be {result.status!r}"
     for stage, cost in zip(document.stages, result.costs, strict=False):
-        expected = planfile.cost_fields(cost)
-        if any(round(expected[key] * NS) != round(stage.cost.get(key, 0.0) * NS) for key in expected):
+        expected = planfile.cost_fields(cost, tick)
+        if any(round(expected[key] * tick) != round(stage.cost.get(key, 0.0) * tick) for key in expected):
             yield f"certificate: the cost of stage {stage.index} cannot be reproduced"
         if cost.parameter_bytes != stage.parameter_bytes:
             yield f"certificate: the parameter bytes of stage {stage.index} cannot be reproduced"

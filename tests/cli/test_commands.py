@@ -20,6 +20,7 @@ from onnx_pipeline.cli.commands import cli
 from onnx_pipeline.cli.entry import main
 from onnx_pipeline.graph.builder import GraphBuilder
 from onnx_pipeline.graph.costs_json import write_graph
+from onnx_pipeline.graph.ticks import NS
 
 #: Enough for a tiny model, and nothing that depends on how fast this machine is.
 QUICK = ["--profile-runs", "2", "--time-limit", "2", "--threads", "1"]
@@ -239,7 +240,7 @@ def test_profile_writes_costs_that_plan_and_split_read(run: Run, model: Path) ->
     reused = run("split", model, "-k", 2, "--cost-model", "costs.json", "--json", *QUICK)
     assert reused.code == 0
     total = sum(stage["cost"]["work_seconds"] for stage in reused.document["stages"])
-    assert round(total * 1e9) == sum(node["work_ns"] for node in costs["nodes"])
+    assert total * 1e9 == pytest.approx(sum(node["work_ns"] for node in costs["nodes"]))
 
 
 def test_profile_json_is_the_cost_document(run: Run, model: Path) -> None:
@@ -345,7 +346,7 @@ def test_verbose_and_quiet(run: Run, model: Path) -> None:
 
 def test_plan_takes_demands(tmp_path: Path, run: Run) -> None:
     """Pins, groups, a hard limit, chosen bounds and the log reach the partitioner; nonsense is refused."""
-    builder = GraphBuilder("chain")
+    builder = GraphBuilder("chain", ticks_per_second=NS)
     nodes = [builder.add_node(f"n{i}", 1000) for i in range(6)]
     for i in range(5):
         builder.add_net(f"t{i}", nodes[i], [nodes[i + 1]], nbytes=1)

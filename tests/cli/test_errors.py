@@ -190,8 +190,9 @@ def test_memory_file_needs_a_file_that_has_one(model: Path, capsys: pytest.Captu
     """COSTS.json states no limit."""
     from onnx_pipeline.graph.builder import GraphBuilder
     from onnx_pipeline.graph.costs_json import write_graph
+    from onnx_pipeline.graph.ticks import NS
 
-    builder = GraphBuilder("one")
+    builder = GraphBuilder("one", ticks_per_second=NS)
     builder.add_node("a", 1)
     write_graph(builder.build(), Path("costs.json"))
     code, line = call(capsys, "plan", "costs.json", "-k", 2, "--memory", "file")

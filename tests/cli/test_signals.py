@@ -19,7 +19,7 @@ from onnx_pipeline.graph.builder import GraphBuilder
 from onnx_pipeline.graph.costgraph import CostGraph
 from onnx_pipeline.graph.costs_json import write_graph
 from onnx_pipeline.graph.objective import bottleneck, check_partition
-from onnx_pipeline.graph.target import NS
+from onnx_pipeline.graph.ticks import NS
 from onnx_pipeline.parameters import TargetParams
 
 #: Far longer than any test may take: only a signal ends these.
@@ -65,7 +65,7 @@ def leftovers(folder: Path) -> set[str]:
 def tangle(layers: int = 60, width: int = 6) -> CostGraph:
     """A wide random graph whose search does not end by itself soon."""
     random = np.random.default_rng(0)
-    builder = GraphBuilder("tangle")
+    builder = GraphBuilder("tangle", ticks_per_second=NS)
     rows = [
         [builder.add_node(f"{i}.{j}", int(random.integers(1, 10**6))) for j in range(width)]
         for i in range(layers)

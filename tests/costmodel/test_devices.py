@@ -7,11 +7,13 @@ import tomllib
 from importlib.metadata import EntryPoint
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from onnx_pipeline.costmodel import devices, plugins
 from onnx_pipeline.costmodel.devices import Device, built_in_devices, load_device
 from onnx_pipeline.errors import InputError, UsageError
+from onnx_pipeline.graph.ticks import NS
 
 
 def write(path: Path, text: str) -> Path:
@@ -43,8 +45,8 @@ def test_target_carries_the_figures() -> None:
     device = load_device("cpu")
     target = device.target(host_io=False)
     assert (target.bandwidth, target.memory) == (device.bandwidth, device.memory)
-    assert target.overhead_ns == 35_000
-    assert target.transfer_ns(10_000) == 2_000 + 1_000
+    assert target.overhead_ticks(NS) == 35_000
+    assert target.transfer_ticks(np.array([10_000]), NS) == [2_000 + 1_000]
     assert not target.host_io
     assert target.name == "cpu"
 

@@ -9,6 +9,7 @@ import numpy as np
 from onnx_pipeline.graph.activations import peak_bytes, stage_peaks
 from onnx_pipeline.graph.builder import GraphBuilder
 from onnx_pipeline.graph.costgraph import HOST, CostGraph, topological_order
+from onnx_pipeline.graph.ticks import NS
 from tests.random_graphs import random_graph
 
 
@@ -43,7 +44,7 @@ def test_against_simulation() -> None:
 
 def test_a_chain_holds_two_tensors() -> None:
     """Operand and result of the largest step, not the sum of all."""
-    b = GraphBuilder("chain")
+    b = GraphBuilder("chain", ticks_per_second=NS)
     nodes = [b.add_node(f"n{i}", 1) for i in range(4)]
     b.add_net("x", HOST, [nodes[0]], nbytes=1)
     for i, size in enumerate((10, 20, 5)):
@@ -57,7 +58,7 @@ def test_a_chain_holds_two_tensors() -> None:
 
 def test_order_matters() -> None:
     """Two branches one after the other need less than both at once."""
-    b = GraphBuilder("branches")
+    b = GraphBuilder("branches", ticks_per_second=NS)
     source, one, two, one2, two2, sink = (b.add_node(name, 1) for name in "sabcdt")
     b.add_net("s", source, [one, two], nbytes=1)
     b.add_net("big1", one, [one2], nbytes=100)

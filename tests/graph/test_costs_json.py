@@ -11,6 +11,7 @@ import pytest
 from onnx_pipeline.errors import InputError
 from onnx_pipeline.graph.builder import GraphBuilder
 from onnx_pipeline.graph.costs_json import graph_to_json, read_graph, write_graph
+from onnx_pipeline.graph.ticks import NS
 from tests.random_graphs import random_graph
 
 
@@ -24,10 +25,10 @@ def test_round_trip(tmp_path: Path) -> None:
 
 
 def test_msr(msr_dir: Path) -> None:
-    """A real workload: one tensor per producing node, milliseconds become nanoseconds."""
+    """A real workload: one tensor per producing node, milliseconds become ticks without loss."""
     graph = read_graph(msr_dir / "bert24_layer.json")
     assert graph.num_nodes == 32
-    assert graph.work.sum() == pytest.approx(92.406e6, abs=32)
+    assert graph.seconds(int(graph.work.sum())) == pytest.approx(92.406e-3, rel=1e-12)
     assert graph.net_time is not None
     assert (graph.colocation >= 0).all()
     assert graph.meta["host_io"] is False
@@ -54,7 +55,8 @@ GOOD = {
         (("nodes",), {}, "nodes: expected a list"),
         (("nodes", 0), 3, r"nodes\[0\]: expected an object"),
         (("nodes", 0, "work_ns"), -1, r"nodes\[0\]: 'work_ns'"),
-        (("nodes", 0, "work_ns"), 1.5, "must be an integer"),
+        (("tensors", 0, "bytes"), 1.5, "must be an integer"),
+        (("ticks_per_second",), 999, "power of ten"),
         (("nodes", 0, "work_ns"), True, "must be a number"),
         (("nodes", 1, "name"), "a", "two nodes are called 'a'"),
         (("tensors", 0, "consumers"), ["zz"], r"tensors\[0\]: unknown node 'zz'"),
@@ -96,7 +98,7 @@ def test_missing(tmp_path: Path) -> None:
 
 def test_border_costs_survive(tmp_path: Path) -> None:
     """COSTS.json keeps what a cut adds to a tensor."""
-    b = GraphBuilder("pair")
+    b = GraphBuilder("pair", ticks_per_second=NS)
     u, v = b.add_node("u", 1), b.add_node("v", 2)
     b.add_net("t", u, [v], nbytes=3, extra=5)
     b.add_net("s", u, [v], nbytes=4)

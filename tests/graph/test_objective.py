@@ -14,12 +14,13 @@ from onnx_pipeline.graph.builder import GraphBuilder
 from onnx_pipeline.graph.costgraph import HOST, topological_order
 from onnx_pipeline.graph.objective import bottleneck, check_partition, stage_costs
 from onnx_pipeline.graph.target import Target
+from onnx_pipeline.graph.ticks import NS
 from tests.random_graphs import brute_force, random_graph, random_target
 
 
 def test_costs_by_hand() -> None:
     """Every term of the objective on a graph small enough to do on paper."""
-    b = GraphBuilder("paper")
+    b = GraphBuilder("paper", ticks_per_second=NS)
     x, y, z = b.add_node("x", 10), b.add_node("y", 20), b.add_node("z", 30)
     b.add_net("in", HOST, [x, z], nbytes=100)
     b.add_net("t", x, [y, z], nbytes=7)
@@ -44,7 +45,7 @@ def test_costs_by_hand() -> None:
 
 def test_tensor_is_paid_once_per_stage() -> None:
     """Several consumers in one stage share one transfer; two stages pay two."""
-    b = GraphBuilder("fan")
+    b = GraphBuilder("fan", ticks_per_second=NS)
     u = b.add_node("u", 1)
     vs = [b.add_node(f"v{i}", 1) for i in range(4)]
     b.add_net("t", u, vs, nbytes=10)
@@ -68,7 +69,7 @@ def test_brute_force_agrees_with_enumeration() -> None:
 
 def test_check_partition_names_what_is_wrong() -> None:
     """Back edges, bad indices and broken colocation are all reported."""
-    b = GraphBuilder("g")
+    b = GraphBuilder("g", ticks_per_second=NS)
     x, y = b.add_node("x", 1, colocation=4), b.add_node("y", 1, colocation=4)
     b.add_net("t", x, [y], nbytes=1)
     graph = b.build()
@@ -98,22 +99,22 @@ def test_target_ranges(field: str, value: float) -> None:
 
 def test_builder_refuses_nonsense() -> None:
     """Cycles, repeated names, negative costs and dangling references do not become graphs."""
-    cycle = GraphBuilder("c")
+    cycle = GraphBuilder("c", ticks_per_second=NS)
     x, y = cycle.add_node("x", 1), cycle.add_node("y", 1)
     cycle.add_net("t", x, [y], nbytes=1)
     cycle.add_net("u", y, [x], nbytes=1)
     with pytest.raises(InputError, match="cycle"):
         cycle.build()
-    twice = GraphBuilder("c")
+    twice = GraphBuilder("c", ticks_per_second=NS)
     twice.add_node("x", 1)
     twice.add_node("x", 1)
     with pytest.raises(InputError, match="two nodes"):
         twice.build()
-    negative = GraphBuilder("c")
+    negative = GraphBuilder("c", ticks_per_second=NS)
     negative.add_node("x", -1)
     with pytest.raises(InputError, match="negative"):
         negative.build()
-    dangling = GraphBuilder("c")
+    dangling = GraphBuilder("c", ticks_per_second=NS)
     dangling.add_net("t", 3, [], nbytes=1)
     with pytest.raises(InputError, match="does not exist"):
         dangling.build()
@@ -135,7 +136,7 @@ def test_networkx_view() -> None:
 
 def test_border_costs_count_like_transfers() -> None:
     """What a crossing tensor costs beyond its transfer is paid on both sides of a cut, and only there."""
-    b = GraphBuilder("pair")
+    b = GraphBuilder("pair", ticks_per_second=NS)
     u, v = b.add_node("u", 10), b.add_node("v", 20)
     b.add_net("t", u, [v], nbytes=1000, extra=7)
     graph = b.build()

@@ -19,14 +19,21 @@ from onnx_pipeline.errors import InputError
 from onnx_pipeline.graph.builder import GraphBuilder
 from onnx_pipeline.graph.costgraph import CostGraph
 from onnx_pipeline.graph.objective import bottleneck
-from onnx_pipeline.graph.target import NS, Target
+from onnx_pipeline.graph.target import Target
+from onnx_pipeline.graph.ticks import NS
 from onnx_pipeline.measurement import chain
 from onnx_pipeline.measurement.chain import Measurement
-from onnx_pipeline.measurement.closed_loop import LARGEST_FACTOR, Measured, closed_loop, correct, execution_ns
+from onnx_pipeline.measurement.closed_loop import (
+    LARGEST_FACTOR,
+    Measured,
+    closed_loop,
+    correct,
+    execution_ticks,
+)
 from onnx_pipeline.model.inputs import make_feeds
 from onnx_pipeline.model.source import load
 from onnx_pipeline.partition.portfolio import partition
-from onnx_pipeline.partition.result import Bound, PartitionResult
+from onnx_pipeline.partition.result import Certificate, Partition, PartitionResult, SearchRecord
 from onnx_pipeline.verification.checks import verify
 
 QUICK: dict[str, Any] = {"profile_runs": 2, "time_limit": 2.0, "threads": 1, "cache": False}
@@ -34,7 +41,7 @@ QUICK: dict[str, Any] = {"profile_runs": 2, "time_limit": 2.0, "threads": 1, "ca
 
 def chained(works: list[int], extra: int = 0) -> CostGraph:
     """Nodes in a row; every tensor between them costs ``extra`` when it crosses."""
-    b = GraphBuilder("chain")
+    b = GraphBuilder("chain", ticks_per_second=NS)
     for i, work in enumerate(works):
         b.add_node(f"n{i}", work)
     for i in range(len(works) - 1):
@@ -46,8 +53,7 @@ def result_for(graph: CostGraph, stage_of: list[int]) -> PartitionResult:
     """Wrap a partition."""
     stages, target = max(stage_of) + 1, Target(stage_overhead=1e-6)
     array = np.array(stage_of, dtype=np.int64)
-    cost = bottleneck(graph, target, array, stages)
-    return PartitionResult(graph, target, stages, array, cost, (Bound("none", 0),), (), (), 0, 0.0, 0)
+    return PartitionResult(Partition(graph, target, stages, array), Certificate(), SearchRecord())
 
 
 def measurement(*seconds: float) -> Measurement:
@@ -58,8 +64,8 @@ def measurement(*seconds: float) -> Measurement:
 def test_execution_is_work_and_borders() -> None:
     """Changes of layout count on both sides of a cut, the device's transfers do not."""
     graph = chained([10, 20, 30], extra=4)
-    assert execution_ns(graph, [0, 0, 1], 2) == [34, 34]
-    assert execution_ns(graph, [0, 0, 0], 1) == [60]
+    assert execution_ticks(graph, [0, 0, 1], 2) == [34, 34]
+    assert execution_ticks(graph, [0, 0, 0], 1) == [60]
 
 
 def test_correction_reproduces_the_measurement() -> None:
@@ -67,7 +73,7 @@ def test_correction_reproduces_the_measurement() -> None:
     graph = chained([1000, 3000, 5000, 1000], extra=100)
     stages = np.array([0, 0, 1, 1])
     fixed = correct(graph, stages, measurement(5100 / NS, 4600 / NS))
-    assert execution_ns(fixed, stages, 2) == [5100, 4600]
+    assert execution_ticks(fixed, stages, 2) == [5100, 4600]
     assert fixed.work.tolist() == [1250, 3750, 3750, 750]
     assert fixed.meta["corrections"] == 1
     assert correct(fixed, stages, measurement(1e-6, 1e-6)).meta["corrections"] == 2
@@ -124,10 +130,8 @@ def test_loop_finds_the_better_partition(monkeypatch: pytest.MonkeyPatch) -> Non
     assert found.candidates == 2
     assert world.together == [1, 2]  # the first one runs again beside its rival
     assert found.measurement.stage_seconds == (3e-6, 5e-6)
-    assert found.result.upper_ns == bottleneck(
-        found.result.graph, found.result.target, found.result.stage_of, 2
-    )
-    assert found.result.lower_ns <= found.result.upper_ns
+    assert found.result.upper == bottleneck(found.result.graph, found.result.target, found.result.stage_of, 2)
+    assert found.result.lower <= found.result.upper
 
 
 def test_loop_keeps_the_first_when_it_is_better(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -137,15 +141,13 @@ def test_loop_keeps_the_first_when_it_is_better(monkeypatch: pytest.MonkeyPatch)
     bad = result_for(graph, [0, 0, 0, 1])
 
     def worse(corrected: CostGraph) -> PartitionResult:
-        return replace(bad, graph=corrected, upper_ns=bottleneck(corrected, bad.target, bad.stage_of, 2))
+        return replace(bad, partition=replace(bad.partition, graph=corrected))
 
     found = world.close(search(graph), worse)
     assert found.result.stage_of.tolist() == [0, 0, 1, 1]
     assert found.predicted_seconds == (2e-6, 2e-6)
     assert found.result.graph.meta["corrections"] == 1
-    assert found.result.upper_ns == bottleneck(
-        found.result.graph, found.result.target, found.result.stage_of, 2
-    )
+    assert found.result.upper == bottleneck(found.result.graph, found.result.target, found.result.stage_of, 2)
 
 
 def test_loop_ends_when_nothing_changes(monkeypatch: pytest.MonkeyPatch) -> None:

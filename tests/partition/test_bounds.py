@@ -17,6 +17,7 @@ from onnx_pipeline.graph.builder import GraphBuilder
 from onnx_pipeline.graph.costgraph import CostGraph
 from onnx_pipeline.graph.objective import bottleneck, check_partition, stage_costs
 from onnx_pipeline.graph.target import INFEASIBLE, Target
+from onnx_pipeline.graph.ticks import NS
 from onnx_pipeline.partition.bounds import crossings as crossings_module
 from onnx_pipeline.partition.bounds import windows as windows_module
 from onnx_pipeline.partition.bounds.crossings import Crossings
@@ -165,7 +166,7 @@ def three_blocks(graph: CostGraph, target: Target, k: int, index: int | None) ->
         if any(cost and not stages for cost, stages in shares):
             continue
         best = min(best, max([s, *(-(-cost // stages) for cost, stages in shares if stages)]))
-    return best + target.overhead_ns if graph.num_nodes else 0
+    return best + target.overhead_ticks(NS) if graph.num_nodes else 0
 
 
 def test_paper_models_by_enumeration() -> None:
@@ -240,7 +241,7 @@ def test_windows_that_are_too_narrow_are_noticed(monkeypatch: pytest.MonkeyPatch
 
 def test_windows_of_a_chain() -> None:
     """A chain of four unit nodes on four stages at T = 1 leaves one stage each; at T = 2 two to four."""
-    b = GraphBuilder("chain")
+    b = GraphBuilder("chain", ticks_per_second=NS)
     nodes = [b.add_node(f"n{i}", 1) for i in range(4)]
     for u, v in itertools.pairwise(nodes):
         b.add_net(f"t{u}", u, [v], nbytes=0)
@@ -291,7 +292,7 @@ def test_wrong_crossings_are_noticed(
 
 def test_a_skip_counts_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """A tensor that crosses every border is paid twice in all, not twice at each."""
-    b = GraphBuilder("skip")
+    b = GraphBuilder("skip", ticks_per_second=NS)
     nodes = [b.add_node(f"n{i}", 10) for i in range(40)]
     for u, v in itertools.pairwise(nodes):
         b.add_net(f"t{u}", u, [v], nbytes=1)
@@ -313,7 +314,7 @@ def test_a_skip_counts_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_crossings_of_two_chains() -> None:
     """Two long chains side by side: balance needs a cut through both, which no node alone forces."""
-    b = GraphBuilder("chains")
+    b = GraphBuilder("chains", ticks_per_second=NS)
     source, sink = b.add_node("source", 10), b.add_node("sink", 10)
     for side in "ab":
         chain = [b.add_node(f"{side}{i}", 10) for i in range(10)]
@@ -391,7 +392,7 @@ def test_constants_fold() -> None:
 
 def test_empty_graph() -> None:
     """No node, no cost."""
-    inst = build(GraphBuilder("empty").build(), Target(stage_overhead=1e-9))
+    inst = build(GraphBuilder("empty", ticks_per_second=NS).build(), Target(stage_overhead=1e-9))
     assert bottleneck_mip(inst, 2, 5.0, 0) == 0
     assert bottleneck_guess(inst, 2, 5.0, 0) == 0
     assert exact_cpsat(inst, 2, 0, 0).bound == 0

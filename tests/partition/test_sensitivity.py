@@ -13,13 +13,14 @@ from onnx_pipeline.errors import UsageError
 from onnx_pipeline.graph.builder import GraphBuilder
 from onnx_pipeline.graph.costs_json import write_graph
 from onnx_pipeline.graph.target import Target
+from onnx_pipeline.graph.ticks import NS
 from onnx_pipeline.partition.portfolio import partition
 from onnx_pipeline.partition.sensitivity import sensitivity
 
 
 def chain(works: list[int]) -> GraphBuilder:
     """Nodes in a row with free tensors."""
-    b = GraphBuilder("chain")
+    b = GraphBuilder("chain", ticks_per_second=NS)
     for i, work in enumerate(works):
         b.add_node(f"n{i}", work)
     for i in range(len(works) - 1):

@@ -38,8 +38,8 @@ def build(graph: CostGraph, target: Target) -> Instance:
         np.repeat(np.arange(groups), np.diff(graph.group_ptr)[:groups]),
         graph.group_nodes if limited else graph.group_nodes[:0],
         float(target.memory),
-        target.ns_per_byte if target.memory_mode == "overflow" else -1.0,
-        target.overhead_ns,
+        target.ticks_per_byte(graph.ticks_per_second) if target.memory_mode == "overflow" else -1.0,
+        target.overhead_ticks(graph.ticks_per_second),
         np.arange(graph.num_nodes, dtype=np.int64),
     )
     if not (graph.colocation >= 0).any() and not (graph.pinned >= 0).any():
@@ -65,7 +65,7 @@ def _nets(graph: CostGraph, target: Target) -> tuple[Nets, IntArray]:
     pin = outputs[origin] & target.host_io
     bytes_of = graph.net_bytes[origin] if target.counts_activations else np.zeros_like(origin)
     return Nets(
-        cost=np.where(second | free[origin], 0, graph.net_ns(target)[origin]),
+        cost=np.where(second | free[origin], 0, graph.net_ticks(target)[origin]),
         producer=graph.net_producer[origin],
         pin=pin,
         size=np.where(doubled[origin] & ~second, 0, bytes_of),

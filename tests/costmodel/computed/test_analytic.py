@@ -33,7 +33,7 @@ def request_for(folder: Path, text: str, device: Device = UNIT, infos: Any = Non
     return CostRequest(source, infos, executable_nodes(source), dims, None, device)
 
 
-def price(folder: Path, inputs: str, statement: str, device: Device = UNIT) -> int:
+def price(folder: Path, inputs: str, statement: str, device: Device = UNIT) -> float:
     """Price one operator; the output's type is left to inference."""
     header = '<ir_version: 10, opset_import: ["": 17, "com.microsoft": 1]>'
     text = f"{header} g ({inputs}) => (float y0) {{ {statement} }}"
@@ -87,7 +87,7 @@ def price(folder: Path, inputs: str, statement: str, device: Device = UNIT) -> i
 )
 def test_operations(tmp_path: Path, inputs: str, statement: str, flops: int) -> None:
     """Operations of known layers, counted by hand."""
-    assert price(tmp_path, inputs, statement) == flops
+    assert price(tmp_path, inputs, statement) == pytest.approx(flops)
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def test_quantised_forms_run_at_the_byte_rate(
     tmp_path: Path, inputs: str, statement: str, flops: int
 ) -> None:
     """Integer arithmetic counts at the int8 rate, whatever it accumulates in."""
-    assert price(tmp_path, inputs, statement) == round(flops / 4)
+    assert price(tmp_path, inputs, statement) == pytest.approx(flops / 4)
 
 
 def test_attention() -> None:
@@ -142,14 +142,14 @@ def test_attention() -> None:
 )
 def test_bytes(tmp_path: Path, inputs: str, statement: str, nbytes: int) -> None:
     """Bytes moved: every operand once, of a table only what is picked, nothing for a view."""
-    assert price(tmp_path, inputs, statement, BYTES) == nbytes
+    assert price(tmp_path, inputs, statement, BYTES) == pytest.approx(nbytes)
 
 
 def test_roofline_and_launch(tmp_path: Path) -> None:
     """The larger of both sides counts, plus the launch."""
     device = Device("d", peak_flops={"float32": 1e9}, memory_bandwidth=1e9, launch_overhead=1e-6)
-    assert price(tmp_path, "float[6,7] x", "y0 = Relu(x)", device) == 4 * 84 + 1000
-    assert price(tmp_path, "float[64,64] x", "y0 = MatMul(x, x)", device) == 2 * 64**3 + 1000
+    assert price(tmp_path, "float[6,7] x", "y0 = Relu(x)", device) == pytest.approx(4 * 84 + 1000)
+    assert price(tmp_path, "float[64,64] x", "y0 = MatMul(x, x)", device) == pytest.approx(2 * 64**3 + 1000)
 
 
 def test_operator_without_a_rule_is_listed(tmp_path: Path) -> None:
@@ -196,7 +196,7 @@ def test_control_flow_and_functions(tmp_path: Path) -> None:
         <domain: "local", opset_import: ["": 17]> f (p) => (q) { q = Relu(p) }"""
     costs: NodeCosts = cost_model("analytic")(request_for(tmp_path, text))
     loop, call = costs.work_ns.values()
-    assert loop == 3 * 2 * 8**3
+    assert loop == pytest.approx(3 * 2 * 8**3)
     assert call >= 0
     assert {"Loop", "f"} <= set(costs.estimated)
 

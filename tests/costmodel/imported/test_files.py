@@ -13,6 +13,7 @@ from onnx_pipeline.costmodel.request import CostRequest
 from onnx_pipeline.errors import InputError, UsageError
 from onnx_pipeline.graph.builder import GraphBuilder
 from onnx_pipeline.graph.costs_json import write_graph
+from onnx_pipeline.graph.ticks import NS
 from onnx_pipeline.model.lowering import executable_nodes
 from onnx_pipeline.model.source import load
 
@@ -50,19 +51,19 @@ def test_csv(request_: CostRequest, tmp_path: Path) -> None:
 
 def test_costs_json(request_: CostRequest, tmp_path: Path) -> None:
     """COSTS.json gives its work back, with its provenance; a node for several ONNX nodes is shared."""
-    builder = GraphBuilder("g", meta={"provider": "X"})
+    builder = GraphBuilder("g", meta={"provider": "X"}, ticks_per_second=NS)
     builder.add_node("front", 1001, onnx_nodes=["a", "b"])
     builder.add_node("c", 7)
     path = tmp_path / "COSTS.json"
     write_graph(builder.build(), path)
     costs = cost_model(str(path))(request_)
-    assert costs.work_ns == {"a": 500, "b": 501, "c": 7}
+    assert costs.work_ns == {"a": 500.5, "b": 500.5, "c": 7}
     assert costs.meta["provider"] == "X"
 
 
 def test_duplicate_onnx_nodes(tmp_path: Path) -> None:
     """An ONNX node cannot have two costs."""
-    builder = GraphBuilder("g")
+    builder = GraphBuilder("g", ticks_per_second=NS)
     builder.add_node("one", 1, onnx_nodes=["a"])
     builder.add_node("two", 1, onnx_nodes=["a"])
     path = tmp_path / "COSTS.json"

@@ -18,7 +18,7 @@ from onnx_pipeline.costmodel.profiling import profile as profile_module
 from onnx_pipeline.costmodel.profiling.sessions import Runner, Traced
 from onnx_pipeline.costmodel.request import CostRequest, NodeCosts
 from onnx_pipeline.errors import InputError, UsageError
-from onnx_pipeline.graph.target import NS
+from onnx_pipeline.graph.ticks import NS
 from onnx_pipeline.model.inputs import bound_dims
 from onnx_pipeline.model.lowering import executable_nodes
 from onnx_pipeline.model.shapes import value_infos
