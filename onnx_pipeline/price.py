@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -12,6 +12,8 @@ from onnx_pipeline.parameters import Feeds, PathLike, ProfileParams
 from onnx_pipeline.progress import Phases, Progress, silent
 
 if TYPE_CHECKING:
+    import onnx_ir
+
     from onnx_pipeline.costmodel.request import CostModel, NodeCosts
     from onnx_pipeline.graph.costgraph import CostGraph
     from onnx_pipeline.model.shapes import TensorInfo
@@ -91,18 +93,13 @@ def price_source(
     from onnx_pipeline.costmodel.cache import cache_dir
     from onnx_pipeline.costmodel.devices import load_device
     from onnx_pipeline.costmodel.request import CostRequest
-    from onnx_pipeline.model.lowering import executable_nodes
-    from onnx_pipeline.model.shapes import value_infos
 
     phases = Phases() if phases is None else phases
     with phases.measure("load", progress):
         measure = _cost_model(params) if measure is None else measure
         dims, feeds = bind(source, params.dims, params.inputs, progress)
     with phases.measure("shapes", progress):
-        infos = value_infos(source, dims, feeds)
-        nodes = executable_nodes(source)
-    if not nodes:
-        raise InputError(source.path, "no output depends on an input: there is nothing to split")
+        infos, nodes = _shapes(source, dims, feeds)
     with phases.measure("profile", progress):
         request = CostRequest(
             source=source,
@@ -137,6 +134,19 @@ def _cost_model(params: ProfileParams) -> CostModel:
     if params.cost_model == "profile":
         check_provider(params.provider)
     return found
+
+
+def _shapes(
+    source: SourceModel, dims: Mapping[str, int], feeds: Feeds | None
+) -> tuple[Mapping[str, TensorInfo], Sequence[onnx_ir.Node]]:
+    """Return type and shape of every value, and the nodes that need a cost."""
+    from onnx_pipeline.model.lowering import executable_nodes
+    from onnx_pipeline.model.shapes import value_infos
+
+    infos, nodes = value_infos(source, dims, feeds), executable_nodes(source)
+    if not nodes:
+        raise InputError(source.path, "no output depends on an input: there is nothing to split")
+    return infos, nodes
 
 
 def bind(

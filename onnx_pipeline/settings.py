@@ -24,7 +24,7 @@ MEMORY_MODES = ("overflow", "hard")
 WEIGHTS = ("copy", "link", "reference")
 #: More stages than any machine has; beyond this only the memory of this one would be tested.
 MOST_STAGES = 100_000
-#: The largest number that every solver takes as a seed.
+#: The largest whole number that every solver takes.
 LARGEST = 2**31 - 1
 
 
@@ -61,12 +61,7 @@ def _whole(low: int, high: int = LARGEST, *, optional: bool = False) -> Setting:
         number = int(value) if isinstance(value, Integral) and not isinstance(value, bool) else low - 1
         return number if low <= number <= high else None
 
-    most = f" and at most {high}" if high < LARGEST else ""
-    return Setting(accept, f"a whole number of at least {low}{most}", optional=optional)
-
-
-def _seed() -> Setting:
-    return Setting(_whole(0).accept, f"a whole number from 0 to {LARGEST}")
+    return Setting(accept, f"a whole number from {low} to {high}", optional=optional)
 
 
 def _number(holds: Callable[[float], bool], what: str, *, optional: bool = False) -> Setting:
@@ -161,7 +156,7 @@ def _numbered(what: str, *, optional: bool = False) -> Setting:
         good = all(isinstance(name, str) and each is not None for name, each in found.items())
         return found if good else None
 
-    return Setting(accept, f"whole numbers of at least 0 by {what}", optional=optional)
+    return Setting(accept, f"whole numbers from 0 to {LARGEST} by {what}", optional=optional)
 
 
 def _bounds(value: Any) -> tuple[str, ...] | None:
@@ -192,7 +187,7 @@ SETTINGS: dict[str, Setting] = {
     # The search.
     "time_limit": _seconds(),
     "gap": _number(lambda x: 0 <= x < 1, "a fraction of at least 0 and below 1"),
-    "seed": _seed(),
+    "seed": _whole(0),
     "threads": _whole(1, optional=True),
     "exactly": _flag(),
     "bounds": Setting(_bounds, f"names out of {', '.join(BOUNDS)}", optional=True),

@@ -28,6 +28,7 @@ def device(default: str | None = "cpu", explained: str = "cpu") -> Decorator[Any
     """What the stages run on."""
     return click.option(
         "--device",
+        type=Value("device"),
         default=default,
         metavar="FILE|NAME",
         help=f"Device: a TOML file or a built-in name.  [default: {explained}]",
@@ -79,7 +80,7 @@ def _dims(ctx: click.Context, param: click.Parameter, pairs: tuple[tuple[str, in
 dims = click.option(
     "--dim",
     "dims",
-    type=Pair("NAME=INT", "INT at least 0, such as batch=8"),
+    type=Pair("NAME=INT", "INT from 0 to 2147483647, such as batch=8"),
     multiple=True,
     callback=_dims,
     metavar="NAME=INT",
@@ -107,6 +108,7 @@ custom_ops = click.option(
 costs = group(
     click.option(
         "--cost-model",
+        type=Value("cost_model"),
         default=ProfileParams.cost_model,
         show_default=True,
         metavar="profile|analytic|FILE",
@@ -134,6 +136,7 @@ costs = group(
     ),
     click.option(
         "--provider",
+        type=Value("provider"),
         default=ProfileParams.provider,
         show_default=True,
         metavar="NAME",

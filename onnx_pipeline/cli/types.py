@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from onnx_pipeline.errors import UsageError
-from onnx_pipeline.settings import SETTINGS
+from onnx_pipeline.settings import LARGEST, SETTINGS
 
 if TYPE_CHECKING:
     ParamType = click.ParamType[Any]  # generic for type checkers only, in older releases not at run time
@@ -40,7 +40,7 @@ class Value(ParamType):
 
 
 class Pair(ParamType):
-    """``NAME=NUMBER`` with a number of at least 0; names may hold equals signs.
+    """``NAME=NUMBER`` with a number from 0 to 2^31 - 1; names may hold equals signs.
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ class Pair(ParamType):
         if isinstance(value, tuple):
             return value
         name, _, text = str(value).rpartition("=")
-        if not name or not (text.isascii() and text.isdigit() and len(text) < 20):
+        if not name or not (text.isascii() and text.isdigit() and len(text) < 20 and int(text) <= LARGEST):
             self.fail(f"{value!r} is not {self.form} with {self.what}", param, ctx)
         return name, int(text)
 
@@ -76,7 +76,10 @@ class Names(ParamType):
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> tuple[str, ...]:
         """Return the names."""
-        return tuple(value.split(",") if isinstance(value, str) else value)
+        names = tuple(value.split(",") if isinstance(value, str) else value)
+        if not all(names):
+            self.fail(f"{value!r} has an empty name", param, ctx)
+        return names
 
 
 class Provider(ParamType):

@@ -125,7 +125,7 @@ BAD: dict[str, tuple[str | bytes, str]] = {
     "too many digits": ("seed = " + "1" * 5000, "not valid TOML"),
     "one library": ('custom-ops = "lib.so"', "custom-ops must be a list of paths"),
     "a list of numbers": ("custom-ops = [1]", "custom-ops must be a list of paths"),
-    "bad dimension": ("dim = {batch = -1}", "dim must be whole numbers of at least 0 by dimension"),
+    "bad dimension": ("dim = {batch = -1}", "dim must be whole numbers from 0 to 2147483647 by dimension"),
     "no table": ('dim = "batch=1"', "dim must be"),
     "unknown word": ('memory-mode = "soft"', "memory-mode must be 'overflow' or 'hard', got 'soft'"),
     "unknown bound": ('bounds = ["magic"]', "bounds must be names out of simple"),
