@@ -258,19 +258,11 @@ def _feeds(model: onnx.ModelProto, inputs: Sequence[Any]) -> dict[str, Any]:
 
 def _unsplit(model: onnx.ModelProto, case: Case, *, plain: bool = False) -> str:
     """Return why onnxruntime does not give the expected outputs; empty if it does."""
-    import onnxruntime
-
     from onnx_pipeline.ort.call import run_session, to_numpy
+    from onnx_pipeline.ort.session import SessionSettings, open_session
 
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    options.intra_op_num_threads = 1
-    if plain:
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     try:
-        session = onnxruntime.InferenceSession(
-            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-        )
+        session = open_session(model, SessionSettings(threads=1, optimise=not plain))
     except Exception as error:
         return f"onnxruntime does not load it: {_short(error)}"
     names = [v.name for v in model.graph.output if v.name != "beside_out"]
@@ -290,7 +282,9 @@ def _split(case: Case, model: onnx.ModelProto, folder: Path) -> Outcome:
     from onnx_pipeline.emission import emit
     from onnx_pipeline.model import lowering, shapes
     from onnx_pipeline.model import source as models
+    from onnx_pipeline.model.roles import executable_nodes
     from onnx_pipeline.ort.call import run_session, to_numpy
+    from onnx_pipeline.ort.session import open_session
     from onnx_pipeline.runtime import PipelineSession
     from onnx_pipeline.verification.compare import compare_output
 
@@ -303,9 +297,9 @@ def _split(case: Case, model: onnx.ModelProto, folder: Path) -> Outcome:
         source = models.load(path)
         feeds = _feeds(model, case.data[0][0])
         infos = shapes.value_infos(source, None, feeds)
-        costs = NodeCosts("flat", {str(n.name): 1000 for n in lowering.executable_nodes(source)})
+        costs = NodeCosts("flat", {str(n.name): 1000 for n in executable_nodes(source)})
         graph = lowering.lower(source, infos, costs)
-        whole = _session(model)
+        whole = open_session(model)
         for k in STAGES:
             result = even_cut(graph, k)
             output = folder / f"k{k}"
@@ -326,16 +320,6 @@ def _split(case: Case, model: onnx.ModelProto, folder: Path) -> Outcome:
         where = f"{type(error).__name__} at {Path(place.filename).name}:{place.lineno}"
         return Outcome(case.category, case.name, "failed", f"{where}: {' '.join(str(error).split())[:300]}")
     return Outcome(case.category, case.name, "equal", "", exact, tuple(made))
-
-
-def _session(model: onnx.ModelProto) -> Any:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    return onnxruntime.InferenceSession(
-        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
 
 
 def _close(actual: Any, expected: Any, case: Case) -> bool:
@@ -360,8 +344,9 @@ def _close(actual: Any, expected: Any, case: Case) -> bool:
 
 
 def _short(error: Exception) -> str:
-    text = " ".join(str(error).split())
-    text = re.sub(r"\[ONNXRuntimeError\] : \d+ : \w+ : ", "", text)
+    from onnx_pipeline.ort.errors import reason
+
+    text = reason(error.__cause__ or error)
     known = {
         r"till opset \d+": text,
         r"not implemented|NOT_IMPLEMENTED|Could not find an implementation": "no kernel for it",

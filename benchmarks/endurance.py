@@ -20,11 +20,11 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 
 import onnx_pipeline as op
 from models.net import Net
 from onnx_pipeline import manifest
+from onnx_pipeline.ort.session import SessionSettings, open_session
 from onnx_pipeline.runtime import PipelineSession
 
 SHAPES = 40
@@ -62,12 +62,8 @@ class Chain:
     def __init__(self, directory: Path) -> None:
         document = manifest.read(directory)
         self.outputs = [port.name for port in document.model.outputs]
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1
-        self.sessions = [
-            onnxruntime.InferenceSession(str(directory / s.file), options, providers=["CPUExecutionProvider"])
-            for s in document.stages
-        ]
+        settings = SessionSettings(threads=1)
+        self.sessions = [open_session(directory / stage.file, settings) for stage in document.stages]
 
     def run(self, given: dict[str, Any]) -> list[Any]:
         values = dict(given)
@@ -111,7 +107,7 @@ def main() -> int:
 
 
 def _watch(session: PipelineSession, requests: int) -> int:
-    pids = list(getattr(session._backend, "workers", []))
+    pids = list(getattr(session._flow.backend, "workers", []))
     settled = last = 0
     begin = time.perf_counter()
     for i, _ in enumerate(session.map(feeds(requests)), 1):

@@ -44,7 +44,7 @@ from onnx_pipeline.graph.ticks import NS
 from onnx_pipeline.measurement import chain
 from onnx_pipeline.measurement.closed_loop import closed_loop, execution_ticks
 from onnx_pipeline.model.inputs import make_feeds
-from onnx_pipeline.model.lowering import executable_nodes
+from onnx_pipeline.model.roles import executable_nodes
 from onnx_pipeline.parameters import ProfileParams
 from onnx_pipeline.partition.portfolio import partition
 from onnx_pipeline.partition.result import Certificate, Partition, PartitionResult, SearchRecord

@@ -28,9 +28,11 @@ from onnx_pipeline.costmodel.request import NodeCosts
 from onnx_pipeline.graph.activations import stage_peaks
 from onnx_pipeline.graph.objective import bottleneck
 from onnx_pipeline.model.inputs import make_feeds
-from onnx_pipeline.model.lowering import executable_nodes, lower
+from onnx_pipeline.model.lowering import lower
+from onnx_pipeline.model.roles import executable_nodes
 from onnx_pipeline.model.shapes import value_infos
 from onnx_pipeline.model.source import load
+from onnx_pipeline.ort.session import SessionSettings, open_session
 from onnx_pipeline.partition.result import PartitionResult
 
 _TOTAL = re.compile(r"Total allocated bytes: (\d+)")
@@ -42,17 +44,16 @@ def run_once(path: Path) -> None:
 
     ort.set_default_logger_severity(0)
     source = load(path)
-    options = ort.SessionOptions()
-    options.log_severity_level = 4
-    options.intra_op_num_threads = 1
-    options.enable_mem_pattern = False  # one block for all would hide how much is live
-    options.add_session_config_entry("session.use_device_allocator_for_initializers", "1")
-    options.add_session_config_entry("session.use_env_allocators", "1")
-    options.add_session_config_entry("session.disable_prepacking", "1")  # packed weights would be in it
+    options = {
+        "enable_mem_pattern": False,  # one block for all would hide how much is live
+        "session.use_device_allocator_for_initializers": "1",
+        "session.use_env_allocators": "1",
+        "session.disable_prepacking": "1",  # packed weights would be in it
+    }
     place = ort.OrtMemoryInfo("Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT)
     arena = ort.OrtArenaCfg({"arena_extend_strategy": 1, "initial_chunk_size_bytes": 4096})
     ort.create_and_register_allocator(place, arena)
-    session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    session = open_session(path, SessionSettings(threads=1, options=options))
     session.run(None, make_feeds(source, {}))
 
 

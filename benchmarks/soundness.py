@@ -20,6 +20,7 @@ import numpy as np
 from onnx_pipeline.errors import InfeasibleError
 from onnx_pipeline.graph.costgraph import CostGraph
 from onnx_pipeline.graph.target import Target
+from onnx_pipeline.graph.ticks import NS
 from onnx_pipeline.partition.bounds.crossings import Crossings
 from onnx_pipeline.partition.bounds.mincut import mincut
 from onnx_pipeline.partition.bounds.models.bottleneck import bottleneck
@@ -79,7 +80,8 @@ def main() -> None:
     start = time.perf_counter()
     for number in range(options.count):
         k = int(rng.integers(1, 5))
-        graph = random_graph(rng, pins=k if rng.random() < 0.3 else 0)
+        fine = None if number % 4 >= 2 else NS  # ticks in which transfers are rounded, or nanoseconds
+        graph = random_graph(rng, pins=k if rng.random() < 0.3 else 0, ticks_per_second=fine)
         target = random_target(rng, activations=number % 2 == 1)
         verdicts[examine(graph, target, k, number)] += 1
     print(f"{options.count} nets, no contradiction, {time.perf_counter() - start:.0f} s")

@@ -7,34 +7,30 @@ Rates are those that onnxruntime reaches with one intra-op thread, since that is
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from multiprocessing import get_context
-from multiprocessing.shared_memory import SharedMemory
 from pathlib import Path
-from queue import SimpleQueue
-from threading import Thread
 from typing import Any
 
 import numpy as np
 
+from onnx_pipeline.costmodel.borders import (
+    process_bandwidth,
+    process_handover,
+    thread_bandwidth,
+    thread_handover,
+    timed,
+)
 from onnx_pipeline.costmodel.cache import processor
 from onnx_pipeline.costmodel.computed.operator_rates import operator_rates
 from onnx_pipeline.costmodel.devices import Device
 from onnx_pipeline.errors import UsageError
+from onnx_pipeline.ort.session import SessionSettings, open_session
 from onnx_pipeline.progress import Progress, silent
 
 TRANSPORTS = ("threads", "processes")
 _REPEATS = 7
-_ROUND_TRIPS = 60
-#: Who waits for a tensor sleeps meanwhile, and waking up is most of a hand-over.
-_IDLE_SECONDS = 1e-3
-#: A tensor as it crosses a border: larger than a core's own cache, smaller than what cores share.
-_TENSOR_BYTES = 1 << 22
-#: A link faster than this cannot be told from none.
-_UNLIMITED = 1e12
 
 
 @dataclass(frozen=True)
@@ -134,103 +130,6 @@ def call_costs() -> tuple[float, float]:
     return max(0.0, times[few] - 2 * few * per_tensor), per_tensor
 
 
-def thread_handover() -> float:
-    """Return seconds from putting an item into a queue to a waiting thread having it."""
-    there: SimpleQueue[object] = SimpleQueue()
-    back: SimpleQueue[object] = SimpleQueue()
-
-    def echo() -> None:
-        while (item := there.get()) is not None:
-            back.put(item)
-
-    thread = Thread(target=echo, daemon=True)
-    thread.start()
-
-    def trip() -> None:
-        there.put(1)
-        back.get()
-
-    try:
-        return _waking(trip) / 2
-    finally:
-        there.put(None)
-        thread.join()
-
-
-def process_handover() -> float:
-    """Return seconds from releasing a semaphore to a waiting process running."""
-    context = get_context("spawn")
-    there, back = context.Semaphore(0), context.Semaphore(0)
-    process = context.Process(target=_echo_process, args=(there, back, _ROUND_TRIPS + 1), daemon=True)
-    process.start()
-    there.release()
-    back.acquire()  # the process is up
-
-    def trip() -> None:
-        there.release()
-        back.acquire()
-
-    seconds = _waking(trip) / 2
-    process.join(timeout=10)
-    return seconds
-
-
-def _echo_process(there: Any, back: Any, trips: int) -> None:
-    for _ in range(trips):
-        there.acquire()
-        back.release()
-
-
-def thread_bandwidth() -> float:
-    """Return bytes/second at which a core reads what another one has just written, beyond its own speed."""
-    data = np.zeros(_TENSOR_BYTES // 8)
-    ready: SimpleQueue[int | None] = SimpleQueue()
-    done: SimpleQueue[int] = SimpleQueue()
-
-    def produce() -> None:
-        while ready.get() is not None:
-            np.add(data, 1.0, out=data)
-            done.put(1)
-
-    thread = Thread(target=produce, daemon=True)
-    thread.start()
-    own, other = [], []
-    for _ in range(4 * _REPEATS):
-        np.add(data, 1.0, out=data)
-        own.append(_timed(data.sum))
-        ready.put(1)
-        done.get()
-        other.append(_timed(data.sum))
-    ready.put(None)
-    thread.join()
-    extra = float(np.median(other) - np.median(own))
-    # Within the scatter of reading one's own data a difference is none.
-    noise = float(np.quantile(own, 0.75) - np.quantile(own, 0.25))
-    rate = _TENSOR_BYTES / extra if extra > max(noise, 1e-9) else math.inf
-    return rate if rate < _UNLIMITED else math.inf
-
-
-def process_bandwidth() -> float:
-    """Return bytes/second of writing a tensor into shared memory and reading it there."""
-    memory = SharedMemory(create=True, size=_TENSOR_BYTES)
-    try:
-        shared = np.ndarray((_TENSOR_BYTES // 8,), dtype=np.float64, buffer=memory.buf)
-        source = np.ones_like(shared)
-        other = np.ones(1 << 22)  # what else runs between two transfers
-
-        times = []
-        for _ in range(2 * _REPEATS):
-            np.add(other, 1.0, out=other)
-            start = time.perf_counter()
-            shared[:] = source
-            times.append(time.perf_counter() - start)
-        del shared  # closing refuses while an array looks into it
-        return _TENSOR_BYTES / float(np.median(times))
-    finally:
-        memory.close()
-        memory.unlink()
-
-
 def flop_rates() -> dict[str, float]:
     """Return operations/second that onnxruntime reaches in matrix products, by element type."""
     from onnx import TensorProto
@@ -305,13 +204,7 @@ def _model(
 
 
 def _session(model: bytes) -> Any:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 4
-    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    return open_session(model, SessionSettings(threads=1))
 
 
 def _ones(count: int, shape: tuple[int, ...]) -> dict[str, np.ndarray[Any, Any]]:
@@ -320,19 +213,4 @@ def _ones(count: int, shape: tuple[int, ...]) -> dict[str, np.ndarray[Any, Any]]
 
 def _fastest(session: Any, feeds: dict[str, np.ndarray[Any, Any]], runs: int) -> float:
     session.run(None, feeds)
-    return min(_timed(lambda: session.run(None, feeds)) for _ in range(runs))
-
-
-def _waking(trip: Callable[[], object]) -> float:
-    """Median seconds of a round trip to somebody who sleeps."""
-    times = []
-    for _ in range(_ROUND_TRIPS):
-        time.sleep(_IDLE_SECONDS)
-        times.append(_timed(trip))
-    return float(np.median(times))
-
-
-def _timed(step: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    step()
-    return time.perf_counter() - start
+    return min(timed(lambda: session.run(None, feeds)) for _ in range(runs))

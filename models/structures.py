@@ -17,6 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from models import builders
 from models.net import Net
+from onnx_pipeline.ort.session import SessionSettings, open_session
 
 _OPSETS = '"" : {opset}, "local" : 1, "ai.onnx.ml" : 3, "com.microsoft" : 1'
 
@@ -282,16 +283,11 @@ def saved_by_onnxruntime(level: str = "extended") -> onnx.ModelProto:
     import onnxruntime
 
     levels = onnxruntime.GraphOptimizationLevel
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    options.graph_optimization_level = (
-        levels.ORT_ENABLE_EXTENDED if level == "extended" else levels.ORT_ENABLE_ALL
-    )
+    chosen = levels.ORT_ENABLE_EXTENDED if level == "extended" else levels.ORT_ENABLE_ALL
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "m.onnx"
-        options.optimized_model_filepath = str(path)
-        data = builders.cnn(batch=1).SerializeToString()
-        onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+        settings = SessionSettings(saved_model=path, options={"graph_optimization_level": chosen})
+        open_session(builders.cnn(batch=1), settings)
         return onnx.load(path)
 
 

@@ -22,9 +22,6 @@ FORMAT_VERSION = 1
 FILE_NAME = "manifest.json"
 COSTS_NAME = "costs.json"
 
-#: Tells onnxruntime where the external weights of a model given as bytes are.
-DATA_FOLDER_OPTION = "session.model_external_initializers_file_folder_path"
-
 Shape = tuple[int | str | None, ...] | None
 
 

@@ -128,11 +128,12 @@ def _cost_model(params: ProfileParams) -> CostModel:
     """Return the cost model; what can be wrong with the parameters before any work is wrong now."""
     from onnx_pipeline.costmodel import cost_model
     from onnx_pipeline.costmodel.devices import load_device
+    from onnx_pipeline.ort.providers import check_providers
 
     found = cost_model(params.cost_model)
     load_device(params.device or "cpu")
     if params.cost_model == "profile":
-        check_provider(params.provider)
+        check_providers([params.provider])
     return found
 
 
@@ -140,7 +141,7 @@ def _shapes(
     source: SourceModel, dims: Mapping[str, int], feeds: Feeds | None
 ) -> tuple[Mapping[str, TensorInfo], Sequence[onnx_ir.Node]]:
     """Return type and shape of every value, and the nodes that need a cost."""
-    from onnx_pipeline.model.lowering import executable_nodes
+    from onnx_pipeline.model.roles import executable_nodes
     from onnx_pipeline.model.shapes import value_infos
 
     infos, nodes = value_infos(source, dims, feeds), executable_nodes(source)
@@ -159,7 +160,8 @@ def bind(
 
     Inputs determine the dimensions that they have; a ``dims`` entry that contradicts them is a UsageError.
     """
-    from onnx_pipeline.model.inputs import bound_dims, check_feeds, dims_of, load_feeds
+    from onnx_pipeline.model.dimensions import bound_dims, dims_of
+    from onnx_pipeline.model.inputs import check_feeds, load_feeds
 
     given = dict(dims or {})
     feeds: Feeds | None = None
@@ -181,12 +183,3 @@ def bind(
         note = f"symbolic dimensions left at 1: {', '.join(left)} (set them with {{dims}})"
         progress("note", None, Advice(note, dims=...))
     return bound, feeds
-
-
-def check_provider(provider: str) -> None:
-    """Refuse an execution provider that this onnxruntime does not have."""
-    import onnxruntime
-
-    available = onnxruntime.get_available_providers()
-    if provider not in available:
-        raise UsageError(f"unknown provider {provider!r}: this onnxruntime has {', '.join(available)}")

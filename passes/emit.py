@@ -11,7 +11,7 @@ from onnx_ir.passes import PassBase, PassResult
 from onnx_pipeline.emission.emit import emit
 from onnx_pipeline.graph.target import Target
 from onnx_pipeline.manifest import Manifest
-from onnx_pipeline.model.lowering import executable_nodes
+from onnx_pipeline.model.roles import executable_nodes
 from onnx_pipeline.model.source import SourceModel
 from onnx_pipeline.passes import metadata
 from onnx_pipeline.passes.origin import origin, with_digest

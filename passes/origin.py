@@ -9,7 +9,8 @@ from pathlib import Path
 import onnx_ir as ir
 
 from onnx_pipeline.errors import InputError
-from onnx_pipeline.model.source import SourceModel, serialize
+from onnx_pipeline.model.protos import serialize
+from onnx_pipeline.model.source import SourceModel
 
 
 def origin(model: ir.Model, source: SourceModel | None) -> SourceModel:
@@ -42,4 +43,4 @@ def with_digest(source: SourceModel) -> SourceModel:
     """Fill in the hash of a model that never was a file: that of the bytes it would be saved as."""
     if source.sha256:
         return source
-    return replace(source, sha256=hashlib.sha256(serialize(source)).hexdigest())
+    return replace(source, sha256=hashlib.sha256(serialize(source.ir, source.path)).hexdigest())

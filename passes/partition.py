@@ -17,7 +17,8 @@ from onnx_pipeline.graph.costgraph import CostGraph
 from onnx_pipeline.graph.costs_json import graph_to_json
 from onnx_pipeline.graph.objective import check_partition, countable
 from onnx_pipeline.graph.target import Target
-from onnx_pipeline.model.lowering import executable_nodes, lower
+from onnx_pipeline.model.lowering import lower
+from onnx_pipeline.model.roles import executable_nodes
 from onnx_pipeline.model.shapes import TensorInfo, value_infos
 from onnx_pipeline.model.source import SourceModel
 from onnx_pipeline.partition.result import Bound, Certificate, Partition, PartitionResult, SearchRecord

@@ -14,8 +14,8 @@ from onnx_ir.passes import InPlacePass, PassResult, PostconditionError, Precondi
 from onnx_pipeline import costmodel
 from onnx_pipeline.costmodel import Device, load_device
 from onnx_pipeline.costmodel.request import CostRequest, NodeCosts
-from onnx_pipeline.model.inputs import bound_dims, dims_of
-from onnx_pipeline.model.lowering import executable_nodes
+from onnx_pipeline.model.dimensions import bound_dims, dims_of
+from onnx_pipeline.model.roles import executable_nodes
 from onnx_pipeline.model.shapes import value_infos
 from onnx_pipeline.model.source import SourceModel
 from onnx_pipeline.passes import metadata

@@ -14,14 +14,21 @@ from onnx_pipeline.graph.ticks import NS
 
 
 def random_graph(
-    rng: np.random.Generator, max_nodes: int = 8, *, colocation: bool = True, pins: int = 0
+    rng: np.random.Generator,
+    max_nodes: int = 8,
+    *,
+    colocation: bool = True,
+    pins: int = 0,
+    ticks_per_second: int | None = NS,
 ) -> CostGraph:
     """Make a graph with multi-output nodes, host tensors, shared parameters and zero costs.
 
-    With ``pins`` = k, some nodes are pinned to a stage in range(k), consistently with the node order.
+    With ``pins`` = k, some nodes are pinned to a stage in range(k), consistently with the node order. Times
+    are counted in nanoseconds, where sums agree by chance, or in ticks that the builder chooses (None), where
+    transfers are rounded.
     """
     n = int(rng.integers(1, max_nodes + 1))
-    builder = GraphBuilder("random", ticks_per_second=NS)
+    builder = GraphBuilder("random", ticks_per_second=ticks_per_second)
     heavy = rng.random() < 0.5
     where = sorted(int(x) for x in rng.integers(0, max(pins, 1), n))
     for v in range(n):

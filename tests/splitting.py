@@ -13,6 +13,7 @@ from onnx_pipeline.graph.costgraph import CostGraph
 from onnx_pipeline.manifest import Manifest
 from onnx_pipeline.model import inputs, lowering, shapes
 from onnx_pipeline.model import source as models
+from onnx_pipeline.model.roles import executable_nodes
 
 OPSETS = '[ "" : 20, "local" : 1, "ai.onnx.ml" : 3 ]'
 
@@ -27,7 +28,7 @@ def save(folder: Path, text: str, *, ir_version: int = 8, name: str = "model.onn
 
 def flat_costs(source: models.SourceModel) -> NodeCosts:
     """One microsecond for every node."""
-    return NodeCosts("flat", {str(n.name): 1000 for n in lowering.executable_nodes(source)})
+    return NodeCosts("flat", {str(n.name): 1000 for n in executable_nodes(source)})
 
 
 def cost_graph(source: models.SourceModel, dims: dict[str, int] | None = None) -> CostGraph:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import graphlib
 import os
 import re
 import shutil
@@ -30,6 +31,31 @@ def packages_in_tree() -> set[str]:
         children[:] = [name for name in children if name != "__pycache__"]
         if any(name.endswith(".py") for name in files):
             found.add(".".join(Path(folder).relative_to(ROOT).parts))
+    return found
+
+
+def modules_in_tree() -> dict[str, ast.Module]:
+    """Every module of the package by its dotted name, parsed."""
+    return {
+        f"{package}.{file.stem}".removesuffix(".__init__"): ast.parse(file.read_text(encoding="utf-8"))
+        for package in packages_in_tree()
+        for file in (ROOT / package.replace(".", "/")).glob("*.py")
+    }
+
+
+def imports(tree: ast.AST) -> set[str]:
+    """Dotted names that a module imports, anywhere but for type checkers only."""
+    found: set[str] = set()
+    waiting = [tree]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            continue
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+        waiting += ast.iter_child_nodes(node)
     return found
 
 
@@ -83,17 +109,38 @@ def test_every_third_party_import_is_declared() -> None:
         re.split(r"[<>=\[]", spec)[0].replace("-", "_") for spec in PROJECT["project"]["dependencies"]
     }
     imported: set[str] = set()
-    for package in packages_in_tree():
-        for file in (ROOT / package.replace(".", "/")).glob("*.py"):
-            for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-                if isinstance(node, ast.Import):
-                    imported |= {alias.name.partition(".")[0] for alias in node.names}
-                elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-                    imported.add(node.module.partition(".")[0])
+    for tree in modules_in_tree().values():
+        imported |= {name.partition(".")[0] for name in imports(tree)}
     third_party = imported - own - set(sys.stdlib_module_names)
     # protobuf is imported as google.protobuf, or used only through the messages of onnx.
     # matplotlib draws timelines for those who have installed the extra.
     assert third_party - {"google", "matplotlib"} == declared - {"protobuf"}
+
+
+def test_no_module_imports_itself_in_a_circle() -> None:
+    """Imports inside functions count, those for type checkers only and those of ``__init__`` files do not."""
+    modules = modules_in_tree()
+    packages = packages_in_tree()
+    graph = {
+        name: (imports(tree) & modules.keys()) - packages
+        for name, tree in modules.items()
+        if name not in packages
+    }
+    graphlib.TopologicalSorter(graph).prepare()
+
+
+def test_one_door_to_onnxruntime() -> None:
+    """Only ``onnx_pipeline.ort`` makes sessions and their options."""
+    files = {
+        name: tree for name, tree in modules_in_tree().items() if not name.startswith("onnx_pipeline.ort")
+    }
+    for folder in ("models", "benchmarks"):
+        files |= {str(f): ast.parse(f.read_text(encoding="utf-8")) for f in (ROOT / folder).glob("*.py")}
+    makers = {"InferenceSession", "SessionOptions"}
+    for name, tree in files.items():
+        for node in ast.walk(tree):
+            called = ast.unparse(node.func).rpartition(".")[2] if isinstance(node, ast.Call) else ""
+            assert called not in makers, f"{name}:{getattr(node, 'lineno', 0)}"
 
 
 def test_partition_imports_no_onnx() -> None:
@@ -203,9 +250,9 @@ def test_wheel_holds_every_module_and_data_file(wheel: Path) -> None:
     for package in packages_in_tree():
         folder = package.replace(".", "/")
         wanted = [p.name for p in (ROOT / folder).iterdir() if p.suffix in {".py", ".json", ".typed"}]
-        # Tool settings are for checkouts only.
         assert {f"{folder}/{name}" for name in wanted} <= names
     assert "onnx_pipeline/py.typed" in names
     assert "onnx_pipeline/costmodel/devices.toml" in names
     assert any(name.endswith("licenses/LICENSE") for name in names)
     assert not [name for name in names if name.startswith(("tests", "models", "benchmarks"))]
+    assert not [name for name in names if name.endswith("ruff.toml")]  # for checkouts only

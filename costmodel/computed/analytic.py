@@ -86,7 +86,7 @@ class _Pricer:
 
     def _body(self, node: onnx_ir.Node) -> float | None:
         """Seconds of what a node contains, or None for an ordinary one."""
-        from onnx_pipeline.model.source import node_graphs
+        from onnx_pipeline.model.nodes import node_graphs
 
         function = self.request.source.ir.functions.get(node.op_identifier())
         if function is not None:

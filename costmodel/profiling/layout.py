@@ -14,6 +14,7 @@ from functools import cache
 from onnx_pipeline.costmodel.profiling.mapping import GraphNode, replaced_tensor
 from onnx_pipeline.costmodel.profiling.trace import read_trace
 from onnx_pipeline.files.scratch import scratch_folder
+from onnx_pipeline.ort.session import SessionSettings, open_session
 
 BLOCKED_DOMAIN = "com.microsoft.nchwc"
 _REORDERS = ("ReorderInput", "ReorderOutput")
@@ -68,7 +69,6 @@ def reorder_rate(threads: int = 1) -> float:
     """Measure the nanoseconds per byte of one reorder, mean of both directions, on this host."""
     import numpy as np
     import onnx
-    import onnxruntime
     from onnx import TensorProto, helper, numpy_helper
 
     shape = [1, _PROBE_CHANNELS, _PROBE_SIDE, _PROBE_SIDE]
@@ -82,15 +82,8 @@ def reorder_rate(threads: int = 1) -> float:
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     onnx.checker.check_model(model)
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.log_severity_level = 4
-    options.enable_profiling = True
     with scratch_folder() as folder:
-        options.profile_file_prefix = str(folder / "probe")
-        session = onnxruntime.InferenceSession(
-            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-        )
+        session = open_session(model, SessionSettings(threads=threads, profile_prefix=folder / "probe"))
         feeds = {"x": np.ones(shape, np.float32)}
         other = np.zeros(_EVICT_BYTES // 8)
         for _ in range(_PROBE_RUNS):

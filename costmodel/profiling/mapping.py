@@ -45,7 +45,7 @@ class GraphNode:
 
 def original_nodes(nodes: Sequence[onnx_ir.Node]) -> list[GraphNode]:
     """Reduce the executable nodes of the original model."""
-    from onnx_pipeline.model.source import node_inputs
+    from onnx_pipeline.model.nodes import node_inputs
 
     return [
         GraphNode(

@@ -171,7 +171,7 @@ def _measure(request: CostRequest, runner: Runner, nodes: list[GraphNode], folde
 
 def _held(request: CostRequest, pair: _Pair, nodes: list[GraphNode], mapping: Attribution) -> dict[str, int]:
     """Return the bytes that the sessions hold of parameters, where they differ from the model's."""
-    from onnx_pipeline.model.lowering import parameter_values
+    from onnx_pipeline.model.roles import parameter_values
 
     groups = {
         str(value.name): str(root.name) for value, root in parameter_values(request.source, request.nodes)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-import re
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +14,9 @@ import numpy as np
 
 from onnx_pipeline.costmodel.profiling.mapping import FloatArray, GraphNode, saved_model
 from onnx_pipeline.costmodel.profiling.trace import read_trace
-from onnx_pipeline.errors import InputError, UsageError
+from onnx_pipeline.errors import InputError
+from onnx_pipeline.ort.providers import CPU
+from onnx_pipeline.ort.session import SessionSettings
 
 if TYPE_CHECKING:
     from onnx_pipeline.model.source import SourceModel
@@ -24,34 +25,17 @@ Feeds = Mapping[str, np.ndarray[Any, Any]]
 #: Models quicker than this run once more before every timed run. Their weights fit into a processor's caches,
 #: where other sessions that run in turns would have replaced them; in use they would be there.
 QUICK_SECONDS = 0.02
-_STATUS = re.compile(r"\[ONNXRuntimeError\] : \d+ : \w+ : ")
 
 
 @dataclass(frozen=True)
 class Runner:
-    """Makes and runs sessions of one model under fixed conditions.
-
-    Raises
-    ------
-    UsageError
-        If this onnxruntime has no such provider.
-    """
+    """Makes and runs sessions of one model under fixed conditions."""
 
     source: SourceModel
     feeds: Feeds
     dims: Mapping[str, int]
-    provider: str = "CPUExecutionProvider"
+    provider: str = CPU
     threads: int = 1
-
-    def __post_init__(self) -> None:
-        """Check the provider once."""
-        import onnxruntime
-
-        available = onnxruntime.get_available_providers()
-        if self.provider not in available:
-            raise UsageError(
-                f"onnxruntime has no {self.provider!r} here; available: {', '.join(sorted(available))}"
-            )
 
     def session(self, *, trace_to: Path | None = None, optimise: bool = True, save: bool = True) -> Any:
         """Make a session.
@@ -68,30 +52,19 @@ class Runner:
         Raises
         ------
         InputError
-            If onnxruntime cannot load the model.
+            If onnxruntime cannot load the model, or not on this provider.
+        UsageError
+            If this onnxruntime has no such provider.
         """
-        import onnxruntime
+        from onnx_pipeline.model.running import open_model
 
-        from onnx_pipeline.model.source import serialize, session_options
-
-        options = session_options(self.source)
-        options.log_severity_level = 4
-        options.intra_op_num_threads = self.threads
-        options.inter_op_num_threads = 1
-        level = onnxruntime.GraphOptimizationLevel
-        options.graph_optimization_level = level.ORT_ENABLE_ALL if optimise else level.ORT_DISABLE_ALL
+        settings = SessionSettings([self.provider], self.threads, optimise)
         if trace_to is not None:
-            options.enable_profiling = True
-            options.profile_file_prefix = str(trace_to / "trace")
+            settings = replace(settings, profile_prefix=trace_to / "trace")
         if trace_to is not None and save:
-            options.optimized_model_filepath = str(trace_to / "optimised.onnx")
-            _discard_weights(options, trace_to)
-        try:
-            return onnxruntime.InferenceSession(serialize(self.source), options, providers=[self.provider])
-        except Exception as error:  # onnxruntime's exceptions share no base but this one
-            raise InputError(
-                self.source.path, f"onnxruntime cannot load the model: {_reason(error)}"
-            ) from error
+            saved, options = trace_to / "optimised.onnx", _discard_weights(trace_to)
+            settings = replace(settings, saved_model=saved, options=options)
+        return open_model(self.source, settings)
 
     def run(self, session: Any) -> None:
         """Run once.
@@ -101,7 +74,7 @@ class Runner:
         InputError
             If onnxruntime fails; the message says which dimensions disagree, where that can be found out.
         """
-        from onnx_pipeline.model.shapes import explain_failure
+        from onnx_pipeline.model.running import explain_failure
 
         try:
             session.run(None, self.feeds)
@@ -145,17 +118,12 @@ class Traced:
         return np.array(rows, dtype=np.float64).reshape(len(rows), len(wanted))
 
 
-def _discard_weights(options: Any, folder: Path) -> None:
+def _discard_weights(folder: Path) -> dict[str, str]:
     """Let the saved model write its weights to nowhere: only its structure is of interest."""
     weights = folder / "weights.bin"
     with suppress(OSError):  # without links the weights take disk space until the folder is removed
         weights.symlink_to(os.devnull)
-    options.add_session_config_entry("session.optimized_model_external_initializers_file_name", weights.name)
-    options.add_session_config_entry(
-        "session.optimized_model_external_initializers_min_size_in_bytes", "1024"
-    )
-
-
-def _reason(error: Exception) -> str:
-    """Return onnxruntime's message on one line, without its status prefix."""
-    return " ".join(_STATUS.sub("", str(error)).split()) or type(error).__name__
+    return {
+        "session.optimized_model_external_initializers_file_name": weights.name,
+        "session.optimized_model_external_initializers_min_size_in_bytes": "1024",
+    }

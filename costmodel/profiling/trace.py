@@ -34,7 +34,7 @@ def read_trace(path: str | os.PathLike[str]) -> list[list[KernelEvent]]:
     Raises
     ------
     InputError
-        If the file is no onnxruntime profile.
+        If the file is not an onnxruntime profile.
     """
     try:
         document = json.loads(Path(path).read_text(encoding="utf-8"))

@@ -10,7 +10,7 @@ import onnx_ir as ir
 from onnx_pipeline.emission.boundary import assign_parameters
 from onnx_pipeline.emission.stagefile import _add_body, save
 from onnx_pipeline.emission.weights import SharedFiles, WeightStore
-from onnx_pipeline.model import source as models
+from onnx_pipeline.model.protos import describe, shell
 from onnx_pipeline.model.source import SourceModel
 
 ANNOTATED_NAME = "annotated.onnx"
@@ -35,12 +35,12 @@ def write_annotated(
     are inputs as well. In later versions they would be defaults that a caller may override, so the inputs
     are dropped.
     """
-    proto = models.shell(source)
+    proto = shell(source.ir)
     proto.ir_version = max(proto.ir_version, _ANNOTATION_IR_VERSION)
     graph = source.ir.graph
     inputs = source.inputs if (source.ir.ir_version or 0) < 4 else graph.inputs
-    proto.graph.input.extend(models.describe(v) for v in inputs)
-    proto.graph.output.extend(models.describe(v) for v in graph.outputs)
+    proto.graph.input.extend(describe(v) for v in inputs)
+    proto.graph.output.extend(describe(v) for v in graph.outputs)
     placed = {name: place for store in stores for name, place in store.placed.items()}
     store = WeightStore(source, folder, f"{ANNOTATED_NAME}.data", placed, shared)
     _add_body(proto, list(graph), list(graph.initializers.values()), store)

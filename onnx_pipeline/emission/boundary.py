@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 
 import onnx_ir as ir
 
-from onnx_pipeline.model.source import SourceModel, node_inputs
+from onnx_pipeline.model.nodes import node_inputs
+from onnx_pipeline.model.source import SourceModel
 
 #: The host's end of a tensor, as the manifest writes it.
 MODEL = "model"

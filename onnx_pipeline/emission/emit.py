@@ -25,7 +25,7 @@ from onnx_pipeline.graph import costs_json
 from onnx_pipeline.graph.costgraph import CostGraph
 from onnx_pipeline.graph.objective import memory_binds
 from onnx_pipeline.manifest import DataFile, Manifest, ModelEntry, Port, Stage, StageInput, StageOutput
-from onnx_pipeline.model import source as models
+from onnx_pipeline.model.protos import describe
 from onnx_pipeline.model.shapes import TensorInfo
 from onnx_pipeline.model.source import SourceModel
 from onnx_pipeline.partition.result import PartitionResult
@@ -154,7 +154,7 @@ def port(value: ir.Value, infos: Mapping[str, TensorInfo]) -> dict[str, Any]:
     """Return name, dtype and declared shape of a value, as the manifest has them."""
     info = infos.get(str(value.name))
     if info is None or info.dtype == ir.DataType.UNDEFINED:
-        return {"name": str(value.name), "dtype": type_text(models.describe(value).type), "shape": None}
+        return {"name": str(value.name), "dtype": type_text(describe(value).type), "shape": None}
     return {"name": info.name, "dtype": dtype_text(info.dtype), "shape": info.declared}
 
 

@@ -11,8 +11,9 @@ import onnx_ir as ir
 
 from onnx_pipeline.emission.boundary import StagePlan
 from onnx_pipeline.emission.weights import WeightStore
-from onnx_pipeline.model import source as models
 from onnx_pipeline.model.external import tensor_protos
+from onnx_pipeline.model.nodes import constant_tensor, node_graphs
+from onnx_pipeline.model.protos import describe, shell
 from onnx_pipeline.model.shapes import TensorInfo
 from onnx_pipeline.model.source import SourceModel
 
@@ -24,7 +25,7 @@ def write_stage(
     source: SourceModel, infos: Mapping[str, TensorInfo], plan: StagePlan, store: WeightStore, path: Path
 ) -> str:
     """Write one stage and its weights; return the SHA-256 of the model file."""
-    proto = models.shell(source)
+    proto = shell(source.ir)
     _keep_functions(proto, source.ir, plan.nodes)
     graph = proto.graph
     graph.name = f"{graph.name}_stage_{plan.index}"
@@ -53,7 +54,7 @@ def _add_body(
     proto: onnx.ModelProto, nodes: Sequence[ir.Node], initializers: Sequence[ir.Value], store: WeightStore
 ) -> None:
     """Add nodes, initializers and functions; large weights go to ``store``."""
-    constants = {node: tensor for node in nodes if (tensor := models.constant_tensor(node)) is not None}
+    constants = {node: tensor for node in nodes if (tensor := constant_tensor(node)) is not None}
     tensors = [v.const_value for v in initializers if v.const_value is not None]
     store.begin([*tensors, *constants.values()])
     for value in initializers:
@@ -101,7 +102,7 @@ def _boundary(value: ir.Value, infos: Mapping[str, TensorInfo]) -> onnx.ValueInf
     info = infos.get(str(value.name))
     own = value.is_graph_input() or value.is_graph_output()
     if info is None or not info.can_cross:
-        return models.describe(value)
+        return describe(value)
     typed = tensor_value_info(info)
     if not own:
         return typed
@@ -122,7 +123,7 @@ def _keep_functions(proto: onnx.ModelProto, model: ir.Model, nodes: Sequence[ir.
     waiting = list(nodes)
     while waiting:
         node = waiting.pop()
-        waiting += [inner for graph in models.node_graphs(node) for inner in graph]
+        waiting += [inner for graph in node_graphs(node) for inner in graph]
         key = node.op_identifier()
         if key in model.functions and key not in called:
             called.add(key)

@@ -9,23 +9,20 @@ from __future__ import annotations
 import math
 import os
 import statistics
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from onnx_pipeline.errors import InputError, UsageError
-from onnx_pipeline.measurement.reassemble import load_whole
+from onnx_pipeline.errors import UsageError
+from onnx_pipeline.measurement.baselines import unsplit
 from onnx_pipeline.measurement.simulation import simulate
 from onnx_pipeline.measurement.timeline import Observe
-from onnx_pipeline.ort.call import Runner
 from onnx_pipeline.progress import Progress, silent
 from onnx_pipeline.runtime import PipelineSession
 from onnx_pipeline.runtime.inputs import blank_feeds, check_feeds
-from onnx_pipeline.runtime.placement import CPU, usable_cores
+from onnx_pipeline.runtime.placement import usable_cores
 from onnx_pipeline.runtime.stats import NS, Timeline, latencies
 
 #: Seconds that one measurement should last, when the number of requests is not given.
@@ -100,30 +97,26 @@ def bench(
     """
     if rounds < 1 or (requests is not None and requests < 1):
         raise UsageError("requests and rounds must be at least 1")
-    with ExitStack() as stack:
-        progress("load", None, "the stages")
-        session = stack.enter_context(
-            PipelineSession(
-                directory,
-                providers,
-                backend=backend,
-                queue_depth=queue_depth,
-                max_in_flight=max_in_flight,
-                custom_ops=custom_ops,
-            )
-        )
+    progress("load", None, "the stages")
+    with PipelineSession(
+        directory,
+        providers,
+        backend=backend,
+        queue_depth=queue_depth,
+        max_in_flight=max_in_flight,
+        custom_ops=custom_ops,
+    ) as session:
         feeds = blank_feeds(session.manifest, dims, seed=0) if inputs is None else inputs
         check_feeds(session.manifest, feeds)
         contenders: dict[str, Callable[[int], float]] = {}
-        replicas = len(session.manifest.stages)
         if baselines:
             progress("load", None, "the unsplit model")
-            contenders = _contenders(session, model, feeds, replicas)
+            contenders = unsplit(session, model, feeds)
         session.run(None, feeds)
         each = _requests_per_round(session, feeds, requests, rounds)
         session.warm_up(2, feeds)
         for measure in contenders.values():
-            measure(replicas)
+            measure(len(session.manifest.stages))
         found: list[_Round] = []
         lines: list[Timeline] = []
         for index in range(rounds):
@@ -132,55 +125,7 @@ def bench(
         progress("bench", 1.0, "done")
         if observe is not None:
             observe(lines[-each:], [stage.file for stage in session.manifest.stages])
-        return _document(session, found, lines, each, replicas)
-
-
-def _contenders(
-    session: PipelineSession, model: Path | None, feeds: Mapping[str, Any], replicas: int
-) -> dict[str, Callable[[int], float]]:
-    """Return what the pipeline is compared with: functions from a number of requests to seconds for each."""
-    cores = len(usable_cores())
-    provider = session.get_stage_providers()[0][0] if session.get_providers() else CPU
-
-    def runner(threads: int) -> Runner:
-        whole = load_whole(session.directory, session.manifest, model, threads, provider, session.custom_ops)
-        if {value.name for value in whole.get_inputs()} - set(feeds):
-            raise InputError(model, "this is not the model that was split: it has other inputs")
-        return Runner(whole)
-
-    arrays = check_feeds(session.manifest, feeds)
-
-    def timed(run: Runner) -> Callable[[int], float]:
-        mine = {value.name: arrays[value.name] for value in run.session.get_inputs()}
-
-        def measure(count: int) -> float:
-            begin = time.perf_counter()
-            for _ in range(count):
-                run(mine)
-            return (time.perf_counter() - begin) / count
-
-        return measure
-
-    share = max(1, cores // replicas)
-    one = timed(runner(1))
-    copies = [one if share == 1 and i == 0 else timed(runner(share)) for i in range(replicas)]
-    return {
-        "one_thread_seconds": one,
-        "all_threads_seconds": timed(runner(cores)),
-        "replicas_seconds": lambda count: _side_by_side(copies, count),
-    }
-
-
-def _side_by_side(copies: Sequence[Callable[[int], float]], count: int) -> float:
-    """Let replicas share the requests; return seconds per request."""
-    share = -(-count // len(copies))
-    threads = [threading.Thread(target=copy, args=(share,), daemon=True) for copy in copies]
-    begin = time.perf_counter()
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return (time.perf_counter() - begin) / (share * len(copies))
+        return _document(session, found, lines, each)
 
 
 def _requests_per_round(
@@ -245,7 +190,7 @@ def _since(session: PipelineSession, mark: int) -> list[Timeline]:
 
 
 def _document(
-    session: PipelineSession, rounds: Sequence[_Round], lines: Sequence[Timeline], each: int, replicas: int
+    session: PipelineSession, rounds: Sequence[_Round], lines: Sequence[Timeline], each: int
 ) -> dict[str, Any]:
     document = session.manifest
     period = statistics.median(r.period for r in rounds)
@@ -286,7 +231,7 @@ def _document(
             for i, stage in enumerate(document.stages)
         ],
         "baselines": {name: statistics.median(r.baselines[name] for r in rounds) for name in names}
-        | ({"replicas": replicas} if names else {}),
+        | ({"replicas": len(measured)} if names else {}),
         "speedup": {
             name.removesuffix("_seconds"): statistics.median(r.baselines[name] / r.period for r in rounds)
             for name in names

@@ -78,7 +78,9 @@ class Chain:
         document = manifest.read(directory)
         self.stages = document.stages
         specs = place(directory, document, [provider], custom_ops=custom_ops)
-        self.sessions = [load(replace(spec, threads=threads)) for spec in specs]
+        self.sessions = [
+            load(replace(spec, settings=replace(spec.settings, threads=threads))) for spec in specs
+        ]
 
     def run(self, feeds: Mapping[str, Any]) -> list[float]:
         """Run every stage once; return their seconds."""
@@ -121,7 +123,7 @@ def measure(
     InputError
         If onnxruntime cannot load or run the model or a stage.
     """
-    from onnx_pipeline.model.shapes import explain_failure
+    from onnx_pipeline.model.running import explain_failure
 
     wholes: list[FloatArray] = []
     chains: list[list[FloatArray]] = [[] for _ in directories]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ import onnx
 from onnx_pipeline.errors import Advice, InputError
 from onnx_pipeline.manifest import Manifest
 from onnx_pipeline.model.limits import MAX_PROTO_BYTES
-from onnx_pipeline.runtime.placement import set_data_folder, weights_folder
+from onnx_pipeline.ort.session import SessionSettings, open_session
+from onnx_pipeline.runtime.placement import weights_folder
 
 
 def reassemble(directory: Path, document: Manifest) -> bytes:
@@ -89,27 +91,22 @@ def load_whole(
     Returns
     -------
     onnxruntime.InferenceSession
+
+    Raises
+    ------
+    InputError
+        If it cannot be loaded, or a stage cannot be read.
     """
-    import onnxruntime
-
-    from onnx_pipeline.model.source import register
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    source: str | bytes = str(model) if model is not None else reassemble(directory, document)
-    if model is None:
-        set_data_folder(options, weights_folder(document) or directory.resolve())
-    if custom_ops:
-        register(options, [Path(path).absolute() for path in custom_ops])
-    try:
-        return onnxruntime.InferenceSession(source, options, providers=[provider])
-    except Exception as error:
-        reason = " ".join(str(error).split())
-        raise InputError(
-            model or directory, f"onnxruntime cannot load the unsplit model: {reason}"
-        ) from error
+    settings = SessionSettings(
+        providers=[provider],
+        threads=threads,
+        custom_ops=[Path(path).absolute() for path in custom_ops],
+    )
+    if model is not None:
+        return open_session(model, settings, what="the unsplit model")
+    settings = replace(settings, data_folder=weights_folder(document) or directory.resolve())
+    whole = reassemble(directory, document)
+    return open_session(whole, settings, file=directory, what="the unsplit model")
 
 
 def _read(path: Path) -> onnx.ModelProto:

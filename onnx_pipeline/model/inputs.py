@@ -1,4 +1,4 @@
-"""Inputs for a model: symbolic dimensions, seeded random values, values from a file."""
+"""Inputs for a model: seeded random values, values from a file."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from onnx_pipeline.errors import Advice, InputError, UsageError
+from onnx_pipeline.errors import Advice, InputError
+from onnx_pipeline.model.dimensions import bound_dims, dims_of, input_shape, is_container
 from onnx_pipeline.model.external import nbytes
 from onnx_pipeline.model.source import SourceModel
 
@@ -21,45 +22,9 @@ _MOVES = frozenset(
     {"Cast", "Concat", "Expand", "Flatten", "Identity", "Pad", "Reshape", "Slice", "Split", "Squeeze", "Tile"}
     | {"Transpose", "Unsqueeze"}
 )
-#: Random inputs above this size are refused: a wrong dimension is likelier than the wish for them.
+#: Random inputs above this size are refused: most likely a dimension is wrong.
 MAX_RANDOM_BYTES = 1 << 28
 _LOOKUPS = frozenset({"Gather", "GatherElements", "GatherND"})
-
-
-def bound_dims(source: SourceModel, dims: Mapping[str, int] | None = None) -> dict[str, int]:
-    """Return a value for every symbolic dimension of the inputs, 1 unless ``dims`` says otherwise.
-
-    Raises
-    ------
-    UsageError
-        If ``dims`` names a dimension that no input has, or a value is negative.
-    """
-    known = dict.fromkeys(_symbol_names(source), 1)
-    for name, value in (dims or {}).items():
-        if name not in known:
-            have = "they have " + ", ".join(known) if known else "they have none"
-            raise UsageError(f"the inputs of {source.path.name} have no dimension {name!r}; {have}")
-        if value < 0:
-            raise UsageError(f"dimension {name!r} must not be negative, got {value}")
-        known[name] = int(value)
-    return known
-
-
-def input_shape(source: SourceModel, value: ir.Value, dims: Mapping[str, int]) -> tuple[int, ...]:
-    """Return the concrete shape of a model input; unnamed unknown dimensions are 1.
-
-    Raises
-    ------
-    InputError
-        If the input has no declared rank.
-    """
-    if value.shape is None and _container(value):
-        return ()
-    if value.shape is None:
-        message = f"input {value.name!r} has no shape"
-        raise InputError(source.path, message, Advice("give it with {inputs}", inputs=...))
-    known = set(dims)
-    return tuple(d if isinstance(d, int) else _evaluate(d, dims, known) for d in value.shape.dims)
 
 
 def make_feeds(
@@ -139,76 +104,6 @@ def check_feeds(
     dims_of(source, feeds, path)
 
 
-def dims_of(
-    source: SourceModel, feeds: Mapping[str, npt.NDArray[Any]], path: str | os.PathLike[str] | None = None
-) -> dict[str, int]:
-    """Return the value that ``feeds`` give to every symbolic dimension that they determine.
-
-    Raises
-    ------
-    InputError
-        If a fixed dimension differs or two inputs disagree about a symbolic one.
-    """
-    found: dict[str, tuple[int, str]] = {}
-    for value in source.inputs:
-        name = str(value.name)
-        if not isinstance(value.type, ir.TensorType):
-            continue
-        for dim, actual in zip(value.shape.dims if value.shape else (), feeds[name].shape, strict=False):
-            if isinstance(dim, int):
-                if dim != actual:
-                    raise InputError(
-                        path, f"input {name!r} must have shape {value.shape}, got {list(feeds[name].shape)}"
-                    )
-            elif dim.value is not None:
-                seen, other = found.setdefault(dim.value, (actual, name))
-                if seen != actual:
-                    raise InputError(
-                        path, f"dimension {dim.value!r} is {seen} in input {other!r}, {actual} in {name!r}"
-                    )
-    known = _symbol_names(source)
-    return {name: size for name, (size, _) in found.items() if name in known}
-
-
-def evaluate(dim: str, dims: Mapping[str, int]) -> int | None:
-    """Return the value of a symbolic dimension such as ``past + new``, or None when it is not determined."""
-    if dim in dims:
-        return dims[dim]
-    if not any(c in dim for c in "+-*/("):
-        return None
-    try:
-        value = ir.SymbolicDim(dim).evaluate(dict(dims))
-    except Exception:  # not an expression
-        return None
-    return value if isinstance(value, int) else None
-
-
-def _symbol_names(source: SourceModel) -> list[str]:
-    """Names of independent dimensions, in order of appearance.
-
-    An expression of other dimensions (``past + new``) is not independent; a name that only looks like one
-    (``batch-size``) is.
-    """
-    names: dict[str, None] = {}
-    for value in source.inputs:
-        for dim in value.shape.dims if value.shape is not None else ():
-            if not isinstance(dim, int) and dim.value is not None:
-                names[dim.value] = None
-    plain = {name for name in names if not any(c in name for c in "+-*/(")}
-    return [name for name in names if name in plain or not _is_expression_of(name, plain)]
-
-
-def _is_expression_of(name: str, plain: set[str]) -> bool:
-    return evaluate(name, dict.fromkeys(plain, 1)) is not None
-
-
-def _evaluate(dim: ir.SymbolicDim, dims: Mapping[str, int], known: set[str]) -> int:
-    if dim.value is None:
-        return 1
-    value = evaluate(dim.value, dims)
-    return 1 if value is None else value
-
-
 def _numpy_type(dtype: ir.DataType) -> np.dtype[Any] | None:
     try:
         return np.dtype(dtype.numpy())
@@ -220,7 +115,7 @@ def _random(
     source: SourceModel, value: ir.Value, shape: tuple[int, ...], random: np.random.Generator
 ) -> npt.NDArray[Any]:
     name, dtype = str(value.name), value.dtype
-    if _container(value):
+    if is_container(value):
         made: npt.NDArray[Any] = _random_container(source, value, shape, random)
         return made
     if dtype is None or not isinstance(value.type, ir.TensorType):
@@ -245,10 +140,6 @@ def _random(
             return np.ones(shape, dtype=kind)
     top = min(limit, _largest(dtype) + 1)
     return random.integers(0, max(top, 1), size=shape).astype(kind)
-
-
-def _container(value: ir.Value) -> bool:
-    return isinstance(value.type, (ir.SequenceType, ir.OptionalType))
 
 
 def _random_container(

@@ -13,18 +13,14 @@ import onnx
 import onnx_ir as ir
 
 from onnx_pipeline.errors import Advice, InputError, PipelineError
-from onnx_pipeline.model import source as models
+from onnx_pipeline.model.dimensions import bound_dims, dims_of, evaluate, input_shape
 from onnx_pipeline.model.external import nbytes as tensor_bytes
-from onnx_pipeline.model.inputs import bound_dims, dims_of, evaluate, input_shape, make_feeds
+from onnx_pipeline.model.inference import Dims, infer, tensor_dims, tensor_dtype
+from onnx_pipeline.model.inputs import make_feeds
 from onnx_pipeline.model.limits import MAX_LOOP_SECONDS, MAX_VALUE_BYTES
+from onnx_pipeline.model.running import PLAIN, explain_failure, open_model
 from onnx_pipeline.model.source import SourceModel
 from onnx_pipeline.ort.call import run_session
-from onnx_pipeline.stop import Deadline
-
-#: Constants up to this size take part in inference (they may be shapes, axes, repeats).
-_SMALL_BYTES = 4096
-
-Dims = tuple[int | str | None, ...]
 
 
 @dataclass(frozen=True)
@@ -84,9 +80,9 @@ def value_infos(
     bound = bound_dims(source, dims)
     if feeds is not None:
         bound.update(dims_of(source, feeds))
-    general = _infer(source, {})
+    general = infer(source, {})
     fixed = _input_shapes(source, bound, feeds)
-    special = _infer(source, fixed) if _is_symbolic(source) else general
+    special = infer(source, fixed) if _is_symbolic(source) else general
     infos: dict[str, TensorInfo] = {}
     for value in _values(source):
         infos[str(value.name)] = _combine(value, general, special, fixed, bound)
@@ -100,34 +96,6 @@ def value_infos(
                 source.path, f"value {info.name!r} of shape {list(info.shape or ())} is absurdly large"
             )
     return infos
-
-
-def explain_failure(source: SourceModel, dims: Mapping[str, int] | None, error: Exception) -> InputError:
-    """Turn onnxruntime's refusal to run the model into one line that says which dimension to set.
-
-    Other values of one or two symbolic dimensions are tried for a few seconds.
-    """
-    bound = bound_dims(source, dims)
-    reason = _one_line(error)
-    if not bound:
-        message = f"onnxruntime cannot run the model: {reason}"
-        return InputError(source.path, message, Advice("try {inputs}", inputs=...))
-    now = ", ".join(f"{name}={value}" for name, value in bound.items())
-    message = f"onnxruntime cannot run the model with {now}"
-    better = _working_dims(source, bound)
-    if better is None:
-        advice = Advice("set dimensions that agree with {dims}", dims=...)
-        return InputError(source.path, f"{message}: {reason}", advice)
-    inputs = [
-        f"{v.name} is {v.shape}"
-        for v in source.inputs
-        if v.shape is not None and any(str(d) in better for d in v.shape.dims)
-    ]
-    return InputError(
-        source.path,
-        f"{message}: the inputs disagree ({', '.join(inputs[:3])})",
-        Advice("it runs with {dims}", dims=better),
-    )
 
 
 def _values(source: SourceModel) -> Iterable[ir.Value]:
@@ -155,106 +123,6 @@ def _input_shapes(
     }
 
 
-def _infer(source: SourceModel, fixed: Mapping[str, tuple[int, ...]]) -> dict[str, onnx.TypeProto]:
-    """Run ONNX shape inference without weights and without the shapes recorded in the file."""
-    proto = _skeleton(source, fixed)
-    if not fixed:
-        _check_valid(source, proto)
-    inferred = proto
-    for data_prop in (True, False):
-        try:
-            inferred = onnx.shape_inference.infer_shapes(proto, strict_mode=False, data_prop=data_prop)
-            break
-        except Exception:  # inference is best effort: a run fills the holes
-            continue
-    graph = inferred.graph
-    return {v.name: v.type for v in itertools.chain(graph.input, graph.value_info, graph.output)}
-
-
-def _check_valid(source: SourceModel, skeleton: onnx.ModelProto) -> None:
-    """Refuse what neither the ONNX checker nor onnxruntime accepts: it would only give broken stages."""
-    checked = onnx.ModelProto()
-    checked.CopyFrom(skeleton)
-    for value in checked.graph.output:  # recorded shapes play no part here, but the checker wants one
-        if value.type.HasField("tensor_type"):
-            value.type.tensor_type.shape.SetInParent()
-    try:
-        onnx.checker.check_model(checked)
-    except Exception as problem:
-        if "No Op registered" in str(problem):  # the operators of onnxruntime and of custom libraries
-            return
-        try:
-            _session(source)
-        except Exception:
-            reason = " ".join(str(problem).split())[:300]
-            raise InputError(source.path, f"this is no valid ONNX model: {reason}") from None
-
-
-def _skeleton(source: SourceModel, fixed: Mapping[str, tuple[int, ...]]) -> onnx.ModelProto:
-    """Return the model with large constants turned into inputs and the given input shapes."""
-    graph = source.ir.graph
-    proto = models.shell(source)
-    proto.ir_version = max(proto.ir_version, 4)  # initializers need not be inputs
-    for value in source.inputs:
-        info = models.describe(value)
-        if value.name in fixed:
-            del info.type.tensor_type.shape.dim[:]
-            for size in fixed[str(value.name)]:
-                info.type.tensor_type.shape.dim.add(dim_value=size)
-        proto.graph.input.append(info)
-    for name, value in graph.initializers.items():
-        _add_constant(proto.graph, name, value.const_value)
-    for node in graph:
-        constant = models.constant_tensor(node)
-        if constant is not None and constant.nbytes > _SMALL_BYTES:
-            _add_constant(proto.graph, str(node.outputs[0].name), constant)
-        else:
-            proto.graph.node.append(ir.to_proto(node))
-    for value in graph.outputs:
-        info = onnx.ValueInfoProto(name=value.name)
-        if isinstance(value.type, ir.TensorType):
-            info.type.tensor_type.elem_type = value.type.dtype.value
-        else:
-            info.CopyFrom(models.describe(value))
-        proto.graph.output.append(info)
-    return proto
-
-
-def _add_constant(graph: onnx.GraphProto, name: str, tensor: ir.TensorProtocol | None) -> None:
-    if tensor is None:
-        return
-    if tensor.nbytes <= _SMALL_BYTES:
-        proto = onnx.TensorProto()
-        proto.CopyFrom(ir.to_proto(tensor))
-        if proto.data_location == onnx.TensorProto.EXTERNAL:
-            proto = onnx.helper.make_tensor(
-                name, tensor.dtype.value, tensor.shape.numpy(), tensor.tobytes(), raw=True
-            )
-        proto.name = name
-        graph.initializer.append(proto)
-        return
-    graph.input.append(
-        onnx.helper.make_tensor_value_info(name, tensor.dtype.value, list(tensor.shape.numpy()))
-    )
-
-
-def _dims(proto: onnx.TypeProto | None) -> Dims | None:
-    if proto is None or not proto.HasField("tensor_type") or not proto.tensor_type.HasField("shape"):
-        return None
-    return tuple(
-        d.dim_value if d.HasField("dim_value") else (d.dim_param or None) for d in proto.tensor_type.shape.dim
-    )
-
-
-def _dtype(proto: onnx.TypeProto | None) -> ir.DataType:
-    if proto is None or not proto.HasField("tensor_type"):
-        return ir.DataType.UNDEFINED
-    try:
-        return ir.DataType(proto.tensor_type.elem_type)
-    except ValueError:  # a type that this version does not know
-        return ir.DataType.UNDEFINED
-
-
 def _combine(
     value: ir.Value,
     general: Mapping[str, onnx.TypeProto],
@@ -267,12 +135,12 @@ def _combine(
     if value.is_initializer() and tensor is not None:
         constant = tuple(int(d) for d in tensor.shape.numpy())
         return TensorInfo(name, tensor.dtype, constant, constant)
-    inferred = _dims(special.get(name))
+    inferred = tensor_dims(special.get(name))
     shape = fixed.get(name)
     if shape is None and inferred is not None and all(isinstance(d, int) for d in inferred):
         shape = tuple(int(d) for d in inferred if d is not None)
-    dtype = _dtype(special.get(name))
-    return TensorInfo(name, dtype, shape, _declared(value, _dims(general.get(name)), shape, bound))
+    dtype = tensor_dtype(special.get(name))
+    return TensorInfo(name, dtype, shape, _declared(value, tensor_dims(general.get(name)), shape, bound))
 
 
 def _declared(
@@ -331,15 +199,16 @@ def _fill(
     if not wanted:
         return {}
     try:
-        session = _session(source, wanted)
-    except Exception as error:
+        session = open_model(source, PLAIN, wanted)
+    except InputError:
         known = {name: _from_record(values[name], bound) for name in wanted}
         if all(info is not None for info in known.values()):
             return {name: info for name, info in known.items() if info is not None}
-        raise InputError(source.path, f"onnxruntime cannot load the model: {_one_line(error)}") from error
+        raise
     inputs = feeds if feeds is not None else make_feeds(source, bound)
     try:
-        results = _run(session, wanted, inputs, MAX_LOOP_SECONDS if _loops(source) else None)
+        seconds = MAX_LOOP_SECONDS if _loops(source) else None
+        results = dict(zip(wanted, run_session(session, wanted, inputs, seconds=seconds), strict=True))
     except PipelineError:
         raise
     except Exception as error:
@@ -374,62 +243,9 @@ def _from_run(value: ir.Value, info: TensorInfo, result: Any, bound: Mapping[str
     return TensorInfo(info.name, dtype, shape, _declared(value, info.declared, shape, bound))
 
 
-def _session(source: SourceModel, outputs: Sequence[str] = ()) -> Any:
-    import onnxruntime
-
-    options = models.session_options(source)
-    options.log_severity_level = 4  # failures are reported as exceptions
-    # Optimisation could remove the values that we want to see.
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    return onnxruntime.InferenceSession(
-        models.serialize(source, outputs), options, providers=["CPUExecutionProvider"]
-    )
-
-
-def _run(
-    session: Any, outputs: Sequence[str], feeds: Mapping[str, npt.NDArray[Any]], seconds: float | None = None
-) -> dict[str, Any]:
-    return dict(zip(outputs, run_session(session, outputs, feeds, seconds=seconds), strict=True))
-
-
 def _loops(source: SourceModel) -> bool:
     """Whether a run may never end."""
     nodes = itertools.chain(
         source.ir.graph.all_nodes(), *(body.all_nodes() for body in source.ir.functions.values())
     )
     return any(node.op_type == "Loop" for node in nodes)
-
-
-def _one_line(error: Exception) -> str:
-    text = str(error).split(" : ")[-1] if "[ONNXRuntimeError]" in str(error) else str(error)
-    return " ".join(text.split())[:300]
-
-
-def _working_dims(source: SourceModel, bound: Mapping[str, int]) -> dict[str, int] | None:
-    """Look for other values of one or two dimensions with which the model runs."""
-    try:
-        session = _session(source)
-    except Exception:
-        return None
-    outputs = [str(v.name) for v in source.outputs]
-    deadline = Deadline(5.0)
-    unset_first = sorted(bound, key=lambda name: bound[name] != 1)  # likely left at their default
-    for count in (1, 2):
-        for names in itertools.combinations(unset_first, count):
-            for sizes in itertools.product(*(_candidates(name, bound) for name in names)):
-                if deadline.remaining == 0:
-                    return None
-                change = dict(zip(names, sizes, strict=True))
-                try:
-                    _run(session, outputs, make_feeds(source, {**bound, **change}))
-                except Exception:
-                    continue
-                return change
-    return None
-
-
-def _candidates(name: str, bound: Mapping[str, int]) -> list[int]:
-    """Sizes that other inputs suggest for a dimension: theirs, and sums of two of theirs."""
-    others = [value for other, value in bound.items() if other != name]
-    sums = [a + b for a, b in itertools.combinations(others, 2)]
-    return [v for v in dict.fromkeys([*sums, *others]) if v != bound[name]]

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 
 from onnx_pipeline.errors import UsageError
 from onnx_pipeline.manifest import Manifest
-from onnx_pipeline.runtime.placement import CPU, StageSpec, usable_cores
+from onnx_pipeline.ort.providers import CPU, provider_name
+from onnx_pipeline.runtime.placement import StageSpec, usable_cores
 from onnx_pipeline.runtime.request import Backend, Finish
 from onnx_pipeline.runtime.wiring import Wiring
 
@@ -66,7 +67,7 @@ def choose(specs: Sequence[StageSpec], document: Manifest, restart: bool = False
     bottleneck = max(stage.cost["total_seconds"] for stage in document.stages)
     short = 0 < bottleneck < LOCK_SECONDS * len(specs)
     roomy = len(usable_cores()) > len(specs)  # one more for the caller
-    on_cpu = all(spec.providers[0][0] == CPU for spec in specs)
+    on_cpu = all(provider_name(spec.settings.providers[0]) == CPU for spec in specs)
     return "processes" if len(specs) > 1 and short and roomy and on_cpu else "threads"
 
 
@@ -74,7 +75,8 @@ def obstacle(specs: Sequence[StageSpec]) -> str:
     """Return why the stages cannot work in processes; empty if they can."""
     if os.name != "posix":
         return "only on POSIX systems"
-    if any(spec.options is not None and not isinstance(spec.options, Mapping) for spec in specs):
+    given = (spec.settings.options for spec in specs)
+    if any(options is not None and not isinstance(options, Mapping) for options in given):
         return (
             "a SessionOptions object cannot be sent to another process; "
             'give a mapping such as {"intra_op_num_threads": 2}'

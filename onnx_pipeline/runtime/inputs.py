@@ -88,7 +88,7 @@ def blank_feeds(
     Raises
     ------
     InputError
-        If an input is no tensor or has no rank.
+        If an input is not a tensor or has no rank.
     """
     known = {**document.cost_model.get("dims", {}), **(dims or {})}
     random = None if seed is None else np.random.default_rng(seed)
@@ -123,7 +123,7 @@ def _check_feed(port: Port, value: Any) -> Any:
     try:
         array = np.asarray(value)
     except ValueError as error:
-        raise InputError(None, f"input {port.name!r} is no array: {error}") from None
+        raise InputError(None, f"input {port.name!r} is not an array: {error}") from None
     given = _element_type(array)
     shape = port.shape
     fits = shape is None or (

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-import itertools
 import os
-import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
@@ -15,15 +12,14 @@ from typing import Any, Self
 import numpy as np
 
 from onnx_pipeline import manifest
-from onnx_pipeline.errors import PipelineError, UsageError
+from onnx_pipeline.errors import UsageError
 from onnx_pipeline.manifest import Manifest
-from onnx_pipeline.ort.call import to_numpy
 from onnx_pipeline.runtime.backend import make_backend
-from onnx_pipeline.runtime.gate import Gate
+from onnx_pipeline.runtime.flow import Flow
 from onnx_pipeline.runtime.inputs import NodeArg, blank_feeds, check_feeds, check_outputs
 from onnx_pipeline.runtime.placement import place
-from onnx_pipeline.runtime.request import Backend, Finish, Request
-from onnx_pipeline.runtime.stats import Recorder, Stats, Timeline, now
+from onnx_pipeline.runtime.request import Request
+from onnx_pipeline.runtime.stats import Stats, Timeline
 from onnx_pipeline.runtime.stream import stream
 from onnx_pipeline.runtime.wiring import Wiring
 
@@ -113,16 +109,13 @@ class PipelineSession:
         specs = place(
             self.directory, self.manifest, providers, provider_options, sess_options, pin, custom_ops
         )
-        self._gate = Gate(self.max_in_flight)
-        self._recorder = Recorder(wiring.files)
-        self._numbers = itertools.count()
-        self._closed = False
-        finish = _finisher(self._gate, self._recorder)
-        self._backend = make_backend(
-            backend, specs, wiring, self.manifest, queue_depth, self.max_in_flight, finish, restart
+        self._flow = Flow(
+            self.max_in_flight,
+            wiring.files,
+            lambda finish: make_backend(
+                backend, specs, wiring, self.manifest, queue_depth, self.max_in_flight, finish, restart
+            ),
         )
-        # A session that nobody closes is closed when it goes, at the latest when the interpreter ends.
-        self._finalizer = weakref.finalize(self, _abandon, self._backend, self._gate)
 
     def __enter__(self) -> Self:
         """Return the session itself."""
@@ -137,7 +130,7 @@ class PipelineSession:
     @property
     def backend(self) -> str:
         """``"threads"`` or ``"processes"``."""
-        return self._backend.name
+        return self._flow.backend.name
 
     def get_inputs(self) -> list[NodeArg]:
         """Return what :meth:`run` must be fed."""
@@ -149,15 +142,15 @@ class PipelineSession:
 
     def get_providers(self) -> list[str]:
         """Return the execution providers of all stages, each once."""
-        return list(dict.fromkeys(name for info in self._backend.infos for name in info.providers))
+        return list(dict.fromkeys(name for info in self._flow.backend.infos for name in info.providers))
 
     def get_stage_providers(self) -> list[list[str]]:
         """Return the execution providers of each stage."""
-        return [list(info.providers) for info in self._backend.infos]
+        return [list(info.providers) for info in self._flow.backend.infos]
 
     def get_modelmeta(self) -> ModelMeta:
         """Return the metadata of the first stage's model."""
-        return ModelMeta(**self._backend.infos[0].meta)
+        return ModelMeta(**self._flow.backend.infos[0].meta)
 
     def run(self, output_names: Sequence[str] | None, feeds: Feeds, run_options: None = None) -> list[Any]:
         """Run one request and wait for it.
@@ -197,21 +190,11 @@ class PipelineSession:
         concurrent.futures.Future
             Of what :meth:`run` returns or raises; bad feeds raise here and now.
         """
-        request = self._request(feeds, output_names)
-        self._gate.wait()
-        return self._start(request)
+        return self._flow.submit(self._request(feeds, output_names))
 
     async def arun(self, output_names: Sequence[str] | None, feeds: Feeds) -> list[Any]:
         """Run one request without blocking the event loop; otherwise as :meth:`run`."""
-        request = self._request(feeds, output_names)
-        waiter = self._gate.enter()
-        if waiter is not None:
-            try:
-                await asyncio.shield(asyncio.wrap_future(waiter))
-            except BaseException:
-                self._gate.give_up(waiter)
-                raise
-        return await asyncio.wrap_future(self._start(request))
+        return await self._flow.run(self._request(feeds, output_names))
 
     def map(
         self,
@@ -254,15 +237,15 @@ class PipelineSession:
         given = blank_feeds(self.manifest) if feeds is None else feeds
         for _ in range(runs):
             self.run(None, given)
-        self._recorder.reset()
+        self._flow.forget()
 
     def stats(self) -> Stats:
         """Return what the session did so far."""
-        return self._recorder.stats(self.backend, self._gate.inside)
+        return self._flow.stats()
 
     def timelines(self) -> list[Timeline]:
         """Return when the last requests (at most 1024) were in which stage."""
-        return self._recorder.timelines()
+        return self._flow.timelines()
 
     def close(self, drain: bool = True, timeout: float | None = None) -> None:
         """Let no request in any more and release the stages.
@@ -274,71 +257,21 @@ class PipelineSession:
         timeout : float, optional
             Seconds after which what is in flight fails even so.
         """
-        closed = PipelineError("the pipeline session is closed")
-        self._gate.close(closed)
-        if self._closed:
-            return
-        self._closed = True
-        reason: BaseException | None = closed
-        try:
-            if drain and self._gate.wait_idle(timeout):
-                reason = None
-        finally:
-            self._finalizer.detach()
-            self._backend.close(reason)
+        self._flow.close(drain, timeout)
 
     def _request(self, feeds: Feeds, output_names: Sequence[str] | None) -> Request:
-        if self._closed:
-            raise PipelineError("the pipeline session is closed")
+        self._flow.check_open()
         wanted = check_outputs(self.manifest, output_names, self.directory)
         live = check_feeds(self.manifest, feeds)
         # An output that is an input passes no stage; the caller gets an array of its own.
         results = {name: _copy(live[name]) for name in wanted if name in live}
         live = {name: live[name] for name in self._wiring.fed if name in self._wiring.last_reader}
-        return Request(next(self._numbers), live, wanted, 0, results)
-
-    def _start(self, request: Request) -> Future[list[Any]]:
-        request.submitted = now()
-        request.future.set_running_or_notify_cancel()
-        future = request.future
-        try:
-            self._backend.put(request)
-        except BaseException:
-            self._gate.leave()
-            raise
-        return future
+        return self._flow.request(live, wanted, results)
 
 
 def capacity(stages: int, queue_depth: int) -> int:
     """Return the default of ``max_in_flight``: stages, queues between them, one that waits outside."""
     return stages + queue_depth * (stages - 1) + 1
-
-
-def _finisher(gate: Gate, recorder: Recorder) -> Finish:
-    """Return what ends a request; it must not hold the session, or no session would ever go."""
-
-    def finish(request: Request, error: BaseException | None) -> None:
-        outputs: list[Any] = []
-        if error is None:
-            try:
-                outputs = [to_numpy(request.results[name]) for name in request.wanted]
-            except Exception as problem:
-                error = problem
-        request.results.clear()
-        recorder.add(request.number, request.submitted, request.spans, error is not None)
-        gate.leave()
-        if error is None:
-            request.future.set_result(outputs)
-        else:
-            request.future.set_exception(error)
-
-    return finish
-
-
-def _abandon(backend: Backend, gate: Gate) -> None:
-    reason = PipelineError("the pipeline session is gone")
-    gate.close(reason)
-    backend.close(reason)
 
 
 def _copy(value: Any) -> Any:

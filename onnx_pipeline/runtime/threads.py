@@ -10,6 +10,7 @@ from typing import Any
 
 from onnx_pipeline.errors import PipelineError, StageError
 from onnx_pipeline.ort.call import Runner
+from onnx_pipeline.ort.errors import reason
 from onnx_pipeline.runtime.placement import StageSpec, confine, load
 from onnx_pipeline.runtime.request import Finish, Request, StageInfo
 from onnx_pipeline.runtime.stats import Span, now
@@ -118,7 +119,7 @@ class Threads:
         try:
             values = self._runners[index]({name: live[name] for name in wiring.inputs[index]})
         except BaseException as error:
-            return self._reason or StageError(self._specs[index].path, index, str(error) or repr(error))
+            return self._reason or StageError(self._specs[index].path, index, reason(error))
         for name, value in zip(wiring.outputs[index], values, strict=True):
             live[name] = value
             if wiring.last_reader.get(name) == wiring.stages:

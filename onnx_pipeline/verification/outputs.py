@@ -12,12 +12,14 @@ from typing import Any
 import numpy.typing as npt
 
 from onnx_pipeline.errors import InputError, PipelineError
-from onnx_pipeline.manifest import DATA_FOLDER_OPTION, Manifest
-from onnx_pipeline.model import inputs as feeds
-from onnx_pipeline.model import lowering, shapes
-from onnx_pipeline.model import source as models
-from onnx_pipeline.model.source import SourceModel
+from onnx_pipeline.manifest import Manifest
+from onnx_pipeline.model.dimensions import dims_of
+from onnx_pipeline.model.inputs import check_feeds, load_feeds, make_feeds
+from onnx_pipeline.model.roles import random_nodes
+from onnx_pipeline.model.running import explain_failure, open_model
+from onnx_pipeline.model.source import SourceModel, load
 from onnx_pipeline.ort.call import run_session, to_numpy
+from onnx_pipeline.ort.session import SessionSettings, session_options
 from onnx_pipeline.runtime import PipelineSession
 from onnx_pipeline.verification.compare import (
     OutputCheck,
@@ -48,11 +50,11 @@ def compare_outputs(
     InputError
         If the unsplit model cannot be loaded or run.
     """
-    source = models.load(path, custom_ops)
+    source = load(path, custom_ops)
     if source.sha256 != document.model.sha256:
         return [], [f"{path} is not the model that was split: its SHA-256 differs"], []
     arrays = _inputs(source, document, inputs, dims, seed)
-    if lowering.random_nodes(source):
+    if random_nodes(source):
         return _compare_random(folder, document, source, arrays)
     expected = _unsplit(source)(arrays)
     try:
@@ -82,11 +84,11 @@ def _inputs(
 ) -> dict[str, npt.NDArray[Any]]:
     if inputs is None:
         known = {**document.cost_model.get("dims", {}), **(dims or {})}
-        return feeds.make_feeds(source, known, seed)
+        return make_feeds(source, known, seed)
     if not isinstance(inputs, Mapping):
-        return feeds.load_feeds(inputs, source)
+        return load_feeds(inputs, source)
     arrays = dict(inputs)
-    feeds.check_feeds(source, arrays)
+    check_feeds(source, arrays)
     return arrays
 
 
@@ -105,7 +107,7 @@ def _compare_random(
         raise
     except PipelineError as error:
         return [], [str(error)], []
-    operators = ", ".join(sorted({node.op_type for node in lowering.random_nodes(source)}))
+    operators = ", ".join(sorted({node.op_type for node in random_nodes(source)}))
     note = (
         f"the model draws random numbers ({operators}): every run differs, split or not; outputs are "
         f"compared by mean and scatter over {RANDOM_RUNS} runs, without graph optimisations"
@@ -129,43 +131,22 @@ def _explain(folder: Path, source: SourceModel, arrays: Mapping[str, npt.NDArray
 Runner = Callable[[Mapping[str, npt.NDArray[Any]]], list[Any]]
 
 
-def _options(source: SourceModel, plain: bool) -> Any:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    models.register(options, source.custom_ops)
-    if plain:
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    return options
-
-
 @contextmanager
 def _stages(folder: Path, source: SourceModel, *, plain: bool = False) -> Iterator[Runner]:
-    with PipelineSession(folder, sess_options=_options(source, plain)) as session:
+    options = session_options(SessionSettings(optimise=not plain, custom_ops=source.custom_ops))
+    with PipelineSession(folder, sess_options=options) as session:
         yield partial(session.run, None)
 
 
 def _unsplit(source: SourceModel, *, plain: bool = False) -> Runner:
-    import onnxruntime
-
-    options = _options(source, plain)
-    options.add_session_config_entry(DATA_FOLDER_OPTION, str(source.data_dir))
-    try:
-        session = onnxruntime.InferenceSession(
-            models.serialize(source), options, providers=["CPUExecutionProvider"]
-        )
-    except Exception as error:
-        reason = " ".join(str(error).split())
-        raise InputError(source.path, f"onnxruntime cannot load the model: {reason}") from error
+    session = open_model(source, SessionSettings(optimise=not plain))
     names = [str(v.name) for v in source.outputs]
 
     def run(arrays: Mapping[str, npt.NDArray[Any]]) -> list[Any]:
         try:
             results = run_session(session, names, arrays)
         except Exception as error:
-            dims = feeds.dims_of(source, arrays)
-            raise shapes.explain_failure(source, dims, error) from error
+            raise explain_failure(source, dims_of(source, arrays), error) from error
         return [to_numpy(value) for value in results]
 
     return run

@@ -13,7 +13,7 @@ from onnx_pipeline.cli.entry import main
 from onnx_pipeline.costmodel import load_device
 from onnx_pipeline.costmodel.cache import cache_dir, cached, clear, usage
 from onnx_pipeline.costmodel.request import CostRequest, NodeCosts
-from onnx_pipeline.model.lowering import executable_nodes
+from onnx_pipeline.model.roles import executable_nodes
 from onnx_pipeline.model.source import load
 
 

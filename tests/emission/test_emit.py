@@ -17,6 +17,7 @@ from onnx_pipeline.emission import stagefile
 from onnx_pipeline.errors import InputError, UsageError
 from onnx_pipeline.model import inputs, lowering, shapes
 from onnx_pipeline.model import source as models
+from onnx_pipeline.model.roles import executable_nodes
 from onnx_pipeline.runtime import PipelineSession
 from onnx_pipeline.verification.checks import verify
 from tests.splitting import even_cut, flat_costs, save, split
@@ -160,7 +161,7 @@ def test_tricky_structures_split_at_every_k(name: str, tmp_path: Path) -> None:
     """Whatever the structure: stages valid alone, and equal to the whole when chained."""
     path = save(tmp_path, TRICKY[name])
     source = models.load(path)
-    count = len(lowering.executable_nodes(source))
+    count = len(executable_nodes(source))
     for k in range(1, count + 1):
         output = tmp_path / f"k{k}"
         manifest = split(path, output, k)

@@ -140,7 +140,11 @@ def test_run_takes_providers_and_backends(
     moved = run(capsys, *arguments, "--backend", "processes", *providers, "--trace", tmp_path / "t.json")
     assert moved["outputs"] == plain["outputs"]
     assert (tmp_path / "t.json").is_file()
-    for bad, message in (("1=", "is not"), ("x=CPUExecutionProvider", "no stage number"), ("A:b", "is not")):
+    for bad, message in (
+        ("1=", "is not"),
+        ("x=CPUExecutionProvider", "stage number"),
+        ("A:b", "is not"),
+    ):
         assert main(["run", str(directory), "--inputs", "x.npz", "--provider", bad]) == 2
         assert message in capsys.readouterr().err
 
@@ -161,8 +165,10 @@ def test_providers_of_the_manifest(directory: Path) -> None:
     document["stages"][1]["providers"] = [{"name": "CPUExecutionProvider", "options": {"use_arena": "0"}}]
     read = manifest.Manifest.from_json(document)
     assert read.to_json() == document
-    assert place(directory, read)[1].providers == (("CPUExecutionProvider", {"use_arena": "0"}),)
-    assert place(directory, read, ["CPUExecutionProvider"])[1].providers == (("CPUExecutionProvider", {}),)
+    assert place(directory, read)[1].settings.providers == (("CPUExecutionProvider", {"use_arena": "0"}),)
+    assert place(directory, read, ["CPUExecutionProvider"])[1].settings.providers == (
+        ("CPUExecutionProvider", {}),
+    )
 
 
 def test_what_auto_means(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:

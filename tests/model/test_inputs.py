@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import onnx_ir as ir
 import pytest
 
-from onnx_pipeline.errors import InputError, UsageError
+from onnx_pipeline.errors import InputError
 from onnx_pipeline.model import inputs
 from onnx_pipeline.model import source as models
 from tests.splitting import save
@@ -20,31 +19,6 @@ TOKENS = """m (int64[batch, seq] ids, int64[batch, seq] attention_mask, float[ba
     flat = Reshape(ids, shape)
     y = Gather(table, flat)
 }"""
-
-
-def test_symbolic_dimensions_default_to_one(tmp_path: Path) -> None:
-    """Every named dimension of the inputs, in order, 1 unless given."""
-    source = models.load(save(tmp_path, TOKENS))
-    assert inputs.bound_dims(source, {"seq": 7}) == {"batch": 1, "seq": 7, "past": 1, "total": 1}
-
-
-def test_unknown_and_negative_dimensions_are_usage_errors(tmp_path: Path) -> None:
-    """The message lists what there is."""
-    source = models.load(save(tmp_path, TOKENS))
-    with pytest.raises(UsageError, match="no dimension 'sqe'; they have batch, seq, past, total"):
-        inputs.bound_dims(source, {"sqe": 7})
-    with pytest.raises(UsageError, match="must not be negative"):
-        inputs.bound_dims(source, {"seq": -1})
-
-
-def test_a_dimension_may_be_an_expression_of_others(tmp_path: Path) -> None:
-    """``past + seq`` follows from its parts; ``batch-size`` is a name."""
-    text = "m (float[past, seq] a, float[P, Q] b) => (float[R, S] y) { y = Neg(a) }"
-    source = models.load(save(tmp_path, text))
-    source.inputs[1].shape = ir.Shape(["past + seq", "batch-size"])
-    dims = inputs.bound_dims(source, {"past": 3, "seq": 4})
-    assert dims == {"past": 3, "seq": 4, "batch-size": 1}
-    assert inputs.make_feeds(source, dims)["b"].shape == (7, 1)
 
 
 def test_random_inputs_are_valid_and_seeded(tmp_path: Path) -> None:
@@ -92,7 +66,6 @@ def test_files_are_checked_against_the_model(tmp_path: Path) -> None:
     good = {"a": np.ones((3, 2), np.float32), "b": np.ones(3, np.float32)}
     np.savez(path, **good)
     assert set(inputs.load_feeds(path, source)) == {"a", "b"}
-    assert inputs.dims_of(source, good) == {"N": 3}
     for change, message in (
         ({"b": None}, "input 'b' is missing"),
         ({"c": np.ones(1)}, "no input 'c'"),

@@ -12,6 +12,7 @@ from onnx_pipeline.errors import InputError
 from onnx_pipeline.graph.costgraph import HOST, CostGraph
 from onnx_pipeline.model import lowering, shapes
 from onnx_pipeline.model import source as models
+from onnx_pipeline.model.roles import parameter_nodes
 from tests.splitting import cost_graph, save
 
 
@@ -83,7 +84,7 @@ def test_a_shared_weight_is_one_group(tmp_path: Path) -> None:
         y = MatMul(c, w)
     }"""
     source = models.load(save(tmp_path, text))
-    assert lowering.parameter_nodes(source) == {
+    assert parameter_nodes(source) == {
         str(node.name) for node in source.ir.graph if node.op_type in ("Identity", "Transpose")
     }
     assert groups(cost_graph(source)) == {"w": (64, [0, 1, 3]), "t": (64, [2])}
@@ -107,28 +108,6 @@ def test_parameters_of_parameters_belong_to_the_consumer(tmp_path: Path) -> None
         y = MatMul(x, w)
     }"""
     assert groups(cost_graph(models.load(save(tmp_path, text)))) == {"w": (256, [0])}
-
-
-def test_random_operators_are_no_parameters(tmp_path: Path) -> None:
-    """Copies would draw different numbers."""
-    text = """m (float[4] x) => (float[4] y) {
-        r = RandomNormal <shape = [4]> ()
-        s = local.noise(x)
-        t = Neg(r)
-        a = Add(s, t)
-        y = Neg(a)
-    }
-    <domain: "local", opset_import: ["" : 20]> noise (x) => (y) { y = RandomNormalLike(x) }"""
-    source = models.load(save(tmp_path, text))
-    assert not lowering.parameter_nodes(source)
-    assert [node.op_type for node in lowering.random_nodes(source)] == ["RandomNormal", "noise"]
-
-
-def test_dead_nodes_are_left_out(tmp_path: Path) -> None:
-    """What no output depends on is not executed, hence not split."""
-    text = "m (float[4] x) => (float[4] y) { d = Neg(x)  e = Abs(d)  y = Relu(x) }"
-    source = models.load(save(tmp_path, text))
-    assert [node.op_type for node in lowering.executable_nodes(source)] == ["Relu"]
 
 
 def test_sequences_tie_producer_and_consumers(tmp_path: Path) -> None:

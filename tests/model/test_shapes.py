@@ -10,7 +10,7 @@ import onnx_ir as ir
 import pytest
 
 from onnx_pipeline.errors import InputError
-from onnx_pipeline.model import inputs, shapes
+from onnx_pipeline.model import shapes
 from onnx_pipeline.model import source as models
 from tests.splitting import save
 
@@ -77,29 +77,6 @@ def test_packed_and_foreign_types_have_their_size(tmp_path: Path) -> None:
     assert (infos["y"].nbytes, infos["z"].nbytes) == (2, 6)
 
 
-def test_inputs_that_disagree_are_explained(tmp_path: Path) -> None:
-    """When no run is possible the message says which dimension to set to what."""
-    text = """m (float[N, past] a, float[N, new] b, float[total, 3] w) => (float[N, 3] y)
-        <int64[1] minus = {-1}> {
-        c = Concat <axis = 1> (a, b)
-        n = NonZero(c)
-        f = Reshape(n, minus)
-        y = MatMul(c, w)
-        z = Neg(f)
-    }"""
-    source = models.load(save(tmp_path, text))
-    with pytest.raises(InputError, match=r'w is \[total,3\]\); it runs with dims=\{"total": 20}'):
-        shapes.value_infos(source, {"past": 15, "new": 5})
-    assert shapes.value_infos(source, {"past": 15, "new": 5, "total": 20})["y"].shape == (1, 3)
-
-
-def test_the_zoo_decoder_is_explained(zoo_dir: Path) -> None:
-    """A real decoder with past keys and values: past + new must be the mask's length."""
-    source = models.load(zoo_dir / "llama_small_past_dyn.onnx")
-    with pytest.raises(InputError, match=r'it runs with dims=\{"s12": 17}'):
-        shapes.value_infos(source, {"s16": 16})
-
-
 def test_a_model_that_the_runtime_refuses_is_one_line(tmp_path: Path) -> None:
     """An unknown operator without recorded shapes cannot be split."""
     proto = onnx.load(save(tmp_path, "m (float[4] x) => (float[4] y) { a = Relu(x)  y = Neg(a) }"))
@@ -118,17 +95,3 @@ def test_recorded_shapes_serve_where_nothing_can_run(tmp_path: Path) -> None:
     onnx.save(proto, tmp_path / "m.onnx")
     infos = shapes.value_infos(models.load(tmp_path / "m.onnx"), {"N": 2})
     assert infos["a"] == shapes.TensorInfo("a", ir.DataType.FLOAT, (2, 4), ("N", 4))
-
-
-def test_large_weights_do_not_enter_inference(tmp_path: Path) -> None:
-    """The skeleton for inference holds shapes of weights, not their bytes."""
-    weight = onnx.numpy_helper.from_array(np.ones((512, 512), np.float32), "w")
-    proto = onnx.load(
-        save(tmp_path, "m (float[1, 512] x, float[512, 512] w) => (float[1, 512] y) { y = MatMul(x, w) }")
-    )
-    proto.graph.initializer.append(weight)
-    onnx.save(proto, tmp_path / "m.onnx")
-    source = models.load(tmp_path / "m.onnx")
-    assert shapes._skeleton(source, {}).ByteSize() < 1000
-    assert shapes.value_infos(source)["y"].declared == (1, 512)
-    assert inputs.make_feeds(source)["x"].shape == (1, 512)

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 from onnx import TensorProto, helper
 
 from models import builders
 from onnx_pipeline.errors import InputError
 from onnx_pipeline.model import source as models
+from onnx_pipeline.model.protos import serialize
+from onnx_pipeline.model.running import PLAIN, open_model
 from tests.splitting import save
 
 CHAIN = "m (float[4] x) => (float[4] y) { a = Relu(x)  b = Neg(a)  y = Abs(b) }"
@@ -134,7 +135,7 @@ def test_a_cache_of_linked_blobs_is_accepted(tmp_path: Path) -> None:
     source = models.load(snapshot / "model.onnx")
     assert source.data_dir == blobs.resolve()
     np.testing.assert_array_equal(source.ir.graph.initializers["w"].const_value.numpy(), np.arange(4))
-    session = onnxruntime.InferenceSession(models.serialize(source), models.session_options(source))
+    session = open_model(source, PLAIN)
     assert session.run(None, {"x": np.ones(4, np.float32)})[0].tolist() == [1, 2, 3, 4]
 
 
@@ -167,33 +168,6 @@ def test_unsorted_nodes_are_sorted(tmp_path: Path) -> None:
     assert [node.op_type for node in models.load(path).ir.graph] == ["Relu", "Neg", "Abs"]
 
 
-def test_node_inputs_include_captured_values(tmp_path: Path) -> None:
-    """Values captured at any depth count, values inside the subgraphs do not."""
-    text = """m (float[4] x, bool c, float[4] k) => (float[4] y) <float[4] w = {1,2,3,4}> {
-        a = Relu(x)
-        y = If (c) <
-            then_branch = t () => (float[4] p) {
-                i = Add(a, a)
-                p = If (c) < then_branch = tt () => (float[4] q) { q = Mul(i, w) },
-                             else_branch = te () => (float[4] r) { r = Neg(k) } >
-            },
-            else_branch = e () => (float[4] s) { s = Identity(x) }
-        >
-    }"""
-    node = models.load(save(tmp_path, text)).ir.graph[1]
-    assert {value.name for value in models.node_inputs(node)} == {"c", "a", "w", "k", "x"}
-
-
-def test_serialize_keeps_the_model(tmp_path: Path) -> None:
-    """The bytes give the same outputs, plus the values asked for."""
-    path = tmp_path / "m.onnx"
-    onnx.save(builders.with_subgraph(), path)
-    source = models.load(path)
-    extra = str(source.ir.graph[0].outputs[0].name)
-    session = onnxruntime.InferenceSession(models.serialize(source, [extra]), models.session_options(source))
-    assert [o.name for o in session.get_outputs()][-1] == extra
-
-
 def test_inputs_leave_out_defaults(tmp_path: Path) -> None:
     """An input with an initializer is a constant here, not something to feed."""
     text = "m (float[4] x, float[4] w) => (float[4] y) <float[4] w = {1,2,3,4}> { y = Add(x, w) }"
@@ -219,5 +193,5 @@ def test_mutated_files_never_end_in_a_traceback(tmp_path: Path) -> None:
         except InputError:
             continue
         accepted += 1
-        models.serialize(source)
+        serialize(source.ir, path)
     assert accepted < 400

@@ -8,8 +8,8 @@ import onnx
 import pytest
 
 from models import structures
-from onnx_pipeline.model import lowering
 from onnx_pipeline.model import source as models
+from onnx_pipeline.model.roles import executable_nodes
 from onnx_pipeline.verification.checks import inspect
 from tests.splitting import split
 
@@ -20,7 +20,7 @@ ROUNDED = {"half_precision", "int4_weights"}
 
 def counts(path: Path) -> list[int]:
     """All k up to the number of nodes; of larger models a few small ones, and the largest."""
-    nodes = len(lowering.executable_nodes(models.load(path)))
+    nodes = len(executable_nodes(models.load(path)))
     return list(range(2, nodes + 1)) if nodes <= 12 else [2, 3, 5, 8, nodes]
 
 

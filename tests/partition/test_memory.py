@@ -19,6 +19,7 @@ from onnx_pipeline.graph.costgraph import HOST, CostGraph
 from onnx_pipeline.graph.objective import bottleneck, stage_costs
 from onnx_pipeline.graph.target import Target
 from onnx_pipeline.graph.ticks import NS
+from onnx_pipeline.ort.session import session_options
 from onnx_pipeline.partition.bounds.mincut import mincut
 from onnx_pipeline.partition.bounds.windows import window_bound
 from onnx_pipeline.partition.ideals.question import IdealSearch
@@ -28,7 +29,7 @@ from onnx_pipeline.partition.instance.hypergraph import hypergraph, place_free_s
 from onnx_pipeline.partition.portfolio import partition
 from onnx_pipeline.partition.search import annealing, slicing, tapes
 from onnx_pipeline.partition.search.orders import in_degrees, kahn
-from onnx_pipeline.runtime.placement import place, session_options
+from onnx_pipeline.runtime.placement import place
 from tests.random_graphs import brute_force, random_graph, random_target
 
 
@@ -246,8 +247,8 @@ def test_stages_run_in_the_order_that_fits(tmp_path: Path) -> None:
         assert sorted(names) == sorted(stage.node_names)
         moved += names != [name for name in graph.node_names if name in set(names)]
         spec = place(tmp_path / "out", document)[stage.index]
-        assert session_options(spec).execution_order.name == "PRIORITY_BASED"
+        assert session_options(spec.settings).execution_order.name == "PRIORITY_BASED"
     assert moved
     assert op.verify(tmp_path / "out", model=tmp_path / "fans.onnx").ok
     free = op.split(tmp_path / "fans.onnx", output=tmp_path / "free", **options | {"memory": None})
-    assert session_options(place(tmp_path / "free", free)[0]).execution_order.name == "DEFAULT"
+    assert session_options(place(tmp_path / "free", free)[0].settings).execution_order.name == "DEFAULT"

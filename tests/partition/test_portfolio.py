@@ -44,12 +44,15 @@ from onnx_pipeline.stop import never
 from tests.random_graphs import brute_force, random_graph, random_target
 
 
-def cases(count: int, seed: int, max_nodes: int = 7) -> Iterator[tuple[CostGraph, Target, int]]:
+def cases(
+    count: int, seed: int, max_nodes: int = 7, ticks_per_second: int | None = NS
+) -> Iterator[tuple[CostGraph, Target, int]]:
     """Yield random (graph, target, k) with every feature, where constraints can be met."""
     rng = np.random.default_rng(seed)
     while count:
         k = int(rng.integers(1, 5))
-        graph = random_graph(rng, max_nodes, pins=k if rng.random() < 0.3 else 0)
+        pins = k if rng.random() < 0.3 else 0
+        graph = random_graph(rng, max_nodes, pins=pins, ticks_per_second=ticks_per_second)
         target = random_target(rng)
         if brute_force(graph, target, k) is not None:
             count -= 1
@@ -186,9 +189,10 @@ def test_annealing_keeps_its_books() -> None:
     assert improved > 10
 
 
-def test_partition_end_to_end() -> None:
-    """The whole search on small graphs: valid, checked, and optimal when it says so."""
-    for graph, target, k in cases(60, 5):
+@pytest.mark.parametrize("ticks_per_second", [NS, None])
+def test_partition_end_to_end(ticks_per_second: int | None) -> None:
+    """The whole search on small graphs: valid, checked, optimal when it says so, however time is counted."""
+    for graph, target, k in cases(60, 5, ticks_per_second=ticks_per_second):
         result = partition(graph, k, target, time_limit=0.15, threads=1)
         optimum = brute_force(graph, target, k)
         assert check(result.partition, result.certificate) == []

@@ -28,7 +28,7 @@ from onnx_pipeline import costmodel
 from onnx_pipeline.costmodel.request import CostRequest, NodeCosts
 from onnx_pipeline.errors import UsageError
 from onnx_pipeline.graph.target import Target
-from onnx_pipeline.model.lowering import executable_nodes
+from onnx_pipeline.model.roles import executable_nodes
 from onnx_pipeline.model.shapes import value_infos
 from onnx_pipeline.model.source import SourceModel, load
 from onnx_pipeline.partition.certificate import check

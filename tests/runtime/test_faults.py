@@ -30,7 +30,7 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def workers(session: PipelineSession) -> list[int]:
     """Process ids of the stages."""
-    return list(session._backend.workers)  # type: ignore[attr-defined]
+    return list(session._flow.backend.workers)  # type: ignore[attr-defined]
 
 
 def busy(session: PipelineSession) -> list[Future[list[Any]]]:
@@ -104,7 +104,7 @@ def test_close_while_busy(backend: str, directory: Path) -> None:
 
     waiting = threading.Thread(target=late)
     waiting.start()
-    wait_for(lambda: len(session._gate._waiters) == 1)
+    wait_for(lambda: len(session._flow.gate._waiters) == 1)
     session.close(drain=False)
     waiting.join(LIMIT)
     assert len(outside) == 1
@@ -168,7 +168,7 @@ from onnx_pipeline.runtime import PipelineSession
 session = PipelineSession({directory!r}, backend={backend!r})
 x = np.ones(3, np.float32)
 futures = [session.submit({{"x": x, "n": np.array({forever}), "late": x}}) for i in range(3)]
-print(*getattr(session._backend, "workers", []), flush=True)
+print(*getattr(session._flow.backend, "workers", []), flush=True)
 futures[0].result()
 """
 

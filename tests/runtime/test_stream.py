@@ -270,7 +270,7 @@ def test_any_depth_and_limit(backend: str, depth: int, limit: int | None, direct
 def test_a_forgotten_session_ends_its_workers(directory: Path) -> None:
     """Nobody called close."""
     session = PipelineSession(directory, backend="processes")
-    workers = session._backend.workers  # type: ignore[attr-defined]
+    workers = session._flow.backend.workers  # type: ignore[attr-defined]
     assert all(streaming.alive(pid) for pid in workers)
     del session
     gc.collect()

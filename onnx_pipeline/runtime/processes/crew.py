@@ -197,7 +197,7 @@ class Crew:
             raise InputError(path, f"its worker process {fate} while loading") from None
         if isinstance(answer, StageInfo):
             return answer
-        raise InputError(path, str(answer))
+        raise InputError(*answer)
 
     def _watch(self) -> None:
         """Wait for the first worker to die; unless that is wanted, note which one and end the others."""

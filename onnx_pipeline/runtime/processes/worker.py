@@ -18,7 +18,9 @@ from typing import Any
 
 import numpy as np
 
+from onnx_pipeline.errors import InputError
 from onnx_pipeline.ort.call import Runner, to_ort
+from onnx_pipeline.ort.errors import reason
 from onnx_pipeline.runtime.placement import StageSpec, confine, load
 from onnx_pipeline.runtime.processes.pipes import Receiver, Sender
 from onnx_pipeline.runtime.processes.rings import PlaceRow, Ring, aligned, place_of
@@ -78,8 +80,11 @@ def main(control: int, status: int) -> None:
         confine(told.spec.cores)
         try:
             session = load(told.spec)
+        except InputError as error:
+            report.send(pickle.dumps((error.source, error.message)))
+            sys.exit(1)
         except Exception as error:
-            report.send(pickle.dumps(getattr(error, "message", str(error))))
+            report.send(pickle.dumps((told.spec.path, reason(error))))
             sys.exit(1)
         stage = _Stage(told, session)
         report.send(pickle.dumps(describe(session)))
@@ -126,7 +131,7 @@ class _Stage:
                 try:
                     made, nbytes, copy = self._run(places)
                 except Exception as problem:
-                    error = (told.spec.index, str(problem) or repr(problem))
+                    error = (told.spec.index, reason(problem))
                 else:
                     places.update(made)
                     for name in told.released:

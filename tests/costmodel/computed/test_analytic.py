@@ -12,8 +12,8 @@ from onnx import parser
 from onnx_pipeline.costmodel import Device, cost_model
 from onnx_pipeline.costmodel.computed.flops import RULES, Operation, moved_bytes
 from onnx_pipeline.costmodel.request import CostRequest, NodeCosts
-from onnx_pipeline.model.inputs import bound_dims
-from onnx_pipeline.model.lowering import executable_nodes
+from onnx_pipeline.model.dimensions import bound_dims
+from onnx_pipeline.model.roles import executable_nodes
 from onnx_pipeline.model.shapes import value_infos
 from onnx_pipeline.model.source import load
 

@@ -14,7 +14,7 @@ from onnx_pipeline.errors import InputError, UsageError
 from onnx_pipeline.graph.builder import GraphBuilder
 from onnx_pipeline.graph.costs_json import write_graph
 from onnx_pipeline.graph.ticks import NS
-from onnx_pipeline.model.lowering import executable_nodes
+from onnx_pipeline.model.roles import executable_nodes
 from onnx_pipeline.model.source import load
 
 

@@ -19,8 +19,8 @@ from onnx_pipeline.costmodel.profiling.sessions import Runner, Traced
 from onnx_pipeline.costmodel.request import CostRequest, NodeCosts
 from onnx_pipeline.errors import InputError, UsageError
 from onnx_pipeline.graph.ticks import NS
-from onnx_pipeline.model.inputs import bound_dims
-from onnx_pipeline.model.lowering import executable_nodes
+from onnx_pipeline.model.dimensions import bound_dims
+from onnx_pipeline.model.roles import executable_nodes
 from onnx_pipeline.model.shapes import value_infos
 from onnx_pipeline.model.source import load
 
@@ -223,7 +223,7 @@ def test_budget_stops_early(mlp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_unknown_provider(mlp: Path) -> None:
     """A provider that is not there is a usage error that lists those that are."""
-    with pytest.raises(UsageError, match=r"'NoSuchProvider' here; available: .*CPUExecutionProvider"):
+    with pytest.raises(UsageError, match=r"provider 'NoSuchProvider': .* has .*CPUExecutionProvider"):
         cost_model("profile")(request_for(mlp, provider="NoSuchProvider"))
 
 

@@ -1,0 +1,71 @@
+"""The unsplit model on this machine: with one thread, with all, and as replicas beside each other."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from onnx_pipeline.errors import InputError
+from onnx_pipeline.measurement.reassemble import load_whole
+from onnx_pipeline.ort.call import Runner
+from onnx_pipeline.ort.providers import CPU
+from onnx_pipeline.runtime import PipelineSession
+from onnx_pipeline.runtime.inputs import check_feeds
+from onnx_pipeline.runtime.placement import usable_cores
+
+
+def unsplit(
+    session: PipelineSession, model: Path | None, feeds: Mapping[str, Any]
+) -> dict[str, Callable[[int], float]]:
+    """Return what a pipeline is compared with: functions from a number of requests to seconds for each.
+
+    Raises
+    ------
+    InputError
+        If the unsplit model cannot be loaded, or is not the one that was split.
+    """
+    cores, replicas = len(usable_cores()), len(session.manifest.stages)
+    provider = session.get_stage_providers()[0][0] if session.get_providers() else CPU
+
+    def runner(threads: int) -> Runner:
+        whole = load_whole(session.directory, session.manifest, model, threads, provider, session.custom_ops)
+        if {value.name for value in whole.get_inputs()} - set(feeds):
+            raise InputError(model, "this is not the model that was split: it has other inputs")
+        return Runner(whole)
+
+    arrays = check_feeds(session.manifest, feeds)
+
+    def timed(run: Runner) -> Callable[[int], float]:
+        mine = {value.name: arrays[value.name] for value in run.session.get_inputs()}
+
+        def measure(count: int) -> float:
+            begin = time.perf_counter()
+            for _ in range(count):
+                run(mine)
+            return (time.perf_counter() - begin) / count
+
+        return measure
+
+    share = max(1, cores // replicas)
+    one = timed(runner(1))
+    copies = [one if share == 1 and i == 0 else timed(runner(share)) for i in range(replicas)]
+    return {
+        "one_thread_seconds": one,
+        "all_threads_seconds": timed(runner(cores)),
+        "replicas_seconds": lambda count: _side_by_side(copies, count),
+    }
+
+
+def _side_by_side(copies: Sequence[Callable[[int], float]], count: int) -> float:
+    """Let replicas share the requests; return seconds per request."""
+    share = -(-count // len(copies))
+    threads = [threading.Thread(target=copy, args=(share,), daemon=True) for copy in copies]
+    begin = time.perf_counter()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return (time.perf_counter() - begin) / (share * len(copies))
