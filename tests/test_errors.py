@@ -11,12 +11,14 @@ from pathlib import Path
 import pytest
 
 import onnx_pipeline as op
+from onnx_pipeline.cli.commands import cli
 from onnx_pipeline.cli.entry import explain
-from onnx_pipeline.cli.spelling import as_option
+from onnx_pipeline.cli.spelling import speller
 from onnx_pipeline.errors import Advice, PipelineError, StageError, did_you_mean, spelled
 from onnx_pipeline.files.atomic import check_file
 from onnx_pipeline.graph.builder import GraphBuilder
 
+as_option = speller(cli)
 ROOT = Path(__file__).resolve().parent.parent
 #: An option as the command line spells it.
 OPTION = re.compile(r"(?<![\w-])--[a-z]|(?<!\S)-[a-z] ")

@@ -10,12 +10,15 @@ import onnx
 import pytest
 
 from models import builders
-from onnx_pipeline.cli.spelling import as_option
+from onnx_pipeline.cli.commands import cli
+from onnx_pipeline.cli.spelling import speller
 from onnx_pipeline.errors import UsageError, spelled
 from onnx_pipeline.model import source as models
 from onnx_pipeline.parameters import ProfileParams
 from onnx_pipeline.price import bind, price, price_source
 from onnx_pipeline.progress import Phases
+
+as_option = speller(cli)
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ import click
 
 from onnx_pipeline.cli.console import Console, print_json
 from onnx_pipeline.cli.groups import Decorator, gathered, group
+from onnx_pipeline.cli.spelling import speller
 from onnx_pipeline.files.atomic import check_file
 from onnx_pipeline.parameters import OutputParams
 
@@ -26,8 +27,9 @@ class Report:
     verbose: int
 
     def console(self) -> Console:
-        """Return what is told of the progress."""
-        return Console(self.quiet, self.verbose)
+        """Return what is told of the progress; it spells parameters as options."""
+        program = click.get_current_context().find_root().command
+        return Console(self.quiet, self.verbose, speller(program))
 
     def result(
         self, document: Mapping[str, Any], show: Callable[[], object], written: Path | None = None

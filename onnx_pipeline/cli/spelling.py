@@ -2,37 +2,34 @@
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Any
 
 import click
 
-from onnx_pipeline.errors import as_keyword
+from onnx_pipeline.errors import Spell, as_keyword
 
 
-def as_option(name: str, value: Any) -> str:
-    """Spell a parameter as the command line does; ``...`` stands for any value."""
-    option = _options().get(name)
-    if option is None:
-        return as_keyword(name, value)
+def speller(program: click.Command) -> Spell:
+    """Return what spells parameters as a program's options do; its commands agree on them."""
+    commands = program.commands.values() if isinstance(program, click.Group) else [program]
+    options: dict[str, click.Option] = {}
+    for command in commands:
+        for option in command.params:
+            if isinstance(option, click.Option) and option.name:
+                options.setdefault(option.name, option)
+
+    def spell(name: str, value: Any) -> str:
+        return _spelled(options[name], value) if name in options else as_keyword(name, value)
+
+    return spell
+
+
+def _spelled(option: click.Option, value: Any) -> str:
     flag = max(option.opts, key=len)
     if isinstance(value, bool):
         return flag if value or not option.secondary_opts else option.secondary_opts[0]
     if isinstance(value, dict):
         return " ".join(f"{flag} {key}={each}" for key, each in value.items())
     if value is ...:
-        value = option.metavar or name.upper()
+        value = option.metavar or str(option.name).upper()
     return f"{flag} {value}"
-
-
-@cache
-def _options() -> dict[str, click.Option]:
-    """Return every option of every command by the parameter that it sets; commands agree on them."""
-    from onnx_pipeline.cli.commands import cli
-
-    found: dict[str, click.Option] = {}
-    for command in cli.commands.values():
-        for option in command.params:
-            if isinstance(option, click.Option) and option.name:
-                found.setdefault(option.name, option)
-    return found

@@ -39,7 +39,7 @@ def check_output(output: str | os.PathLike[str], *, force: bool = False) -> None
             or not path.is_dir()
             or (any(path.iterdir()) and not (path / FILE_NAME).is_file())
         ):
-            raise UsageError(f"{path}: exists and is no output of this tool", "give another directory")
+            raise UsageError(f"{path}: exists and is not an output of this tool", "give another directory")
     parent = path.absolute().parent
     while not parent.exists():
         parent = parent.parent

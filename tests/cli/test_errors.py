@@ -127,7 +127,7 @@ def test_unusable_models(
         (["-k", "2", "--bounds", "simple,magic"], "crossings"),
         (["-k", "2", "--cost-model", ""], "--cost-model"),
         (["-k", "2", "--measure", "-1"], "--measure"),
-        (["-k", "2", "-o", ".", "--force"], "no output of this tool; give another directory"),
+        (["-k", "2", "-o", ".", "--force"], "not an output of this tool; give another directory"),
         (["-k", "2", "--dim", "batch=1", "--dim", "batch=2"], "both 1 and 2"),
         (["-k", "2", "--time-limit", "0"], "--time-limit"),
         (["-k", "2", "--time-limit", "nan"], "--time-limit"),
