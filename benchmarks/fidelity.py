@@ -45,10 +45,11 @@ from onnx_pipeline.measurement import chain
 from onnx_pipeline.measurement.closed_loop import closed_loop, execution_ticks
 from onnx_pipeline.model.inputs import make_feeds
 from onnx_pipeline.model.roles import executable_nodes
+from onnx_pipeline.parameters import ProfileParams
 from onnx_pipeline.partition.portfolio import partition
 from onnx_pipeline.partition.result import Certificate, Partition, PartitionResult, SearchRecord
-from onnx_pipeline.price import Phases, Priced, price
-from onnx_pipeline.progress import silent
+from onnx_pipeline.price import Priced, price
+from onnx_pipeline.progress import Phases, silent
 
 FIELDS = ["model", "k", "variant", "stage", "predicted", "measured", "spread", "transfer", "analytic"]
 MODEL_FIELDS = [
@@ -98,20 +99,7 @@ def prepare(name: str, folder: Path) -> tuple[Case, dict[str, object]]:
 
     def priced_once(cache: bool) -> tuple[Priced, float]:
         phases = Phases()
-        priced = price(
-            path,
-            device="cpu",
-            cost_model="profile",
-            dims=None,
-            inputs=None,
-            profile_runs=None,
-            profile_seconds=None,
-            cache=cache,
-            provider="CPUExecutionProvider",
-            seed=0,
-            progress=silent,
-            phases=phases,
-        )
+        priced = price(path, ProfileParams(cache=cache), silent, phases)
         return priced, phases["profile"]
 
     priced, seconds = priced_once(True)

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from onnx_pipeline.costmodel.request import CostModel, CostRequest, NodeCosts
+from onnx_pipeline.errors import Advice
 
 #: Names the folder instead of the platform's convention.
 CACHE_VARIABLE = "ONNX_PIPELINE_CACHE"
@@ -54,7 +55,7 @@ def cached(measure: CostModel) -> CostModel:
         path = request.cache / "profiles" / f"{_key(request)}.json"
         kept = _read(path, [str(node.name) for node in request.nodes])
         if kept is not None:
-            request.progress("profile", 1.0, "from the cache (--no-cache measures again)")
+            request.progress("profile", 1.0, Advice("from the cache ({cache} measures again)", cache=False))
             return kept
         costs = measure(request)
         _write(path, costs)

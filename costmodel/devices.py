@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
@@ -14,6 +15,7 @@ from typing import Any
 from onnx_pipeline.costmodel.plugins import load_plugin, plugin_names
 from onnx_pipeline.costmodel.units import parse_bandwidth, parse_bytes, parse_seconds
 from onnx_pipeline.errors import InputError, UsageError
+from onnx_pipeline.files.toml import read_toml
 from onnx_pipeline.graph.target import Target
 
 DEVICE_GROUP = "onnx_pipeline.devices"
@@ -95,12 +97,12 @@ def built_in_devices() -> list[str]:
     return list(_built_in())
 
 
-def load_device(name_or_path: str | Path) -> Device:
-    """Return a device by built-in name, installed plug-in name or path of a TOML file.
+def load_device(name_or_path: str | os.PathLike[str] | Device) -> Device:
+    """Return a device by built-in name, installed plug-in name or path of a TOML file; a Device as it is.
 
     Parameters
     ----------
-    name_or_path : str or Path
+    name_or_path : str, path-like or Device
         ``"cpu"``, ``"gpu"``, ``"edge"``, a name of the entry-point group ``onnx_pipeline.devices`` (a
         :class:`Device` or a function that returns one), or a file such as ``my-device.toml``.
 
@@ -111,7 +113,9 @@ def load_device(name_or_path: str | Path) -> Device:
     InputError
         If the file is missing or wrong; the message names the key.
     """
-    name = str(name_or_path)
+    if isinstance(name_or_path, Device):
+        return name_or_path
+    name = os.fspath(name_or_path)
     if name in _built_in():
         return _device(_built_in()[name], name, source=None)
     plugin = load_plugin(DEVICE_GROUP, name)
@@ -122,7 +126,7 @@ def load_device(name_or_path: str | Path) -> Device:
         return device
     path = Path(name_or_path)
     if path.exists() or path.suffix or len(path.parts) > 1:
-        return _device(_read_toml(path), path.stem, source=path)
+        return _device(read_toml(path, "a TOML device description"), path.stem, source=path)
     known = ", ".join((*built_in_devices(), *plugin_names(DEVICE_GROUP)))
     raise UsageError(f"unknown device {name!r}: give {known}, or the path of a TOML file")
 
@@ -130,17 +134,6 @@ def load_device(name_or_path: str | Path) -> Device:
 @cache
 def _built_in() -> dict[str, dict[str, Any]]:
     return tomllib.loads(files(__package__).joinpath("devices.toml").read_text(encoding="utf-8"))
-
-
-def _read_toml(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except tomllib.TOMLDecodeError as error:
-        raise InputError(path, f"not valid TOML: {error}") from None
-    except UnicodeDecodeError:
-        raise InputError(path, "not a text file; expected a TOML device description") from None
-    except OSError as error:
-        raise InputError(path, f"cannot be read: {(error.strerror or str(error)).lower()}") from None
 
 
 def _device(table: Mapping[str, Any], name: str, source: Path | None) -> Device:
@@ -151,7 +144,7 @@ def _device(table: Mapping[str, Any], name: str, source: Path | None) -> Device:
         try:
             values[key] = _READERS[key](value, key)
         except UsageError as error:
-            raise InputError(source, str(error)) from None
+            raise InputError(source, error.message, error.hint) from None
     return Device(**values)
 
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from onnx_pipeline.errors import UsageError as UsageError
     from onnx_pipeline.errors import VerificationError as VerificationError
     from onnx_pipeline.graph.builder import GraphBuilder as GraphBuilder
+    from onnx_pipeline.graph.constraints import Demands as Demands
     from onnx_pipeline.graph.costgraph import CostGraph as CostGraph
     from onnx_pipeline.graph.costs_json import read_graph as read_graph
     from onnx_pipeline.graph.costs_json import write_graph as write_graph
@@ -36,6 +37,11 @@ if TYPE_CHECKING:
     from onnx_pipeline.measurement.bench import bench as bench
     from onnx_pipeline.measurement.simulation import Simulation as Simulation
     from onnx_pipeline.measurement.simulation import simulate as simulate
+    from onnx_pipeline.parameters import MeasureParams as MeasureParams
+    from onnx_pipeline.parameters import OutputParams as OutputParams
+    from onnx_pipeline.parameters import ProfileParams as ProfileParams
+    from onnx_pipeline.parameters import SearchParams as SearchParams
+    from onnx_pipeline.parameters import TargetParams as TargetParams
     from onnx_pipeline.partition.portfolio import partition as partition
     from onnx_pipeline.partition.result import Bound as Bound
     from onnx_pipeline.partition.result import PartitionResult as PartitionResult
@@ -53,19 +59,25 @@ _HOME = {
     "CostGraph": "graph",
     "CostModel": "costmodel",
     "CostRequest": "costmodel",
+    "Demands": "graph.constraints",
     "Device": "costmodel.devices",
     "GraphBuilder": "graph.builder",
     "InfeasibleError": "errors",
     "InputError": "errors",
     "Manifest": "manifest",
+    "MeasureParams": "parameters",
     "NodeCosts": "costmodel",
+    "OutputParams": "parameters",
     "PartitionResult": "partition.result",
     "PipelineError": "errors",
     "PipelineSession": "runtime",
+    "ProfileParams": "parameters",
+    "SearchParams": "parameters",
     "Simulation": "measurement.simulation",
     "StageCost": "graph",
     "StageError": "errors",
     "Target": "graph",
+    "TargetParams": "parameters",
     "UsageError": "errors",
     "VerificationError": "errors",
     "VerifyReport": "verification.checks",

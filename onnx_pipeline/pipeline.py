@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
-from functools import partial
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from onnx_pipeline.errors import InfeasibleError, InputError, UsageError
-from onnx_pipeline.files.atomic import check_writable, scratch_beside
+from onnx_pipeline.errors import Advice
+from onnx_pipeline.files.atomic import check_writable
 from onnx_pipeline.graph.constraints import NO_DEMANDS, Demands
-from onnx_pipeline.planfile import write_log
-from onnx_pipeline.price import Feeds, PathLike, Phases, Priced, as_device, price
-from onnx_pipeline.progress import Progress, silent
+from onnx_pipeline.parameters import (
+    Feeds,
+    MeasureParams,
+    OutputParams,
+    PathLike,
+    ProfileParams,
+    SearchParams,
+    TargetParams,
+)
+from onnx_pipeline.planner import Planner
+from onnx_pipeline.price import price
+from onnx_pipeline.progress import Phases, Progress, silent
+from onnx_pipeline.settings import check
 
 if TYPE_CHECKING:
     from onnx_pipeline.costmodel.devices import Device
     from onnx_pipeline.graph.costgraph import CostGraph
-    from onnx_pipeline.graph.target import Target
     from onnx_pipeline.manifest import Manifest
-    from onnx_pipeline.measurement.closed_loop import Measured
     from onnx_pipeline.partition.result import PartitionResult
 
 
@@ -128,123 +134,50 @@ def split(
     """
     from onnx_pipeline.emission.emit import emit
     from onnx_pipeline.files.directory import check_output
+    from onnx_pipeline.measurement.improve import improve
 
-    output = Path(output)
-    _check_stages(stages)
-    check_output(output, force=force)
-    check_writable(output)
-    target = make_target(
-        device, bandwidth=bandwidth, memory=memory, memory_mode=memory_mode, activations=activations
-    )
-    phases = Phases()
-    priced = price(
-        model,
-        device=device,
+    wanted = ProfileParams(
         cost_model=cost_model,
+        device=device,
         dims=dims,
         inputs=inputs,
         profile_runs=profile_runs,
         profile_seconds=profile_seconds,
         cache=cache,
         provider=provider,
-        seed=seed,
-        progress=progress,
-        phases=phases,
         custom_ops=custom_ops,
+        seed=seed,
     )
-    rounds = _measuring_rounds(measure, cost_model)
+    devices = TargetParams(device, bandwidth, memory, memory_mode, activations)
+    search = SearchParams(time_limit, gap, seed, threads, demands.exactly, demands.bounds)
+    measuring = MeasureParams(measure)
+    writing = OutputParams(force, annotate, weights)
 
-    def search(graph: CostGraph) -> PartitionResult:
-        # The searches of the closed loop share the time limit.
-        with phases.measure("partition", progress):
-            found = _partition(
-                graph, stages, target, time_limit / (rounds + 1), gap, seed, threads, demands, log, progress
-            )
-        if found.interrupted:
-            raise KeyboardInterrupt
-        if found.used <= int(found.stage_of.max(initial=0)):
-            raise InfeasibleError("the pins leave a stage before a pinned one empty; pin to lower stages")
-        return found
+    output = Path(output)
+    check_output(output, force=force)
+    check_writable(output)
+    phases = Phases()
+    searches = 1 + measuring.rounds(cost_model)  # they share the time limit
+    planner = Planner(stages, devices.target(), search.shared(searches), demands, log, progress, phases)
 
-    result = search(priced.graph)
-    describe = None
-    if rounds and result.used > 1:
-        found = _closed_loop(
-            priced, result, search, rounds, provider, seed, output, phases, progress, must=measure is not None
-        )
-        if found is not None:
-            from onnx_pipeline.measurement.closed_loop import describe as describe_measured
-
-            result, describe = found.result, partial(describe_measured, found=found)
+    priced = price(model, wanted, progress, phases)
+    with phases.measure("lower", progress):
+        graph = priced.graph
+    first = planner.partition_to_emit(graph)
+    result, describe = improve(first, priced, planner, measuring, output)
     return emit(
         priced.source,
         priced.infos,
         result,
         {"kind": priced.costs.kind, **priced.costs.meta},
         output,
-        force=force,
-        annotate=annotate,
-        weights=weights,
+        force=writing.force,
+        annotate=writing.annotate,
+        weights=writing.weights,
         phases=phases,
         describe=describe,
         progress=progress,
     )
-
-
-def _measuring_rounds(measure: int | None, cost_model: str) -> int:
-    if measure is None:
-        return 1 if cost_model == "profile" else 0
-    if measure < 0:
-        raise UsageError(f"measure must be at least 0, got {measure}")
-    return measure
-
-
-def _closed_loop(
-    priced: Priced,
-    first: PartitionResult,
-    search: Callable[[CostGraph], PartitionResult],
-    rounds: int,
-    provider: str,
-    seed: int,
-    output: Path,
-    phases: Phases,
-    progress: Progress,
-    *,
-    must: bool,
-) -> Measured | None:
-    """Measure and correct in a temporary folder beside the output; None where stages do not run here."""
-    from onnx_pipeline.costmodel.profiling.sessions import Runner
-    from onnx_pipeline.emission.emit import emit
-    from onnx_pipeline.measurement.closed_loop import closed_loop
-    from onnx_pipeline.model.inputs import make_feeds
-
-    feeds = priced.feeds
-    if feeds is None:
-        feeds = make_feeds(priced.source, priced.dims, seed)
-    profiled = priced.costs.kind == "profile"
-    try:
-        with phases.measure("measure", progress), scratch_beside(output) as scratch:
-            before = phases.get("partition", 0.0)
-            found = closed_loop(
-                first,
-                Runner(priced.source, feeds, priced.dims, provider),
-                lambda result, folder: emit(
-                    priced.source, priced.infos, result, {}, folder, weights="reference"
-                ),
-                search,
-                scratch,
-                rounds=rounds,
-                reference_seconds=int(priced.graph.work.sum()) / 1e9 if profiled else None,
-                progress=progress,
-            )
-            inner = phases.get("partition", 0.0) - before
-        phases["measure"] -= inner
-    except InputError as error:
-        if must:
-            raise
-        progress("note", None, f"the stages were not measured: {error}")
-        return None
-    return found
 
 
 def profile(
@@ -269,21 +202,22 @@ def profile(
     --------
     >>> graph = profile("model.onnx", dims={"batch": 8})  # doctest: +SKIP
     """
-    return price(
-        model,
-        device=device,
+    wanted = ProfileParams(
         cost_model=cost_model,
+        device=device,
         dims=dims,
         inputs=inputs,
         profile_runs=profile_runs,
         profile_seconds=profile_seconds,
         cache=cache,
         provider=provider,
-        seed=seed,
-        progress=progress,
-        phases=Phases() if phases is None else phases,
         custom_ops=custom_ops,
-    ).graph
+        seed=seed,
+    )
+    phases = Phases() if phases is None else phases
+    priced = price(model, wanted, progress, phases)
+    with phases.measure("lower", progress):
+        return priced.graph
 
 
 def plan(
@@ -331,88 +265,15 @@ def plan(
     from onnx_pipeline.graph.costgraph import CostGraph
     from onnx_pipeline.graph.costs_json import read_graph
 
+    devices = TargetParams(device, bandwidth, memory, memory_mode, activations)
+    search = SearchParams(time_limit, gap, seed, threads, demands.exactly, demands.bounds)
+    check("stages", stages)
     phases = Phases() if phases is None else phases
-    _check_stages(stages)
     with phases.measure("load", progress):
         if not isinstance(graph, CostGraph):
             graph = read_graph(graph, ignore_colocation=ignore_colocation)
-    if memory == "file":
-        if "file_memory_bytes" not in graph.meta:
-            raise UsageError("--memory file: the graph file states no memory limit (maxSizePerFPGA)")
-        memory = float(graph.meta["file_memory_bytes"])
-        activations = False
-    elif isinstance(memory, str):
-        raise UsageError(f"memory must be a number of bytes or 'file', got {memory!r}")
-    if device is None and graph.net_time is not None:
-        from onnx_pipeline.costmodel.devices import Device
-
-        device = Device("ideal", source="the graph's own transfer times")
-    target = make_target(
-        device or "cpu",
-        bandwidth=bandwidth,
-        memory=memory,
-        memory_mode=memory_mode,
-        activations=activations,
-        host_io=graph.meta.get("host_io", True) is not False,
-    )
+    target = devices.target(graph)
     if memory_mode == "overflow" and target.memory < float("inf") == target.bandwidth:
-        progress("note", None, "the memory limit costs nothing over an unlimited link; give --bandwidth too")
-    with phases.measure("partition", progress):
-        return _partition(graph, stages, target, time_limit, gap, seed, threads, demands, log, progress)
-
-
-def make_target(
-    device: str | PathLike | Device,
-    *,
-    bandwidth: float | None = None,
-    memory: float | None = None,
-    host_io: bool = True,
-    memory_mode: str = "overflow",
-    activations: bool = True,
-) -> Target:
-    """Return what the partitioner needs to know of a device, with overrides."""
-    target = as_device(device).target(host_io=host_io)
-    target = replace(target, memory_mode=memory_mode, activations=activations)
-    if bandwidth is not None:
-        target = replace(target, bandwidth=bandwidth)
-    return target if memory is None else replace(target, memory=memory)
-
-
-def _partition(
-    graph: CostGraph,
-    stages: int,
-    target: Target,
-    time_limit: float,
-    gap: float,
-    seed: int,
-    threads: int | None,
-    demands: Demands,
-    log: PathLike | None,
-    progress: Progress,
-) -> PartitionResult:
-    from onnx_pipeline.partition.portfolio import partition
-
-    if stages > graph.num_nodes:
-        progress("note", None, f"{stages} stages for {graph.num_nodes} nodes: empty stages are not emitted")
-    result = partition(
-        demands.apply(graph),
-        stages,
-        target,
-        time_limit=time_limit,
-        gap=gap,
-        seed=seed,
-        threads=threads,
-        exactly=demands.exactly,
-        bounds=demands.bounds,
-        progress=progress,
-    )
-    if log is not None:
-        write_log(result.history, log)
-    if result.used < min(stages, graph.num_nodes):
-        progress("note", None, f"the best partition found uses {result.used} of {stages} stages")
-    return result
-
-
-def _check_stages(stages: int) -> None:
-    if stages < 1:
-        raise UsageError(f"stages must be at least 1, got {stages}")
+        free = "the memory limit costs nothing over an unlimited link; give {bandwidth} too"
+        progress("note", None, Advice(free, bandwidth=...))
+    return Planner(stages, target, search, demands, log, progress, phases).partition(graph)

@@ -160,7 +160,7 @@ def read_plan(path: str | os.PathLike[str]) -> dict[str, Any]:
 
     document = read_json(path)
     if not isinstance(document, dict) or document.get("format") != FORMAT:
-        raise InputError(path, f'not a plan ("format": "{FORMAT}"); `onnx-pipeline plan -o` writes one')
+        raise InputError(path, f'not a plan ("format": "{FORMAT}")', "plan a cost graph to make one")
     schema = json.loads(files("onnx_pipeline.schemas").joinpath("plan.schema.json").read_text("utf-8"))
     error = jsonschema.exceptions.best_match(jsonschema.Draft202012Validator(schema).iter_errors(document))
     if error is not None:

@@ -1,118 +1,153 @@
-"""From a model's file to its cost graph: load, bind, infer, measure, lower."""
+"""From a model to the costs of its nodes: load, bind, infer, measure."""
 
 from __future__ import annotations
 
-import os
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from functools import cached_property
+from typing import TYPE_CHECKING
 
-from onnx_pipeline.errors import InputError, UsageError
-from onnx_pipeline.progress import Progress, silent
+from onnx_pipeline.errors import Advice, InputError, UsageError
+from onnx_pipeline.parameters import Feeds, PathLike, ProfileParams
+from onnx_pipeline.progress import Phases, Progress, silent
 
 if TYPE_CHECKING:
-    import numpy as np
+    import onnx_ir
 
-    from onnx_pipeline.costmodel.devices import Device
-    from onnx_pipeline.costmodel.request import NodeCosts
+    from onnx_pipeline.costmodel.request import CostModel, NodeCosts
     from onnx_pipeline.graph.costgraph import CostGraph
     from onnx_pipeline.model.shapes import TensorInfo
     from onnx_pipeline.model.source import SourceModel
 
-PathLike = str | os.PathLike[str]
-Feeds = Mapping[str, "np.ndarray[Any, Any]"]
-
-
-class Phases(dict[str, float]):
-    """Seconds spent per phase, in the order in which the phases ran."""
-
-    @contextmanager
-    def measure(self, phase: str, progress: Progress = silent) -> Iterator[None]:
-        """Add the duration of a ``with`` block to ``phase``."""
-        progress(phase, None, "")
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            self[phase] = self.get(phase, 0.0) + time.perf_counter() - start
-
 
 @dataclass(frozen=True, eq=False)
 class Priced:
-    """A loaded model with types, shapes and costs."""
+    """A loaded model with types, shapes and costs for bound dimensions."""
 
+    params: ProfileParams
     source: SourceModel
     infos: Mapping[str, TensorInfo]
     costs: NodeCosts
-    graph: CostGraph
     dims: Mapping[str, int]
     feeds: Feeds | None
+
+    @cached_property
+    def graph(self) -> CostGraph:
+        """The cost graph, lowered when it is first asked for."""
+        from onnx_pipeline.model.lowering import lower
+
+        return lower(self.source, self.infos, self.costs)
 
 
 def price(
     model: PathLike,
-    *,
-    device: str | PathLike | Device,
-    cost_model: str,
-    dims: Mapping[str, int] | None,
-    inputs: PathLike | Feeds | None,
-    profile_runs: int | None,
-    profile_seconds: float | None,
-    cache: bool,
-    provider: str,
-    seed: int,
-    progress: Progress,
-    phases: Phases,
-    custom_ops: Sequence[PathLike] = (),
+    params: ProfileParams,
+    progress: Progress = silent,
+    phases: Phases | None = None,
 ) -> Priced:
-    """Load, bind, infer, measure and lower: everything up to the cost graph."""
-    with phases.measure("load", progress):
-        from onnx_pipeline.costmodel import cost_model as find_cost_model
-        from onnx_pipeline.costmodel.cache import cache_dir
-        from onnx_pipeline.costmodel.request import CostRequest
-        from onnx_pipeline.model.lowering import lower
-        from onnx_pipeline.model.roles import executable_nodes
-        from onnx_pipeline.model.shapes import value_infos
-        from onnx_pipeline.model.source import load
-        from onnx_pipeline.ort.providers import check_providers
+    """Load a model and price its nodes.
 
-        # Before any work: what can be wrong with the options is wrong with them now.
-        measure = find_cost_model(cost_model)
-        spec = as_device(device)
-        if cost_model == "profile":
-            check_providers([provider])
-        source = load(Path(model), custom_ops)
-        bound, feeds = bind(source, dims, inputs, progress)
+    Parameters
+    ----------
+    model : path-like
+        The ONNX file.
+    params : ProfileParams
+    progress : Progress
+    phases : Phases, optional
+        Takes the seconds of ``load``, ``shapes`` and ``profile``.
+
+    Raises
+    ------
+    UsageError
+        If the cost model, the device, the provider or a dimension is unknown; as far as possible before the
+        model is loaded.
+    InputError
+        If the model or another file cannot be used.
+    """
+    phases = Phases() if phases is None else phases
+    with phases.measure("load", progress):
+        from onnx_pipeline.model.source import load
+
+        measure = _cost_model(params)
+        source = load(model, params.custom_ops)
+    return price_source(source, params, progress, phases, measure=measure)
+
+
+def price_source(
+    source: SourceModel,
+    params: ProfileParams,
+    progress: Progress = silent,
+    phases: Phases | None = None,
+    *,
+    measure: CostModel | None = None,
+) -> Priced:
+    """Price the nodes of a loaded model; parameters as in :func:`price`.
+
+    Parameters
+    ----------
+    source : SourceModel
+        Brings its own libraries of custom operators.
+    measure : CostModel, optional
+        The cost model to ask; by default the one that ``params`` names.
+    """
+    from onnx_pipeline.costmodel.cache import cache_dir
+    from onnx_pipeline.costmodel.devices import load_device
+    from onnx_pipeline.costmodel.request import CostRequest
+
+    phases = Phases() if phases is None else phases
+    with phases.measure("load", progress):
+        measure = _cost_model(params) if measure is None else measure
+        dims, feeds = bind(source, params.dims, params.inputs, progress)
     with phases.measure("shapes", progress):
-        infos = value_infos(source, bound, feeds)
-        nodes = executable_nodes(source)
+        infos, nodes = _shapes(source, dims, feeds)
+    with phases.measure("profile", progress):
+        request = CostRequest(
+            source=source,
+            infos=infos,
+            nodes=nodes,
+            dims=dims,
+            feeds=feeds,
+            device=load_device(params.device or "cpu"),
+            runs=params.profile_runs,
+            provider=params.provider,
+            threads=params.intra_op_threads,
+            seed=params.seed,
+            progress=progress,
+            seconds=params.profile_seconds,
+            cache=cache_dir() if params.cache else None,
+        )
+        costs = measure(request)
+    if costs.estimated:
+        progress(
+            "note", None, f"no cost rule for {', '.join(costs.estimated)}: priced by the bytes they move"
+        )
+    return Priced(params, source, infos, costs, dims, feeds)
+
+
+def _cost_model(params: ProfileParams) -> CostModel:
+    """Return the cost model; what can be wrong with the parameters before any work is wrong now."""
+    from onnx_pipeline.costmodel import cost_model
+    from onnx_pipeline.costmodel.devices import load_device
+    from onnx_pipeline.ort.providers import check_providers
+
+    found = cost_model(params.cost_model)
+    load_device(params.device or "cpu")
+    if params.cost_model == "profile":
+        check_providers([params.provider])
+    return found
+
+
+def _shapes(
+    source: SourceModel, dims: Mapping[str, int], feeds: Feeds | None
+) -> tuple[Mapping[str, TensorInfo], Sequence[onnx_ir.Node]]:
+    """Return type and shape of every value, and the nodes that need a cost."""
+    from onnx_pipeline.model.roles import executable_nodes
+    from onnx_pipeline.model.shapes import value_infos
+
+    infos, nodes = value_infos(source, dims, feeds), executable_nodes(source)
     if not nodes:
         raise InputError(source.path, "no output depends on an input: there is nothing to split")
-    with phases.measure("profile", progress):
-        costs = measure(
-            CostRequest(
-                source=source,
-                infos=infos,
-                nodes=nodes,
-                dims=bound,
-                feeds=feeds,
-                device=spec,
-                runs=profile_runs,
-                provider=provider,
-                seed=seed,
-                progress=progress,
-                seconds=profile_seconds,
-                cache=cache_dir() if cache else None,
-            )
-        )
-    if costs.estimated:
-        kinds = ", ".join(costs.estimated)
-        progress("note", None, f"no cost rule for {kinds}: priced by the bytes they move")
-    with phases.measure("lower", progress):
-        return Priced(source, infos, costs, lower(source, infos, costs), bound, feeds)
+    return infos, nodes
 
 
 def bind(
@@ -138,18 +173,13 @@ def bind(
             feeds = load_feeds(inputs, source)
         for name, value in dims_of(source, dict(feeds)).items():
             if given.setdefault(name, value) != value:
-                raise UsageError(f"dimension {name!r} is {given[name]} by --dim and {value} in the inputs")
+                raise UsageError(
+                    f"dimension {name!r} is set to {given[name]} and is {value} in the inputs",
+                    Advice("leave out {dims}", dims={name: given[name]}),
+                )
     bound = bound_dims(source, given)
-    left = [name for name in bound if name not in given]
+    left = {name: 1 for name in bound if name not in given}
     if left:
-        progress(
-            "note", None, f"symbolic dimensions left at 1: {', '.join(left)} (set them with --dim NAME=INT)"
-        )
+        note = f"symbolic dimensions left at 1: {', '.join(left)} (set them with {{dims}})"
+        progress("note", None, Advice(note, dims=...))
     return bound, feeds
-
-
-def as_device(device: str | PathLike | Device) -> Device:
-    """Return a device as it is, or by name or file."""
-    from onnx_pipeline.costmodel.devices import Device, load_device
-
-    return device if isinstance(device, Device) else load_device(os.fspath(device))

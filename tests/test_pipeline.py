@@ -20,7 +20,7 @@ from onnx_pipeline.files.atomic import new_file
 from onnx_pipeline.graph.builder import GraphBuilder
 from onnx_pipeline.graph.ticks import NS
 from onnx_pipeline.partition import portfolio
-from onnx_pipeline.price import Phases
+from onnx_pipeline.progress import Phases
 
 QUICK: dict[str, Any] = {"profile_runs": 2, "time_limit": 2.0, "threads": 1}
 
@@ -125,13 +125,13 @@ def test_an_interrupted_search_is_not_emitted(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The search answers Ctrl-C with its best partition; split gives up, plan hands it over."""
-    real = portfolio.partition
+    real = portfolio.solve
 
     def interrupted(*args: Any, **kwargs: Any) -> op.PartitionResult:
         found = real(*args, **kwargs)
         return replace(found, search=replace(found.search, interrupted=True))
 
-    monkeypatch.setattr(portfolio, "partition", interrupted)
+    monkeypatch.setattr(portfolio, "solve", interrupted)
     with pytest.raises(KeyboardInterrupt):
         op.split(model, stages=2, output=tmp_path / "out", **QUICK)
     assert list(tmp_path.iterdir()) == []

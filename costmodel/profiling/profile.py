@@ -30,7 +30,7 @@ from onnx_pipeline.costmodel.profiling.mapping import (
 from onnx_pipeline.costmodel.profiling.opaque import measure_units
 from onnx_pipeline.costmodel.profiling.sessions import QUICK_SECONDS, Runner, Traced
 from onnx_pipeline.costmodel.request import CostRequest, NodeCosts
-from onnx_pipeline.errors import InputError, UsageError
+from onnx_pipeline.errors import Advice, InputError, UsageError
 from onnx_pipeline.files.scratch import scratch_folder
 from onnx_pipeline.graph.ticks import NS
 from onnx_pipeline.stop import Deadline
@@ -156,8 +156,8 @@ def _measure(request: CostRequest, runner: Runner, nodes: list[GraphNode], folde
         if not len(units):
             raise InputError(
                 request.source.path,
-                f"{request.provider} reports no kernels that can be matched to the model's nodes; "
-                "use --cost-model analytic or a file",
+                f"{request.provider} reports no kernels that can be matched to the model's nodes",
+                Advice("use {cost_model} or a file", cost_model="analytic"),
             )
         rows, shares = [units], [share]
     meta |= {

@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from onnx_pipeline.errors import Spell, as_keyword, spelled
+
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
     from rich.progress import TaskID
@@ -30,10 +32,12 @@ class Console:
         Say nothing but errors.
     verbose : int
         1 logs every message of every phase, 2 asks for tracebacks too.
+    spell : callable
+        Writes the parameters that messages name.
     """
 
-    def __init__(self, quiet: bool = False, verbose: int = 0) -> None:
-        self.quiet, self.verbose = quiet, verbose
+    def __init__(self, quiet: bool = False, verbose: int = 0, spell: Spell = as_keyword) -> None:
+        self.quiet, self.verbose, self._spell = quiet, verbose, spell
         self._bar: Bar | None = None
         self._task: TaskID | None = None
         self._phase = ""
@@ -68,6 +72,7 @@ class Console:
 
     def __call__(self, phase: str, fraction: float | None, message: str) -> None:
         """Show where the work is."""
+        message = spelled(message, self._spell)
         if phase in SPOKEN:
             self.note(message)
         elif self._bar is not None:
@@ -78,6 +83,7 @@ class Console:
 
     def note(self, message: str) -> None:
         """Say something that the user should know, once."""
+        message = spelled(message, self._spell)
         if not self.quiet and message not in self._said:
             self._said.add(message)
             self._print(f"{PROGRAM}: note: {message}")

@@ -55,7 +55,10 @@ def explain(error: BaseException) -> tuple[str, int]:
     from onnx_pipeline.errors import PipelineError
 
     if isinstance(error, PipelineError):
-        return str(error), error.exit_code
+        from onnx_pipeline.cli.commands import cli
+        from onnx_pipeline.cli.spelling import speller
+
+        return error.told(speller(cli)), error.exit_code
     if isinstance(error, MemoryError):
         return "out of memory; smaller --dim values or a machine with more memory may help", 1
     if isinstance(error, OSError) and error.errno:

@@ -10,12 +10,84 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from onnx_pipeline.cli import options
-from onnx_pipeline.cli.console import Console, print_json
+from onnx_pipeline.cli.groups import gathered, group
+from onnx_pipeline.cli.results import Report, output_file, reporting
+from onnx_pipeline.cli.types import Provider
 from onnx_pipeline.files.atomic import check_file
 
 if TYPE_CHECKING:
-    from onnx_pipeline.measurement.timeline import Observe
     from onnx_pipeline.runtime import Timeline
+
+
+def _providers(ctx: click.Context, param: click.Parameter, parsed: Any) -> Any:
+    if not parsed:
+        return None
+    from onnx_pipeline.runtime.placement import gather_providers
+
+    return gather_providers(parsed)
+
+
+def _observer(trace: Path | None, plot: Path | None) -> dict[str, Any]:
+    """Return what writes the timelines; what would go wrong then goes wrong now."""
+    if trace is None and plot is None:
+        return {"observe": None}
+    from onnx_pipeline.measurement import timeline
+
+    if plot is not None:
+        timeline.check_plot()
+    for path in (trace, plot):
+        if path is not None:
+            check_file(path, force=True)
+
+    def observe(lines: Sequence[Timeline], files: Sequence[str]) -> None:
+        if trace is not None:
+            timeline.write_trace(trace, lines, files)
+        if plot is not None:
+            timeline.write_plot(plot, lines, files)
+
+    return {"observe": observe}
+
+
+streaming = group(
+    options.custom_ops,
+    click.option(
+        "--provider",
+        "providers",
+        type=Provider(),
+        multiple=True,
+        callback=_providers,
+        metavar="[STAGE=]NAME[:key=value]",
+        help="Execution provider of all stages or of one (repeat).  [default: the manifest's, or CPU]",
+    ),
+    click.option(
+        "--backend",
+        type=click.Choice(["auto", "threads", "processes"]),
+        default="auto",
+        show_default=True,
+        help="Where the stages work.",
+    ),
+    click.option(
+        "--queue-depth",
+        type=click.IntRange(min=1),
+        default=2,
+        show_default=True,
+        metavar="N",
+        help="Requests that may wait between two stages.",
+    ),
+    click.option(
+        "--max-in-flight",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="Requests inside at once.  [default: what stages and queues hold]",
+    ),
+    gathered(
+        _observer,
+        click.option(
+            "--trace", type=options.PATH, metavar="FILE.json", help="Write a timeline for Perfetto."
+        ),
+        click.option("--plot", type=options.PATH, metavar="FILE.png", help="Draw a timeline."),
+    ),
+)
 
 
 @click.command()
@@ -23,43 +95,22 @@ if TYPE_CHECKING:
 @click.option(
     "--inputs", type=options.PATH, required=True, metavar="X.npz", help="The model's inputs by name."
 )
-@options.output("Y.npz", "default: print only")
+@output_file("Y.npz")
 @click.option("--batched", is_flag=True, help="The leading axis of every entry of X.npz counts requests.")
-@options.streaming
-@options.reporting
-def run(
-    directory: Path,
-    inputs: Path,
-    output: Path | None,
-    force: bool,
-    batched: bool,
-    trace: Path | None,
-    plot: Path | None,
-    as_json: bool,
-    quiet: bool,
-    verbose: int,
-    **choices: Any,
-) -> None:
+@streaming
+@reporting
+def run(directory: Path, inputs: Path, output: Path | None, report: Report, **choices: Any) -> None:
     """Run inputs through the stages of DIR."""
     from onnx_pipeline.cli import tables
     from onnx_pipeline.files import npz
 
-    if output is not None:
-        check_file(output, force=force)
-    observe = _observer(trace, plot)
-    with Console(quiet, verbose) as console:
-        results = npz.run_file(
-            directory, inputs, batched=batched, progress=console, observe=observe, **choices
-        )
+    with report.console() as console:
+        results = npz.run_file(directory, inputs, progress=console, **choices)
         if output is not None:
             npz.save_arrays(results, output)
-    document = npz.describe(results)
-    if as_json:
-        print_json({"output": None if output is None else os.fspath(output), "outputs": document})
-    else:
-        tables.show_arrays(document)
-        if output is not None:
-            click.echo(f"written to {output}")
+    arrays = npz.describe(results)
+    document = {"output": None if output is None else os.fspath(output), "outputs": arrays}
+    report.result(document, lambda: tables.show_arrays(arrays), output)
 
 
 @click.command()
@@ -79,64 +130,25 @@ def run(
     help="Rounds; each measures everything once.",
 )
 @click.option(
-    "--model", type=options.PATH, help="The unsplit model.  [default: put together from the stages]"
+    "--model",
+    type=options.PATH,
+    metavar="MODEL.onnx",
+    help="The unsplit model.  [default: put together from the stages]",
 )
 @click.option("--no-baselines", is_flag=True, help="Only the pipeline: the unsplit model is not loaded.")
 @options.inputs
 @options.dims
-@options.streaming
-@options.reporting
-def bench(
-    directory: Path,
-    model: Path | None,
-    inputs: Path | None,
-    no_baselines: bool,
-    trace: Path | None,
-    plot: Path | None,
-    as_json: bool,
-    quiet: bool,
-    verbose: int,
-    **choices: Any,
-) -> None:
+@streaming
+@reporting
+def bench(directory: Path, inputs: Path | None, no_baselines: bool, report: Report, **choices: Any) -> None:
     """Measure DIR: throughput and stage times against the prediction and the unsplit model."""
     from onnx_pipeline.cli import bench_tables
     from onnx_pipeline.files import npz
     from onnx_pipeline.measurement import bench
 
-    observe = _observer(trace, plot)
     feeds: Mapping[str, Any] | None = None if inputs is None else npz.load_arrays(inputs)
-    with Console(quiet, verbose) as console:
+    with report.console() as console:
         document = bench.bench(
-            directory,
-            model=model,
-            inputs=feeds,
-            baselines=not no_baselines,
-            progress=console,
-            observe=observe,
-            **choices,
+            directory, inputs=feeds, baselines=not no_baselines, progress=console, **choices
         )
-    if as_json:
-        print_json(document)
-    else:
-        bench_tables.show_bench(document)
-
-
-def _observer(trace: Path | None, plot: Path | None) -> Observe | None:
-    """Return what writes the timelines; what would go wrong then goes wrong now."""
-    if trace is None and plot is None:
-        return None
-    from onnx_pipeline.measurement import timeline
-
-    if plot is not None:
-        timeline.check_plot()
-    for path in (trace, plot):
-        if path is not None:
-            check_file(path, force=True)
-
-    def observe(lines: Sequence[Timeline], files: Sequence[str]) -> None:
-        if trace is not None:
-            timeline.write_trace(trace, lines, files)
-        if plot is not None:
-            timeline.write_plot(plot, lines, files)
-
-    return observe
+    report.result(document, lambda: bench_tables.show_bench(document))

@@ -11,9 +11,10 @@ from typing import Any, BinaryIO
 import onnx
 import onnx_ir as ir
 
-from onnx_pipeline.errors import InputError, UsageError
+from onnx_pipeline.errors import InputError
 from onnx_pipeline.model.external import external_entries, stamp
 from onnx_pipeline.model.source import SourceModel
+from onnx_pipeline.settings import check
 
 #: Weights of a stage up to this many bytes in total stay inside its model file.
 INLINE_BYTES = 1 << 20
@@ -21,8 +22,6 @@ INLINE_BYTES = 1 << 20
 _SMALL_BYTES = 1 << 10
 _CHUNK = 1 << 22
 _ZEROS = bytes(_CHUNK)
-#: What may happen to large weights that lie in external data.
-MODES = ("copy", "link", "reference")
 #: onnxruntime maps files, and processors load, best at these boundaries.
 _PAGE, _LINE = 4096, 64
 
@@ -49,9 +48,7 @@ class SharedFiles:
     """
 
     def __init__(self, source: SourceModel, folder: Path, mode: str) -> None:
-        if mode not in MODES:
-            raise UsageError(f"weights must be one of {', '.join(MODES)}, got {mode!r}")
-        self.mode = mode
+        self.mode = check("weights", mode)
         self._source, self._folder = source, folder
         self._names: dict[Path, str] = {}
 

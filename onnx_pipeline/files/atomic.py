@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from onnx_pipeline.errors import InputError, UsageError
+from onnx_pipeline.errors import Advice, InputError, UsageError
 from onnx_pipeline.files.scratch import PREFIX, scratch_folder
 
 
@@ -22,9 +22,10 @@ def check_file(output: Path, *, force: bool) -> None:
         If nothing can be written beside it.
     """
     if output.is_dir():
-        raise UsageError(f"{output}: is a directory; -o must name a file")
+        raise UsageError(f"{output}: is a directory", "name a file")
     if output.is_file() and not force:
-        raise UsageError(f"{output}: already exists; give another file or --force to replace it")
+        replace = Advice("give another file, or {force} to replace it", force=True)
+        raise UsageError(f"{output}: already exists", replace)
     if not _is_device(output):
         check_writable(output)
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from onnx_pipeline.errors import InputError, UsageError
+from onnx_pipeline.errors import Advice, InputError, UsageError
 from onnx_pipeline.files.scratch import scratch_folder
 from onnx_pipeline.manifest import FILE_NAME
 
@@ -32,13 +32,14 @@ def check_output(output: str | os.PathLike[str], *, force: bool = False) -> None
     path = Path(output)
     if os.path.lexists(path):
         if not force:
-            raise UsageError(f"{path}: already exists; give another directory or --force to replace it")
+            replace = Advice("give another directory, or {force} to replace it", force=True)
+            raise UsageError(f"{path}: already exists", replace)
         if (
             path.is_symlink()
             or not path.is_dir()
             or (any(path.iterdir()) and not (path / FILE_NAME).is_file())
         ):
-            raise UsageError(f"{path}: not an output of this tool, --force does not replace it")
+            raise UsageError(f"{path}: exists and is not an output of this tool", "give another directory")
     parent = path.absolute().parent
     while not parent.exists():
         parent = parent.parent

@@ -24,3 +24,5 @@ def read_json(path: str | os.PathLike[str]) -> Any:
         raise InputError(path, f"not valid JSON: {error.msg} at line {error.lineno}") from None
     except RecursionError:
         raise InputError(path, "JSON nested too deeply") from None
+    except ValueError as error:  # Python's own limit on the digits of a number
+        raise InputError(path, f"not valid JSON: {str(error).partition(';')[0]}") from None

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from onnx_pipeline.errors import InputError
+from onnx_pipeline.errors import Advice, InputError
 from onnx_pipeline.files.atomic import new_file
 from onnx_pipeline.progress import Progress, silent
 
@@ -92,7 +92,7 @@ def run_file(
                 progress("run", len(results) / len(requests), f"{len(results)} of {len(requests)} requests")
         except InputError as error:
             place = f"request {len(results)}: " if batched else ""
-            raise InputError(inputs, f"{place}{error.message}") from None
+            raise InputError(inputs, f"{place}{error.message}", error.hint) from None
         if observe is not None:
             observe(session.timelines(), [stage.file for stage in session.manifest.stages])
     if not batched:
@@ -113,7 +113,8 @@ def describe(arrays: Mapping[str, npt.NDArray[Any]]) -> list[dict[str, Any]]:
 def _requests(arrays: Arrays, path: Path) -> Iterator[Arrays]:
     for name, array in arrays.items():
         if array.ndim == 0:
-            raise InputError(path, f"{name!r} is a scalar: with --batched its leading axis counts requests")
+            message = f"{name!r} is a scalar, without a leading axis that counts requests"
+            raise InputError(path, message, Advice("leave out {batched}", batched=True))
     lengths = {name: len(array) for name, array in arrays.items()}
     if len(set(lengths.values())) > 1:
         counts = ", ".join(f"{name}: {length}" for name, length in lengths.items())

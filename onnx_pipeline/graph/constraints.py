@@ -12,12 +12,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from onnx_pipeline.errors import UsageError
+from onnx_pipeline.errors import UsageError, did_you_mean
 from onnx_pipeline.graph.costgraph import HOST, CostGraph
+from onnx_pipeline.parameters import Parameters
 
 
 @dataclass(frozen=True)
-class Demands:
+class Demands(Parameters):
     """Everything a caller demands of one partition beyond graph and target.
 
     Attributes
@@ -27,7 +28,7 @@ class Demands:
     exactly : bool
         Leave no stage empty.
     bounds : tuple of str or None
-        Which certificates to compute; see :data:`onnx_pipeline.partition.portfolio.BOUNDS`.
+        Which certificates to compute; see :data:`onnx_pipeline.settings.BOUNDS`.
     """
 
     together: tuple[tuple[str, ...], ...] = ()
@@ -99,9 +100,5 @@ def constrain(
 
 def _find(name: str, known: Mapping[str, int], kind: str) -> int:
     if name not in known:
-        import difflib
-
-        close = difflib.get_close_matches(name, known, 3)
-        hint = f"; did you mean {' or '.join(map(repr, close))}?" if close else ""
-        raise UsageError(f"the graph has no {kind} {name!r}{hint}")
+        raise UsageError(f"the graph has no {kind} {name!r}", did_you_mean(name, known))
     return known[name]

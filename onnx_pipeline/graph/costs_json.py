@@ -51,8 +51,8 @@ def read_graph(path: str | os.PathLike[str], *, ignore_colocation: bool = False)
         return from_msr(document, Path(path), ignore_colocation)
     raise InputError(
         path,
-        f'neither COSTS.json ("format": "{FORMAT}") nor the MSR format ("nodes" and "edges"); '
-        "make one with `onnx-pipeline profile MODEL -o COSTS.json`",
+        f'neither COSTS.json ("format": "{FORMAT}") nor the MSR format ("nodes" and "edges")',
+        "profile a model to make the first",
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import onnx
 
-from onnx_pipeline.errors import InputError
+from onnx_pipeline.errors import Advice, InputError
 from onnx_pipeline.manifest import Manifest
 from onnx_pipeline.model.limits import MAX_PROTO_BYTES
 from onnx_pipeline.ort.session import SessionSettings, open_session
@@ -60,7 +60,8 @@ def reassemble(directory: Path, document: Manifest) -> bytes:
     whole.graph.input.extend(values[p.name] for p in document.model.inputs if p.name in values)
     whole.graph.output.extend(values[p.name] for p in document.model.outputs if p.name in values)
     if whole.ByteSize() > MAX_PROTO_BYTES:
-        raise InputError(directory, "the stages do not fit into one model file; give the unsplit --model")
+        message = "the stages do not fit into one model file"
+        raise InputError(directory, message, Advice("give the unsplit one as {model}", model=...))
     return bytes(whole.SerializeToString())
 
 

@@ -74,7 +74,7 @@ def check_plot() -> None:
         If matplotlib is not installed.
     """
     if importlib.util.find_spec("matplotlib") is None:
-        raise UsageError("--plot needs matplotlib: pip install 'onnx-pipeline[benchmarks]'")
+        raise UsageError("plots need matplotlib", "pip install 'onnx-pipeline[benchmarks]'")
 
 
 def write_plot(path: Path, timelines: Sequence[Timeline], files: Sequence[str], last: int = 24) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy.typing as npt
 import onnx_ir as ir
 
-from onnx_pipeline.errors import InputError, UsageError
+from onnx_pipeline.errors import Advice, InputError, UsageError
 from onnx_pipeline.model.source import SourceModel
 
 
@@ -74,7 +74,8 @@ def input_shape(source: SourceModel, value: ir.Value, dims: Mapping[str, int]) -
     if value.shape is None and is_container(value):
         return ()
     if value.shape is None:
-        raise InputError(source.path, f"input {value.name!r} has no shape; give it with --inputs FILE.npz")
+        message = f"input {value.name!r} has no shape"
+        raise InputError(source.path, message, Advice("give it with {inputs}", inputs=...))
     known = set(dims)
     return tuple(d if isinstance(d, int) else _evaluate(d, dims, known) for d in value.shape.dims)
 

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from onnx_pipeline.errors import InputError
+from onnx_pipeline.errors import Advice, InputError
 from onnx_pipeline.model.dimensions import bound_dims, dims_of, input_shape, is_container
 from onnx_pipeline.model.external import nbytes
 from onnx_pipeline.model.source import SourceModel
@@ -52,7 +52,8 @@ def make_feeds(
             raise InputError(
                 source.path,
                 f"input {value.name!r} of shape {list(shape)} would take {size:,} bytes: random inputs are "
-                f"limited to {MAX_RANDOM_BYTES:,}; set --dim NAME=INT or give --inputs FILE.npz",
+                f"limited to {MAX_RANDOM_BYTES:,}",
+                Advice("set {dims} or give {inputs}", dims=..., inputs=...),
             )
     return {str(v.name): _random(source, v, shapes[str(v.name)], random) for v in source.inputs}
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from onnx_pipeline.errors import InputError, PipelineError
+from onnx_pipeline.errors import Advice, InputError, PipelineError
 from onnx_pipeline.model.dimensions import bound_dims
 from onnx_pipeline.model.inputs import make_feeds
 from onnx_pipeline.model.protos import serialize
@@ -47,24 +47,23 @@ def explain_failure(source: SourceModel, dims: Mapping[str, int] | None, error: 
     """
     bound = bound_dims(source, dims)
     if not bound:
-        return InputError(
-            source.path, f"onnxruntime cannot run the model: {reason(error)}; try --inputs FILE.npz"
-        )
+        message = f"onnxruntime cannot run the model: {reason(error)}"
+        return InputError(source.path, message, Advice("try {inputs}", inputs=...))
     now = ", ".join(f"{name}={value}" for name, value in bound.items())
     message = f"onnxruntime cannot run the model with {now}"
     better = _working_dims(source, bound)
     if better is None:
-        return InputError(
-            source.path, f"{message}; set dimensions that agree with --dim NAME=INT ({reason(error)})"
-        )
+        advice = Advice("set dimensions that agree with {dims}", dims=...)
+        return InputError(source.path, f"{message}: {reason(error)}", advice)
     inputs = [
         f"{v.name} is {v.shape}"
         for v in source.inputs
         if v.shape is not None and any(str(d) in better for d in v.shape.dims)
     ]
-    options = " ".join(f"--dim {name}={value}" for name, value in better.items())
     return InputError(
-        source.path, f"{message}: the inputs disagree; it runs with {options} ({', '.join(inputs[:3])})"
+        source.path,
+        f"{message}: the inputs disagree ({', '.join(inputs[:3])})",
+        Advice("it runs with {dims}", dims=better),
     )
 
 

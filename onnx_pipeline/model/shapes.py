@@ -12,7 +12,7 @@ import numpy.typing as npt
 import onnx
 import onnx_ir as ir
 
-from onnx_pipeline.errors import InputError, PipelineError
+from onnx_pipeline.errors import Advice, InputError, PipelineError
 from onnx_pipeline.model.dimensions import bound_dims, dims_of, evaluate, input_shape
 from onnx_pipeline.model.external import nbytes as tensor_bytes
 from onnx_pipeline.model.inference import Dims, infer, tensor_dims, tensor_dtype
@@ -215,8 +215,8 @@ def _fill(
         if "terminate" in str(error).lower():
             raise InputError(
                 source.path,
-                f"a Loop runs longer than {MAX_LOOP_SECONDS} seconds, and unknown shapes need a run; "
-                "give inputs that end it with --inputs FILE.npz",
+                f"a Loop runs longer than {MAX_LOOP_SECONDS} seconds, and unknown shapes need a run",
+                Advice("give inputs that end it with {inputs}", inputs=...),
             ) from None
         raise explain_failure(source, bound, error) from error
     return {name: _from_run(values[name], infos[name], results[name], bound) for name in wanted}

@@ -10,10 +10,11 @@ from concurrent.futures import ThreadPoolExecutor, wait
 
 import numpy as np
 
-from onnx_pipeline.errors import InfeasibleError, UsageError
+from onnx_pipeline.errors import Advice, InfeasibleError, UsageError
 from onnx_pipeline.graph.costgraph import CostGraph, IntArray
 from onnx_pipeline.graph.objective import countable
 from onnx_pipeline.graph.target import INFEASIBLE, Target
+from onnx_pipeline.parameters import SearchParams
 from onnx_pipeline.partition.bounds.crossings import Crossings, paid_once_bound
 from onnx_pipeline.partition.bounds.mincut import mincut
 from onnx_pipeline.partition.bounds.simple import simple
@@ -33,10 +34,10 @@ from onnx_pipeline.partition.search.beam import descend
 from onnx_pipeline.partition.search.brkga import brkga
 from onnx_pipeline.partition.search.orders import order_of, starting_orders
 from onnx_pipeline.progress import Progress, silent
+from onnx_pipeline.settings import check
 from onnx_pipeline.stop import AnyOf, Deadline, GapReached
 
-#: Certificates by name. The simple bound is always there.
-BOUNDS = ("simple", "min-cut", "windows", "crossings", "ideals", "bottleneck", "guess", "cp-sat", "mip")
+#: Those of :data:`onnx_pipeline.settings.BOUNDS` that are computed unless others are asked for.
 DEFAULT_BOUNDS = frozenset(("simple", "min-cut", "windows", "crossings", "ideals", "bottleneck", "cp-sat"))
 #: Share of the time left for the bottleneck MIP, and the sizes up to which it and BRKGA are worth it.
 MIP_SHARE = 0.1
@@ -83,7 +84,8 @@ def partition(
     exactly : bool
         Leave no stage empty. The bound stays that of at most ``stages`` stages.
     bounds : collection of str, optional
-        Certificates to compute, out of ``BOUNDS``; by default those of ``DEFAULT_BOUNDS``.
+        Certificates to compute, out of :data:`onnx_pipeline.settings.BOUNDS`; by default those of
+        ``DEFAULT_BOUNDS``.
     progress : Progress
 
     Returns
@@ -94,7 +96,7 @@ def partition(
     Raises
     ------
     UsageError
-        If ``stages``, ``time_limit`` or ``gap`` is out of range, or a pin is beyond the last stage.
+        If a parameter is out of range, or a pin is beyond the last stage.
     InfeasibleError
         If no partition meets the pins, the hard memory limit or the exact number of stages.
 
@@ -102,17 +104,16 @@ def partition(
     ----------
     Archer et al. 2024, sections 4 and 5.
     """
-    if stages < 1:
-        raise UsageError(f"stages must be at least 1, got {stages}")
-    if not time_limit > 0:
-        raise UsageError(f"time limit must be positive, got {time_limit}")
-    if not 0 <= gap < 1:
-        raise UsageError(f"gap must be in [0, 1), got {gap}")
-    unknown = sorted(set(bounds or ()) - set(BOUNDS))
-    if unknown:
-        raise UsageError(f"unknown bound {unknown[0]!r}; choose from {', '.join(BOUNDS)}")
+    params = SearchParams(time_limit, gap, seed, threads, exactly, bounds)
+    return solve(graph, stages, target or Target(), params, progress)
+
+
+def solve(
+    graph: CostGraph, stages: int, target: Target, params: SearchParams, progress: Progress = silent
+) -> PartitionResult:
+    """Partition and certify, as :func:`partition` does, with a parameter object."""
+    stages = check("stages", stages)
     ensure_compiled(progress)
-    target = target or Target()
     graph = countable(graph, target, stages)
     known = Incumbent(graph, target, stages, progress)
     if not (graph.pinned >= 0).any():
@@ -120,51 +121,42 @@ def partition(
     elif int(graph.pinned.max()) >= stages:
         name = graph.node_names[int(graph.pinned.argmax())]
         raise UsageError(f"node {name!r} is pinned to stage {graph.pinned.max()}, beyond {stages - 1}")
-    wanted = DEFAULT_BOUNDS if bounds is None else frozenset(bounds)
-    search = _Search(known, seed, threads, Deadline(time_limit), gap, wanted)
+    search = _Search(known, params)
     interrupted = False
     try:
         search.run()
     except KeyboardInterrupt:
         interrupted = True
-    if exactly:
+    if params.exactly:
         search.fill_stages()
     if known.upper >= INFEASIBLE:
-        raise InfeasibleError(_why(graph, target, stages, known.lower >= INFEASIBLE))
-    return known.result(seed, interrupted)
+        raise _infeasible(graph, target, stages, known.lower >= INFEASIBLE)
+    return known.result(params.seed, interrupted)
 
 
-def _why(graph: CostGraph, target: Target, stages: int, proved: bool) -> str:
+def _infeasible(graph: CostGraph, target: Target, stages: int, proved: bool) -> InfeasibleError:
     total = int(graph.group_bytes[np.diff(graph.group_ptr) > 0].sum())
     certainty = "no partition" if proved or total > stages * target.memory else "no partition was found that"
     held = "the parameters and live activations" if target.activations else "the parameters"
-    return (
+    return InfeasibleError(
         f"{certainty} keeps {held} of every stage within {target.memory:.0f} bytes "
-        f"({total} bytes of parameters in all, {stages} stages); "
-        "allow more stages, more memory, or --memory-mode overflow"
+        f"({total} bytes of parameters in all, {stages} stages)",
+        Advice("allow more stages, more memory, or {memory_mode}", memory_mode="overflow"),
     )
 
 
 class _Search:
     """One run: cheap phases in order, then searching and proving, in turns or in two threads."""
 
-    def __init__(
-        self,
-        known: Incumbent,
-        seed: int,
-        threads: int | None,
-        deadline: Deadline,
-        gap: float,
-        wanted: Collection[str],
-    ) -> None:
+    def __init__(self, known: Incumbent, params: SearchParams) -> None:
         self.known = known
-        self.wanted = wanted
-        self.seed = seed
-        self.threads = threads or os.cpu_count() or 1
-        self.deadline = deadline
-        self.criterion = AnyOf(GapReached(gap), deadline)
+        self.wanted = DEFAULT_BOUNDS if params.bounds is None else frozenset(params.bounds)
+        self.seed = params.seed
+        self.threads = params.threads or os.cpu_count() or 1
+        self.deadline = Deadline(params.time_limit)
+        self.criterion = AnyOf(GapReached(params.gap), self.deadline)
         self.cancelled = False
-        self.rng = np.random.default_rng(seed)
+        self.rng = np.random.default_rng(params.seed)
         self.k = known.stages
         self.full = build(known.graph, known.target)
         self._timed("simple", lambda: simple(self.full, self.k))

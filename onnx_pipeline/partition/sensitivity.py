@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from onnx_pipeline.errors import UsageError
 from onnx_pipeline.graph.objective import bottleneck
-from onnx_pipeline.partition.portfolio import partition
+from onnx_pipeline.parameters import SearchParams
+from onnx_pipeline.partition.portfolio import solve
 from onnx_pipeline.partition.result import PartitionResult
 from onnx_pipeline.progress import Progress, silent
+from onnx_pipeline.settings import check
 
 #: A rival wins when it is better by more than this: nobody could measure less.
 MARGIN = 0.005
@@ -83,26 +84,22 @@ def sensitivity(
     Raises
     ------
     UsageError
-        If ``perturb`` or ``samples`` is out of range.
+        If a parameter is out of range.
 
     Notes
     -----
     Independent errors partly cancel within a stage: the result is a lower estimate of what errors that
     concern a whole kind of operator do.
     """
-    if not 0 < perturb < 1:
-        raise UsageError(f"perturb must be a fraction between 0 and 1, got {perturb}")
-    if samples < 1:
-        raise UsageError(f"samples must be at least 1, got {samples}")
-    rng = np.random.default_rng(seed)
+    perturb, samples = check("perturb", perturb), check("samples", samples)
+    search = SearchParams(time_limit, seed=seed, threads=threads).shared(samples)
+    rng = np.random.default_rng(search.seed)
     graph, ours, best = result.graph, [], []
     for index in range(samples):
         factors = rng.uniform(1 - perturb, 1 + perturb, graph.num_nodes)
         work = np.rint(graph.work * factors).astype(np.int64)
         other = replace(graph, work=work)
-        found = partition(
-            other, result.stages, result.target, time_limit=time_limit / samples, seed=seed, threads=threads
-        )
+        found = solve(other, result.stages, result.target, search)
         if found.interrupted:
             raise KeyboardInterrupt
         ours.append(graph.seconds(bottleneck(other, result.target, result.stage_of, result.stages)))
@@ -112,7 +109,7 @@ def sensitivity(
     return Sensitivity(
         perturb,
         samples,
-        seed,
+        search.seed,
         tuple(sorted(ours)),
         tuple(sorted(regret)),
         sum(value > MARGIN for value in regret) / samples,

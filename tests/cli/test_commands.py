@@ -83,9 +83,16 @@ def test_option_names_are_the_contract() -> None:
     streaming = {"--provider", "--backend", "--queue-depth", "--max-in-flight", "--trace", "--plot"}
     streaming |= {"--custom-ops"}
     expected = {
-        "split": {"MODEL", "--annotate", "--measure", "--weights"} | costs | output | search | target,
-        "profile": {"MODEL"} | costs | output,
-        "plan": {"GRAPH", "--ignore-colocation", "--perturb", "--samples"} | output | search | target,
+        "split": {"MODEL", "--annotate", "--measure", "--weights", "--config"}
+        | costs
+        | output
+        | search
+        | target,
+        "profile": {"MODEL", "--config"} | costs | output,
+        "plan": {"GRAPH", "--ignore-colocation", "--perturb", "--samples", "--config"}
+        | output
+        | search
+        | target,
         "verify": {"DIR", "--model", "--inputs", "--dim", "--seed", "--recheck", "--custom-ops"},
         "run": {"DIR", "--inputs", "--batched"} | output | streaming,
         "bench": {"DIR", "--requests", "--rounds", "--model", "--no-baselines", "--inputs", "--dim"}
@@ -180,7 +187,7 @@ def test_inputs_bind_the_dimensions(run: Run, model: Path) -> None:
     assert run(*common).document["cost_model"]["dims"] == {"batch": 5}
     outcome = run(*common, "--dim", "batch=4", "-o", "other")
     assert outcome.code == 2
-    assert "'batch' is 4 by --dim and 5 in the inputs" in outcome.err
+    assert "'batch' is set to 4 and is 5 in the inputs; leave out --dim batch=4" in outcome.err
 
 
 def test_split_json_is_the_manifest(run: Run, model: Path) -> None:

@@ -20,7 +20,7 @@ from onnx_pipeline.graph.costgraph import CostGraph
 from onnx_pipeline.graph.costs_json import write_graph
 from onnx_pipeline.graph.objective import bottleneck, check_partition
 from onnx_pipeline.graph.ticks import NS
-from onnx_pipeline.pipeline import make_target
+from onnx_pipeline.parameters import TargetParams
 
 #: Far longer than any test may take: only a signal ends these.
 FOREVER = ["--profile-runs", "100000", "--time-limit", "100000"]
@@ -107,7 +107,7 @@ def test_plan_interrupted_prints_the_best_so_far(tmp_path: Path) -> None:
     assert check_partition(graph, stage_of, 8) == []
     certificate = document["certificate"]
     assert certificate["lower_bound_seconds"] <= certificate["bottleneck_seconds"]
-    cost = bottleneck(graph, make_target("cpu", bandwidth=1e9), stage_of, 8)
+    cost = bottleneck(graph, TargetParams(bandwidth=1e9).target(), stage_of, 8)
     assert cost == round(certificate["bottleneck_seconds"] * NS)
 
 

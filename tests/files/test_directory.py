@@ -51,7 +51,7 @@ def test_shared_weights_that_changed_are_reported(tmp_path: Path) -> None:
 def test_unknown_weights_mode(tmp_path: Path) -> None:
     """Anything else is a usage error, and nothing is written."""
     onnx.save(builders.mlp(), tmp_path / "m.onnx")
-    with pytest.raises(UsageError, match="one of copy, link, reference"):
+    with pytest.raises(UsageError, match="'copy', 'link' or 'reference'"):
         pipeline.split(tmp_path / "m.onnx", stages=2, output=tmp_path / "out", weights="move", **QUICK)
     assert os.listdir(tmp_path) == ["m.onnx"]
 

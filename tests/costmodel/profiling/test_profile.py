@@ -187,7 +187,7 @@ def test_provider_that_cannot_save(mlp: Path, monkeypatch: pytest.MonkeyPatch) -
     assert costs.meta["method"].startswith("unoptimised kernels")
     monkeypatch.setattr(Runner, "traced", lambda self, folder, optimise: None)
     monkeypatch.setattr("onnx_pipeline.costmodel.profiling.opaque.read_trace", lambda path: [])
-    with pytest.raises(InputError, match="--cost-model analytic"):
+    with pytest.raises(InputError, match='cost_model="analytic" or a file'):
         cost_model("profile")(request)
 
 

@@ -1,0 +1,71 @@
+"""The commands that look at what was written: ``verify`` and ``show``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from onnx_pipeline.cli import options
+from onnx_pipeline.cli.results import Report, reporting
+from onnx_pipeline.cli.types import Value
+from onnx_pipeline.errors import InputError, UsageError, VerificationError
+
+
+@click.command()
+@click.argument("directory", type=options.PATH, metavar="DIR")
+@click.option(
+    "--model",
+    type=options.PATH,
+    metavar="MODEL.onnx",
+    help="The unsplit model: run both and compare the outputs.",
+)
+@options.inputs
+@options.dims
+@options.seed
+@click.option(
+    "--recheck",
+    type=Value("recheck", click.FLOAT),
+    metavar="SECONDS",
+    help="Prove the lower bound again by exhaustive search, this long from each end.",
+)
+@options.custom_ops
+@reporting
+def verify(directory: Path, model: Path | None, report: Report, **choices: Any) -> None:
+    """Check the files, hashes, wiring and certificate of DIR; with --model also its outputs."""
+    from onnx_pipeline.cli import tables
+    from onnx_pipeline.verification.checks import inspect
+
+    if model is None and (choices["inputs"] is not None or choices["dims"]):
+        raise UsageError("--inputs and --dim need --model: without it nothing is run")
+    with report.console() as console:
+        found = inspect(directory, model=model, progress=console, **choices)
+        for note in found.notes:
+            console.note(note)
+    if found.ok or report.as_json:
+        report.result(found.to_json(), lambda: tables.show_verification(found))
+    if not found.ok:
+        raise VerificationError(f"{directory}: {'; '.join(found.problems)}")
+
+
+@click.command()
+@click.argument("path", type=options.PATH, metavar="DIR|PLAN.json")
+@reporting
+def show(path: Path, report: Report) -> None:
+    """Print the summary of a split or of a plan again."""
+    from onnx_pipeline.cli import tables
+
+    report.console()  # nothing takes time here, only the log level counts
+    document: dict[str, Any]
+    if path.is_dir():
+        from onnx_pipeline import manifest
+
+        document = manifest.read(path).to_json()
+    elif path.exists():
+        from onnx_pipeline.planfile import read_plan
+
+        document = read_plan(path)
+    else:
+        raise InputError(path, "no such file or directory")
+    report.result(document, lambda: tables.show(document))

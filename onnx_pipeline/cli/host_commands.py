@@ -1,0 +1,61 @@
+"""The commands about this machine: ``calibrate`` and ``cache``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from onnx_pipeline.cli.results import Report, output_file, reporting
+
+
+@click.command()
+@output_file("DEVICE.toml")
+@click.option(
+    "--transport",
+    type=click.Choice(["threads", "processes"]),
+    default="threads",
+    show_default=True,
+    help="How the stages will run.",
+)
+@reporting
+def calibrate(output: Path | None, transport: str, report: Report) -> None:
+    """Measure this host's borders between stages and its rates; write a device for --device."""
+    from dataclasses import asdict
+
+    from onnx_pipeline.cli import tables
+    from onnx_pipeline.costmodel import calibrate
+
+    with report.console() as console:
+        found = calibrate.calibrate(transport, console)
+    if output is not None:
+        calibrate.write_device(found.device(output.stem), output)
+    figures = asdict(found)
+    figures["bandwidth"] = None if found.bandwidth == float("inf") else found.bandwidth
+    report.result(figures, lambda: tables.show_calibration(found), output)
+
+
+@click.group()
+def cache() -> None:
+    """Profiles kept in the user's cache directory."""
+
+
+@cache.command()
+def clear() -> None:
+    """Remove all kept profiles."""
+    from onnx_pipeline.cli.units import format_bytes
+    from onnx_pipeline.costmodel.cache import cache_dir
+    from onnx_pipeline.costmodel.cache import clear as clear_cache
+
+    count, size = clear_cache()
+    click.echo(f"removed {count} profiles, {format_bytes(size)}, from {cache_dir()}")
+
+
+@cache.command()
+def info() -> None:
+    """Say where the profiles are kept and how many there are."""
+    from onnx_pipeline.cli.units import format_bytes
+    from onnx_pipeline.costmodel.cache import cache_dir, usage
+
+    count, size = usage()
+    click.echo(f"{count} profiles, {format_bytes(size)}, in {cache_dir()}")

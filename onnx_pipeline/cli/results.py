@@ -1,0 +1,76 @@
+"""Where a command's result goes: stdout as a table or as JSON, a file, and what is said meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from onnx_pipeline.cli.console import Console, print_json
+from onnx_pipeline.cli.groups import Decorator, gathered, group
+from onnx_pipeline.cli.spelling import speller
+from onnx_pipeline.files.atomic import check_file
+from onnx_pipeline.parameters import OutputParams
+
+PATH = click.Path(path_type=Path)
+
+
+@dataclass(frozen=True)
+class Report:
+    """How a command reports, by the options of :data:`reporting`."""
+
+    as_json: bool
+    quiet: bool
+    verbose: int
+
+    def console(self) -> Console:
+        """Return what is told of the progress; it spells parameters as options."""
+        program = click.get_current_context().find_root().command
+        return Console(self.quiet, self.verbose, speller(program))
+
+    def result(
+        self, document: Mapping[str, Any], show: Callable[[], object], written: Path | None = None
+    ) -> None:
+        """Print the document as JSON, or show it to people and say where it was written."""
+        if self.as_json:
+            print_json(document)
+            return
+        show()
+        if written is not None:
+            click.echo(f"written to {written}")
+
+
+def _report(as_json: bool, quiet: bool, verbose: int) -> dict[str, Any]:
+    return {"report": Report(as_json, quiet, verbose)}
+
+
+reporting = gathered(
+    _report,
+    click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout, nothing else there."),
+    click.option("-q", "--quiet", is_flag=True, help="Errors only on stderr."),
+    click.option("-v", "--verbose", count=True, help="More on stderr; twice: tracebacks."),
+)
+
+
+def output(what: str, default: str) -> Decorator[Any]:
+    """``-o`` and ``--force``."""
+    return group(
+        click.option(
+            "-o", "--output", type=PATH, metavar=what, help=f"Where to write.  [default: {default}]"
+        ),
+        click.option("--force", is_flag=True, default=OutputParams.force, help="Replace an existing output."),
+    )
+
+
+def _new_file(output: Path | None, force: bool) -> dict[str, Any]:
+    if output is not None:
+        check_file(output, force=force)
+    return {"output": output}
+
+
+def output_file(what: str) -> Decorator[Any]:
+    """``-o`` and ``--force`` of a single file, which is checked before any work."""
+    return gathered(_new_file, output(what, "print only"))

@@ -1,0 +1,121 @@
+"""The commands that measure, partition and split: ``split``, ``profile`` and ``plan``."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import click
+
+from onnx_pipeline.cli import options
+from onnx_pipeline.cli.config import config
+from onnx_pipeline.cli.results import Report, output, output_file, reporting
+from onnx_pipeline.cli.types import Value
+
+
+@click.command()
+@click.argument("model", type=options.PATH)
+@options.stages
+@output("DIR", "<model stem>-k<K>")
+@options.device()
+@options.bandwidth
+@options.memory()
+@options.costs
+@options.search
+@options.constraints
+@options.log
+@options.measure
+@options.writing
+@config
+@reporting
+def split(model: Path, stages: int, output: Path | None, report: Report, **choices: Any) -> None:
+    """Profile MODEL, partition it, certify the partition and write the stages."""
+    from onnx_pipeline import pipeline
+    from onnx_pipeline.cli import tables
+
+    output = output or Path(f"{model.stem}-k{stages}")
+    with report.console() as console:
+        manifest = pipeline.split(model, stages=stages, output=output, progress=console, **choices)
+    document = manifest.to_json() | {"output": os.fspath(output)}
+    report.result(document, lambda: tables.show(document), output)
+
+
+@click.command()
+@click.argument("model", type=options.PATH)
+@output_file("COSTS.json")
+@options.device()
+@options.costs
+@options.seed
+@config
+@reporting
+def profile(model: Path, output: Path | None, report: Report, **choices: Any) -> None:
+    """Only measure MODEL: work, parameter and output size of every node."""
+    from onnx_pipeline import pipeline
+    from onnx_pipeline.cli import tables
+    from onnx_pipeline.files.atomic import new_file
+    from onnx_pipeline.graph import costs_json
+    from onnx_pipeline.progress import Phases
+
+    phases = Phases()
+    with report.console() as console:
+        graph = pipeline.profile(model, progress=console, phases=phases, **choices)
+    if output is not None:
+        with new_file(output) as temporary:
+            costs_json.write_graph(graph, temporary)
+    report.result(costs_json.graph_to_json(graph), lambda: tables.show_costs(graph, phases), output)
+
+
+@click.command()
+@click.argument("graph", type=options.PATH)
+@options.stages
+@output_file("PLAN.json")
+@options.device(None, "cpu, or ideal where the graph brings transfer times")
+@options.bandwidth
+@options.memory(of_file=True)
+@click.option("--ignore-colocation", is_flag=True, help="Let nodes of a colocation group part.")
+@click.option(
+    "--perturb",
+    type=Value("perturb", click.FLOAT),
+    metavar="FRACTION",
+    help="Report what costs that are off by up to this much do to the partition.",
+)
+@click.option(
+    "--samples",
+    type=Value("samples", click.INT),
+    default=50,
+    show_default=True,
+    metavar="N",
+    help="Perturbed graphs.",
+)
+@options.search
+@options.constraints
+@options.log
+@config
+@reporting
+def plan(
+    graph: Path, output: Path | None, report: Report, perturb: float | None, samples: int, **choices: Any
+) -> int:
+    """Only partition and certify GRAPH: COSTS.json or the MSR JSON format, no ONNX model needed."""
+    from onnx_pipeline import pipeline, planfile
+    from onnx_pipeline.cli import tables
+    from onnx_pipeline.progress import Phases
+
+    phases = Phases()
+    with report.console() as console:
+        result = pipeline.plan(graph, progress=console, phases=phases, **choices)
+        if result.interrupted:
+            console.note("interrupted: the best partition so far, its certificate is valid")
+        document = planfile.plan_document(result, graph)
+        if perturb is not None and not result.interrupted:
+            from onnx_pipeline.partition.sensitivity import sensitivity
+
+            chosen = {name: choices[name] for name in ("seed", "time_limit", "threads")}
+            with phases.measure("perturb", console):
+                found = sensitivity(result, perturb=perturb, samples=samples, progress=console, **chosen)
+            document["sensitivity"] = found.to_json()
+        document["phases"] = dict(phases)
+    if output is not None:
+        planfile.write_plan(document, output)
+    report.result(document, lambda: tables.show(document), output)
+    return 130 if result.interrupted else 0

@@ -1,0 +1,231 @@
+"""Parameter objects: what belongs together travels together, checked once.
+
+Every object can be filled from the same configuration file that the command line reads with ``--config``.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Any, Self
+
+from onnx_pipeline.errors import Advice, UsageError
+from onnx_pipeline.settings import check, load
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from onnx_pipeline.costmodel.devices import Device
+    from onnx_pipeline.graph.costgraph import CostGraph
+    from onnx_pipeline.graph.target import Target
+
+PathLike = str | os.PathLike[str]
+Feeds = Mapping[str, "np.ndarray[Any, Any]"]
+
+
+class Parameters:
+    """Base of the parameter objects, frozen dataclasses whose fields are settings.
+
+    Raises
+    ------
+    UsageError
+        If a value is out of its range; the message names the parameter and its legal range.
+    """
+
+    def __post_init__(self) -> None:
+        """Check every value once."""
+        for item in fields(self):  # type: ignore[arg-type]
+            object.__setattr__(self, item.name, check(item.name, getattr(self, item.name)))
+
+    @classmethod
+    def from_toml(cls, path: PathLike) -> Self:
+        """Return the parameters that a configuration file sets; all others have their defaults.
+
+        Raises
+        ------
+        InputError
+            See :func:`onnx_pipeline.settings.load`.
+        """
+        names = {item.name for item in fields(cls)}  # type: ignore[arg-type]
+        return cls(**{name: value for name, value in load(path).items() if name in names})
+
+
+@dataclass(frozen=True)
+class SearchParams(Parameters):
+    """How long and how to search.
+
+    Attributes
+    ----------
+    time_limit : float
+        Seconds of wall time for search and certificate together.
+    gap : float
+        Stop as soon as this gap is proved; 0 asks for a proof of optimality.
+    seed : int
+        Same seed, one thread and no time limit reached: same partition.
+    threads : int or None
+        With two or more, searching and proving run side by side; None for all cores.
+    exactly : bool
+        Leave no stage empty. The bound stays that of at most k stages.
+    bounds : collection of str or None
+        Certificates to compute, out of :data:`onnx_pipeline.settings.BOUNDS`.
+    """
+
+    time_limit: float = 10.0
+    gap: float = 0.0
+    seed: int = 0
+    threads: int | None = None
+    exactly: bool = False
+    bounds: Collection[str] | None = None
+
+    def shared(self, searches: int) -> SearchParams:
+        """Return the parameters of each of several searches that share the time limit."""
+        return replace(self, time_limit=self.time_limit / searches)
+
+
+@dataclass(frozen=True, eq=False)
+class ProfileParams(Parameters):
+    """Where the costs of a model's nodes come from.
+
+    Attributes
+    ----------
+    cost_model : str
+        ``"profile"``, ``"analytic"``, an installed cost model, or a COSTS.json or CSV file.
+    device : str, path-like or Device
+        Its rates serve cost models that compute instead of measuring.
+    dims : mapping of str to int, optional
+        Values of symbolic dimensions; 1 by default.
+    inputs : path-like or mapping of str to ndarray, optional
+        Representative inputs (an ``.npz`` file or arrays); seeded random ones by default.
+    profile_runs : int, optional
+        Measured inferences per pair of sessions; by default 10, and more of a quick model.
+    profile_seconds : float, optional
+        Bound on the time that profiling takes; by default it grows with ``profile_runs``.
+    cache : bool
+        Keep profiles in the user's cache directory and use kept ones.
+    provider : str
+        onnxruntime execution provider to measure.
+    custom_ops : sequence of path-like
+        Libraries of custom operators for onnxruntime. Loading one runs its code.
+    seed : int
+        Of random inputs.
+    intra_op_threads : int
+        Of the measured sessions.
+    """
+
+    cost_model: str = "profile"
+    device: PathLike | Device | None = "cpu"
+    dims: Mapping[str, int] | None = None
+    inputs: PathLike | Feeds | None = None
+    profile_runs: int | None = None
+    profile_seconds: float | None = None
+    cache: bool = True
+    provider: str = "CPUExecutionProvider"
+    custom_ops: Sequence[PathLike] = ()
+    seed: int = 0
+    intra_op_threads: int = 1
+
+
+@dataclass(frozen=True)
+class TargetParams(Parameters):
+    """The devices: one by name or file, and what overrides it.
+
+    Attributes
+    ----------
+    device : str, path-like or Device, optional
+        By default ``"cpu"``; for a graph that brings its own transfer times an ideal device without
+        overheads and limits.
+    bandwidth, memory : float or str, optional
+        Bytes/second between devices and bytes of fast memory, also as ``"16GB/s"`` and ``"8GiB"``. The memory
+        ``"file"`` is the limit that a graph's file states, for parameters only.
+    memory_mode : {"overflow", "hard"}
+        Whether bytes beyond the memory are streamed over the link or forbidden.
+    activations : bool
+        Whether the peak of a stage's live activations needs room in the memory beside its parameters.
+    """
+
+    device: PathLike | Device | None = None
+    bandwidth: float | str | None = None
+    memory: float | str | None = None
+    memory_mode: str = "overflow"
+    activations: bool = True
+
+    def target(self, graph: CostGraph | None = None) -> Target:
+        """Return what the partitioner needs to know of the devices.
+
+        Parameters
+        ----------
+        graph : CostGraph, optional
+            May state a memory limit, and whether model inputs and outputs are paid for.
+
+        Raises
+        ------
+        UsageError
+            If the device is unknown, or the memory is that of a file which states none.
+        InputError
+            If the device's file is wrong.
+        """
+        from onnx_pipeline.costmodel.devices import Device, load_device
+
+        meta = {} if graph is None else graph.meta
+        device = self.device
+        if device is None and graph is not None and graph.net_time is not None:
+            device = Device("ideal", source="the graph's own transfer times")
+        target = load_device("cpu" if device is None else device).target(
+            host_io=meta.get("host_io", True) is not False
+        )
+        overrides: dict[str, Any] = {"memory_mode": self.memory_mode, "activations": self.activations}
+        if self.bandwidth is not None:
+            overrides["bandwidth"] = self.bandwidth
+        if self.memory == "file":
+            overrides |= {"memory": _stated_memory(meta), "activations": False}
+        elif self.memory is not None:
+            overrides["memory"] = self.memory
+        return replace(target, **overrides)
+
+
+def _stated_memory(meta: Mapping[str, Any]) -> float:
+    if "file_memory_bytes" not in meta:
+        raise UsageError(
+            "no graph file states a memory limit (maxSizePerFPGA)",
+            Advice("{memory} needs one that does", memory="file"),
+        )
+    return float(meta["file_memory_bytes"])
+
+
+@dataclass(frozen=True)
+class MeasureParams(Parameters):
+    """The closed loop.
+
+    Attributes
+    ----------
+    measure : int or None
+        How often the stages are measured, the costs corrected and the model partitioned again; by default
+        once for profiled costs, not at all for others.
+    """
+
+    measure: int | None = None
+
+    def rounds(self, cost_model: str) -> int:
+        """Return how often for costs of this kind."""
+        return int(cost_model == "profile") if self.measure is None else self.measure
+
+
+@dataclass(frozen=True)
+class OutputParams(Parameters):
+    """What is written.
+
+    Attributes
+    ----------
+    force : bool
+        Replace an existing output of this package.
+    annotate : bool
+        Also write the whole model with the standard's ``pipeline_stage`` on its nodes.
+    weights : {"copy", "link", "reference"}
+        Large weights in external data: copied into each stage's data file, hard-linked into the output, or
+        used where they are.
+    """
+
+    force: bool = False
+    annotate: bool = False
+    weights: str = "copy"

@@ -1,0 +1,76 @@
+"""Partitions of cost graphs under one set of parameters: the search of a plan, and those of a closed loop."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from onnx_pipeline.errors import InfeasibleError
+from onnx_pipeline.graph.constraints import NO_DEMANDS, Demands
+from onnx_pipeline.parameters import PathLike, SearchParams
+from onnx_pipeline.planfile import write_log
+from onnx_pipeline.progress import Phases, Progress, silent
+from onnx_pipeline.settings import check
+
+if TYPE_CHECKING:
+    from onnx_pipeline.graph.costgraph import CostGraph
+    from onnx_pipeline.graph.target import Target
+    from onnx_pipeline.partition.result import PartitionResult
+
+
+@dataclass(frozen=True, eq=False)
+class Planner:
+    """Everything that a partition depends on but the graph.
+
+    Attributes
+    ----------
+    stages : int
+        Number of devices k.
+    target : Target
+    search : SearchParams
+        Of each search.
+    demands : Demands
+    log : path-like, optional
+        CSV file for the history of the last search.
+    progress : Progress
+    phases : Phases
+        Takes the seconds of ``partition``.
+    """
+
+    stages: int
+    target: Target
+    search: SearchParams
+    demands: Demands = NO_DEMANDS
+    log: PathLike | None = None
+    progress: Progress = silent
+    phases: Phases = field(default_factory=Phases)
+
+    def __post_init__(self) -> None:
+        """Check the number of stages."""
+        object.__setattr__(self, "stages", check("stages", self.stages))
+
+    def partition(self, graph: CostGraph) -> PartitionResult:
+        """Partition and certify a graph, write the log and say what is unexpected."""
+        from onnx_pipeline.partition.portfolio import solve
+
+        if self.stages > graph.num_nodes:
+            self._note(f"{self.stages} stages for {graph.num_nodes} nodes: empty stages are not emitted")
+        with self.phases.measure("partition", self.progress):
+            result = solve(self.demands.apply(graph), self.stages, self.target, self.search, self.progress)
+        if self.log is not None:
+            write_log(result.history, self.log)
+        if result.used < min(self.stages, graph.num_nodes):
+            self._note(f"the best partition found uses {result.used} of {self.stages} stages")
+        return result
+
+    def partition_to_emit(self, graph: CostGraph) -> PartitionResult:
+        """Partition a graph for files: an interrupted search or an empty stage between others is none."""
+        result = self.partition(graph)
+        if result.interrupted:
+            raise KeyboardInterrupt
+        if result.used <= int(result.stage_of.max(initial=0)):
+            raise InfeasibleError("the pins leave a stage before a pinned one empty", "pin to lower stages")
+        return result
+
+    def _note(self, message: str) -> None:
+        self.progress("note", None, message)

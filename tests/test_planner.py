@@ -1,0 +1,58 @@
+"""What surrounds a search: notes, the log, and partitions that cannot be written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from onnx_pipeline.errors import InfeasibleError, UsageError
+from onnx_pipeline.graph.builder import GraphBuilder
+from onnx_pipeline.graph.constraints import Demands
+from onnx_pipeline.graph.costgraph import CostGraph
+from onnx_pipeline.graph.target import Target
+from onnx_pipeline.parameters import SearchParams
+from onnx_pipeline.planner import Planner
+
+QUICK = SearchParams(time_limit=1, threads=1)
+
+
+@pytest.fixture
+def graph() -> CostGraph:
+    """A chain of three equal nodes."""
+    builder = GraphBuilder("chain")
+    a, b, c = (builder.add_node(name, 1000) for name in "abc")
+    builder.add_net("t", a, [b], nbytes=1)
+    builder.add_net("u", b, [c], nbytes=1)
+    return builder.build()
+
+
+def test_notes_and_log(graph: CostGraph, tmp_path: Path) -> None:
+    """More devices than nodes, and fewer stages than either, are said; the history is written."""
+    said: list[Any] = []
+    demands = Demands(together=[["b", "c"]])
+    planner = Planner(4, Target(), QUICK, demands, tmp_path / "h.csv", lambda *told: said.append(told))
+    result = planner.partition(graph)
+    assert [text for phase, _, text in said if phase == "note"] == [
+        "4 stages for 3 nodes: empty stages are not emitted",
+        "the best partition found uses 2 of 4 stages",
+    ]
+    assert result.used == 2
+    assert (tmp_path / "h.csv").read_text().startswith("seconds,")
+    assert list(planner.phases) == ["partition"]
+
+
+def test_pins_that_leave_a_gap(graph: CostGraph) -> None:
+    """Files are numbered without gaps, so there is no such split; a plan there is."""
+    planner = Planner(4, Target(), QUICK, Demands(pins={"a": 1, "b": 3, "c": 3}))
+    planner.partition(graph)
+    with pytest.raises(InfeasibleError, match="leave a stage before a pinned one empty; pin to lower stages"):
+        planner.partition_to_emit(graph)
+
+
+def test_the_number_of_stages() -> None:
+    """It is checked before anything else happens."""
+    for stages in (0, 10**9, 1.5):
+        with pytest.raises(UsageError, match="stages must be a whole number"):
+            Planner(stages, Target(), QUICK)  # type: ignore[arg-type]
