@@ -21,6 +21,7 @@ from onnx_pipeline.model.lowering import lower
 from onnx_pipeline.model.roles import executable_nodes
 from onnx_pipeline.model.shapes import TensorInfo, value_infos
 from onnx_pipeline.model.source import SourceModel
+from onnx_pipeline.parameters import SearchParams, TargetParams
 from onnx_pipeline.partition.result import Bound, Certificate, Partition, PartitionResult, SearchRecord
 from onnx_pipeline.passes import metadata
 from onnx_pipeline.passes.origin import origin
@@ -64,7 +65,7 @@ def annotate_stages(
     stages : int
         Number of stages k.
     target : Target
-        The devices; free and unlimited ones by default.
+        The devices; by default those of :func:`onnx_pipeline.split`.
     time_limit : float
         Seconds for search and certificate together.
     gap, seed, threads
@@ -74,20 +75,16 @@ def annotate_stages(
     ------
     PreconditionError
         If a node has no cost.
+    KeyboardInterrupt
+        After Ctrl-C; no stage is annotated.
     """
-    from onnx_pipeline.partition.portfolio import partition
+    from onnx_pipeline.partition.portfolio import solve
 
+    params = SearchParams(time_limit, gap, seed, threads)
     graph = annotated_graph(source, annotated_infos(source))
-    result = partition(
-        graph,
-        stages,
-        target or Target(),
-        time_limit=time_limit,
-        gap=gap,
-        seed=seed,
-        threads=threads,
-        progress=progress,
-    )
+    result = solve(graph, stages, target or TargetParams().target(), params, progress)
+    if result.interrupted:
+        raise KeyboardInterrupt  # a pass manager would go on with what is not what was asked for
     write_stages(source.ir, result)
     return result
 

@@ -11,15 +11,14 @@ import numpy.typing as npt
 import onnx_ir as ir
 from onnx_ir.passes import InPlacePass, PassResult, PostconditionError, PreconditionError
 
-from onnx_pipeline import costmodel
-from onnx_pipeline.costmodel import Device, load_device
-from onnx_pipeline.costmodel.request import CostRequest, NodeCosts
-from onnx_pipeline.model.dimensions import bound_dims, dims_of
+from onnx_pipeline.costmodel.devices import Device
+from onnx_pipeline.costmodel.request import NodeCosts
 from onnx_pipeline.model.roles import executable_nodes
-from onnx_pipeline.model.shapes import value_infos
 from onnx_pipeline.model.source import SourceModel
+from onnx_pipeline.parameters import ProfileParams
 from onnx_pipeline.passes import metadata
 from onnx_pipeline.passes.origin import origin
+from onnx_pipeline.price import price_source
 from onnx_pipeline.progress import Progress, silent
 
 
@@ -60,26 +59,20 @@ def annotate_costs(
     InputError
         If the model cannot be priced.
     """
-    bound = bound_dims(source, dims)
-    if feeds is not None:
-        bound.update(dims_of(source, feeds))
-    infos = value_infos(source, bound, feeds)
-    request = CostRequest(
-        source=source,
-        infos=infos,
-        nodes=executable_nodes(source),
-        dims=bound,
-        feeds=feeds,
-        device=device if isinstance(device, Device) else load_device(device),
-        runs=runs,
+    params = ProfileParams(
+        cost_model,
+        device,
+        dims,
+        feeds,
+        runs,
+        cache=False,
         provider=provider,
-        threads=threads,
         seed=seed,
-        progress=progress,
+        intra_op_threads=threads,
     )
-    result = costmodel.cost_model(cost_model)(request)
-    metadata.write_costs(source.ir, infos, result, bound)
-    return result
+    priced = price_source(source, params, progress)
+    metadata.write_costs(source.ir, priced.infos, priced.costs, priced.dims)
+    return priced.costs
 
 
 @dataclass(eq=False)

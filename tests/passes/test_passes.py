@@ -7,6 +7,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -31,8 +32,9 @@ from onnx_pipeline.graph.target import Target
 from onnx_pipeline.model.roles import executable_nodes
 from onnx_pipeline.model.shapes import value_infos
 from onnx_pipeline.model.source import SourceModel, load
+from onnx_pipeline.partition import portfolio
 from onnx_pipeline.partition.certificate import check
-from onnx_pipeline.partition.result import Bound, Certificate
+from onnx_pipeline.partition.result import Bound, Certificate, PartitionResult
 from onnx_pipeline.passes import EmitPass, PartitionPass, ProfilePass, load_pass, metadata, pass_names
 from onnx_pipeline.passes.partition import annotate_stages, annotated_infos, read_stages, write_stages
 from onnx_pipeline.pipeline import split
@@ -349,3 +351,32 @@ def test_registry() -> None:
     ]
     with pytest.raises(UsageError, match="unknown pass 'fuse': known are profile, partition, emit"):
         load_pass("fuse")
+
+
+def test_the_default_devices_are_those_of_split(tmp_path: Path) -> None:
+    """Without any option the passes certify what the facade certifies."""
+    source = saved(tmp_path, builders.transformer_encoder(2))
+    emit = EmitPass(source, tmp_path / "passes")
+    PassManager([ProfilePass(source, "analytic"), PartitionPass(source, 3), emit])(source.ir)
+    facade = split(source.path, stages=3, output=tmp_path / "facade", cost_model="analytic")
+    assert emit.manifest is not None
+    assert emit.manifest.target == facade.target
+    for key in ("bottleneck_seconds", "lower_bound_seconds", "status"):
+        assert emit.manifest.certificate[key] == facade.certificate[key], key
+
+
+def test_an_interrupt_ends_the_pipeline_of_passes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C in the search is not a partition: nothing is annotated, nothing is emitted."""
+    source = saved(tmp_path, builders.mlp())
+    real = portfolio.solve
+
+    def interrupted(*args: Any) -> PartitionResult:
+        found = real(*args)
+        return replace(found, search=replace(found.search, interrupted=True))
+
+    monkeypatch.setattr(portfolio, "solve", interrupted)
+    steps = [ProfilePass(source, "analytic"), PartitionPass(source, 2), EmitPass(source, tmp_path / "out")]
+    with pytest.raises(KeyboardInterrupt):
+        PassManager(steps)(source.ir)
+    assert not (tmp_path / "out").exists()
+    assert not [n for n in source.ir.graph if metadata.STAGE in n.metadata_props]
