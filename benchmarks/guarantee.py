@@ -23,6 +23,7 @@ from onnx_pipeline.graph.costs_json import read_graph
 from onnx_pipeline.graph.target import Target
 from onnx_pipeline.partition.bounds.models.bottleneck import bottleneck
 from onnx_pipeline.partition.bounds.models.guess import bottleneck_guess
+from onnx_pipeline.partition.bounds.models.linear import SolveParams
 from onnx_pipeline.partition.certificate import check
 from onnx_pipeline.partition.instance.build import build
 from onnx_pipeline.partition.instance.contract import contract
@@ -73,14 +74,9 @@ def main() -> None:
                 }
                 if options.mips:
                     inst = contract(build(graph, target))
-                    half = options.time_limit / 2
-                    row["mips"] = (
-                        max(
-                            bottleneck(inst, k, half, result.upper_ns),
-                            bottleneck_guess(inst, k, half, result.upper_ns),
-                        )
-                        / result.upper_ns
-                    )
+                    half = SolveParams(options.time_limit / 2)
+                    mips = (model(inst, k, result.upper_ns, half) for model in (bottleneck, bottleneck_guess))
+                    row["mips"] = max(mips) / result.upper_ns
                 rows.append(row)
                 if result.status != "optimal":
                     print(

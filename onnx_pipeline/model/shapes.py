@@ -414,7 +414,7 @@ def _working_dims(source: SourceModel, bound: Mapping[str, int]) -> dict[str, in
     for count in (1, 2):
         for names in itertools.combinations(unset_first, count):
             for sizes in itertools.product(*(_candidates(name, bound) for name in names)):
-                if deadline.remaining == 0:
+                if deadline():
                     return None
                 change = dict(zip(names, sizes, strict=True))
                 try:

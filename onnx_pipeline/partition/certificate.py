@@ -41,12 +41,8 @@ def recheck(result: PartitionResult, seconds: float) -> list[str]:
         return []
     inst = contract(build(result.graph, result.target))
     for reverse in (False, True):
-        late = Deadline(seconds)
-        answer = IdealSearch(inst, result.stages, reverse=reverse).ask(
-            result.lower_ns - 1,
-            1 << 60,
-            lambda late=late: late(0, 0),  # type: ignore[misc]
-        )
+        search = IdealSearch(inst, result.stages, reverse=reverse)
+        answer = search.ask(result.lower_ns - 1, 1 << 60, Deadline(seconds))
         if answer.proved_none:
             return []
         if answer.stage_of is not None:
