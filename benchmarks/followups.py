@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -22,15 +23,19 @@ from benchmarks.proofs import MSR
 from onnx_pipeline.graph.costgraph import CostGraph
 from onnx_pipeline.graph.costs_json import read_graph
 from onnx_pipeline.graph.target import Target
+from onnx_pipeline.partition.incumbent import Incumbent
 from onnx_pipeline.partition.instance.build import build
 from onnx_pipeline.partition.instance.contract import contract
 from onnx_pipeline.partition.kernels import ensure_compiled
 from onnx_pipeline.partition.portfolio import partition
+from onnx_pipeline.partition.result import Bound
 from onnx_pipeline.partition.search import slicing, tapes
 from onnx_pipeline.partition.search.brkga import BrkgaParams, brkga
 from onnx_pipeline.partition.search.orders import in_degrees, kahn
 from onnx_pipeline.partition.sensitivity import sensitivity
+from onnx_pipeline.partition.task import Task
 from onnx_pipeline.progress import silent
+from onnx_pipeline.stop import never
 
 
 def cases() -> list[tuple[CostGraph, Target, int]]:
@@ -47,29 +52,26 @@ def equal_evaluations(evaluations: int) -> None:
     print("|---|---|---|---|---|---|")
     for graph, target, k in cases():
         inst = contract(build(graph, target))
-        g = tapes.arrays(inst)
         low = max(inst.total_work // k, int(inst.work.max()))
         cells = []
         for budget in (100, evaluations):
             for method in ("random", "brkga"):
                 rng = np.random.default_rng(0)
-                degrees, ends = in_degrees(g), np.zeros(k, dtype=np.int64)
+                degrees, ends = in_degrees(inst), np.zeros(k, dtype=np.int64)
                 best = [1 << 60]
                 if method == "random":
                     high = low + low // 50
                     for _ in range(budget):
-                        order = kahn(g, degrees, rng.random(inst.n))
-                        best.append(int(slicing.evaluate(g, order, k, low, high, best[-1], ends)[1]))
+                        order = kahn(inst, degrees, rng.random(inst.n))
+                        best.append(int(slicing.evaluate(inst, order, k, low, high, best[-1], ends)[1]))
                         best[-1] = min(best[-2:])
                         high = best[-1]
                 else:
-                    population = 32
-                    kept = int(population * BrkgaParams.elite)
-                    rounds = 1 + max(0, budget - population) // (population - kept)
-                    brkga(
-                        g, k, low, [], 4 * low, rng, lambda value, order, best=best: best.append(value),
-                        lambda: False, BrkgaParams(population=population), rounds,
-                    )  # fmt: skip
+                    params = BrkgaParams(population=32)
+                    rounds = 1 + max(0, budget - params.population) // (params.population - params.elites)
+                    known = Incumbent(graph, target, k, upper=4 * low, bounds=[Bound("simple", low)])
+                    found = brkga(Task(inst, known), [], rng, never, replace(params, generations=rounds))
+                    best += [value for value, _ in found]
                 cells.append(f"{min(best) / low:.4f}")
         print(f"| {graph.name} | {k} | " + " | ".join(cells) + " |", flush=True)
 
@@ -79,11 +81,10 @@ def structure() -> None:
     for n in (1000, 2000, 5000, 10_000, 20_000):
         for k in (16, 64):
             inst = build(transformer(n), Target(bandwidth=1e9))
-            g = tapes.arrays(inst)
-            order = kahn(g, in_degrees(g), np.arange(inst.n, dtype=np.float64))
-            ends, tape = np.zeros(k, dtype=np.int64), tapes.make_tape(g, order)
+            order = kahn(inst, in_degrees(inst), np.arange(inst.n, dtype=np.float64))
+            ends, tape = np.zeros(k, dtype=np.int64), tapes.make_tape(inst, order)
             low = inst.total_work // k
-            _, value = slicing.evaluate(g, order, k, low, low + low // 50, 1 << 60, ends)
+            _, value = slicing.evaluate(inst, order, k, low, low + low // 50, 1 << 60, ends)
             times = []
             for run in (
                 partial(slicing.feasible, tape, k, value, ends),

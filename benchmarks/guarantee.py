@@ -23,6 +23,7 @@ from onnx_pipeline.graph.costs_json import read_graph
 from onnx_pipeline.graph.target import Target
 from onnx_pipeline.partition.bounds.models.bottleneck import bottleneck
 from onnx_pipeline.partition.bounds.models.guess import bottleneck_guess
+from onnx_pipeline.partition.bounds.models.linear import SolveParams
 from onnx_pipeline.partition.certificate import check
 from onnx_pipeline.partition.instance.build import build
 from onnx_pipeline.partition.instance.contract import contract
@@ -60,26 +61,21 @@ def main() -> None:
             for k in options.k:
                 target = Target(bandwidth=bandwidth)
                 result = partition(graph, k, target, time_limit=options.time_limit, threads=1)
-                assert check(result.partition, result.certificate) == []
+                assert check(result) == [], check(result)
                 row = {
                     "model": name,
                     "bandwidth": bandwidth,
                     "k": k,
                     "ratio": result.ratio,
                     "status": result.status,
-                    "seconds": round(result.search.wall_seconds, 3),
+                    "seconds": round(result.wall_seconds, 3),
                     "simple": next(b for b in result.bounds if b.method == "simple").ticks / result.upper,
                 }
                 if options.mips:
                     inst = contract(build(graph, target))
-                    half = options.time_limit / 2
-                    row["mips"] = (
-                        max(
-                            bottleneck(inst, k, half, result.upper),
-                            bottleneck_guess(inst, k, half, result.upper),
-                        )
-                        / result.upper
-                    )
+                    half = SolveParams(options.time_limit / 2)
+                    mips = (model(inst, k, result.upper, half) for model in (bottleneck, bottleneck_guess))
+                    row["mips"] = max(mips) / result.upper
                 rows.append(row)
                 if result.status != "optimal":
                     print(

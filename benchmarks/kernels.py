@@ -76,19 +76,20 @@ def main() -> None:
     print("| " + " | ".join(header) + " |\n|" + "---|" * len(header))
     for n, k in ((200, 16), (600, 16), (1000, 16), (1000, 64), (5000, 64)):
         inst = build(layered(n, 8), Target(bandwidth=1e9))
-        g = tapes.arrays(inst)
-        degrees = in_degrees(g)
-        order = kahn(g, degrees, np.random.default_rng(0).random(n))
+        degrees = in_degrees(inst)
+        order = kahn(inst, degrees, np.random.default_rng(0).random(n))
         keys = keys_of(order)
-        tape = tapes.make_tape(g, order)
+        tape = tapes.make_tape(inst, order)
         ends = np.zeros(k, dtype=np.int64)
         low = inst.total_work // k
-        _, value = slicing.evaluate(g, order, k, low, low + low // 50, 1 << 60, ends)
+        _, value = slicing.evaluate(inst, order, k, low, low + low // 50, 1 << 60, ends)
         assert value == plain(tape, k)
         times = 50 if n <= 1000 else 5
-        kahn_us = median(partial(repeat_kahn, g, degrees, keys, times)) / times
+        kahn_us = median(partial(repeat_kahn, inst, degrees, keys, times)) / times
         feasible_us = median(partial(repeat_feasible, tape, k, value - 1, ends, times)) / times
-        exact_us = median(partial(repeat_exact, g, order, k, low, value + value // 50, ends, times)) / times
+        exact_us = (
+            median(partial(repeat_exact, inst, order, k, low, value + value // 50, ends, times)) / times
+        )
         plain_us = median(partial(plain, tape, k))
         row = (n, k, *(f"{x:.0f} us" for x in (kahn_us, feasible_us, exact_us, plain_us)))
         print(

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,19 +17,22 @@ import numpy as np
 
 from benchmarks.generators import layered, nasnet
 from benchmarks.proofs import MSR
-from onnx_pipeline.graph.costgraph import CostGraph, IntArray
+from onnx_pipeline.graph.costgraph import CostGraph
 from onnx_pipeline.graph.costs_json import read_graph
-from onnx_pipeline.graph.objective import bottleneck
 from onnx_pipeline.graph.target import Target
+from onnx_pipeline.partition.incumbent import Incumbent
 from onnx_pipeline.partition.instance.build import build
 from onnx_pipeline.partition.instance.contract import contract
 from onnx_pipeline.partition.kernels import ensure_compiled
 from onnx_pipeline.partition.portfolio import partition
+from onnx_pipeline.partition.result import Bound
 from onnx_pipeline.partition.search import slicing, tapes
 from onnx_pipeline.partition.search.annealing import Annealer
 from onnx_pipeline.partition.search.brkga import brkga
 from onnx_pipeline.partition.search.orders import in_degrees, kahn
+from onnx_pipeline.partition.task import Task
 from onnx_pipeline.progress import silent
+from onnx_pipeline.stop import Deadline
 
 Trace = list[tuple[float, int]]
 METHODS = ("random", "brkga", "anneal", "portfolio")
@@ -49,41 +51,29 @@ def run(method: str, graph: CostGraph, target: Target, k: int, seconds: float, s
     if method == "portfolio":
         result = partition(graph, k, target, time_limit=seconds, threads=1, seed=seed)
         return [(point.seconds, point.upper) for point in result.history]
-    start = time.perf_counter()
+    known = Incumbent(graph, target, k)
     inst = contract(build(graph, target))
-    g = tapes.arrays(inst)
+    task, stop = Task(inst, known), Deadline(seconds)
     rng = np.random.default_rng(seed)
-    degrees, ends = in_degrees(g), np.zeros(k, dtype=np.int64)
+    degrees, ends = in_degrees(inst), np.zeros(k, dtype=np.int64)
     low = max(inst.total_work // k, int(inst.work.max()))
-    trace: Trace = []
-
-    def stop() -> bool:
-        return time.perf_counter() - start > seconds
-
-    def note(value: int) -> None:
-        if not trace or value < trace[-1][1]:
-            trace.append((time.perf_counter() - start, int(value)))
-
-    def random_order() -> IntArray:
-        return kahn(g, degrees, rng.random(inst.n))
-
-    order = random_order()
-    found, value = slicing.evaluate(g, order, k, low, low + low // 50, 1 << 60, ends)
-    note(value)
+    known.bound(Bound("simple", low))
+    order = kahn(inst, degrees, rng.random(inst.n))
+    found, _ = slicing.evaluate(inst, order, k, low, low + low // 50, 1 << 60, ends)
+    task.offer(slicing.stages_of(order, ends, found), "random")
     if method == "random":
         while not stop():
-            tape = tapes.make_tape(g, random_order())
-            note(slicing.slice_order(tape, k, low, trace[-1][1] - 1, ends)[1])
+            order = kahn(inst, degrees, rng.random(inst.n))
+            tape = tapes.make_tape(inst, order)
+            found, _ = slicing.slice_order(tape, k, low, known.upper - 1, ends)
+            if found:
+                task.offer(slicing.stages_of(order, ends, found), "random")
     elif method == "brkga":
-        brkga(g, k, low, [], value, rng, lambda value, order: note(value), stop)
+        trace = [(known.seconds, known.upper)]
+        return trace + [(known.seconds, value) for value, _ in brkga(task, [], rng, stop)]
     else:
-        stage = slicing.stages_of(order, ends, found)
-
-        def offer(candidate: IntArray) -> None:
-            note(bottleneck(graph, target, inst.expand(candidate), k))
-
-        Annealer(inst, k, seed).turn(stage, low, value, offer, stop)
-    return trace
+        Annealer(task, seed).turn(stop)
+    return [(point.seconds, point.upper) for point in known.history]
 
 
 def main() -> None:

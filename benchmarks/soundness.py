@@ -24,6 +24,7 @@ from onnx_pipeline.graph.ticks import NS
 from onnx_pipeline.partition.bounds.crossings import Crossings
 from onnx_pipeline.partition.bounds.mincut import mincut
 from onnx_pipeline.partition.bounds.models.bottleneck import bottleneck
+from onnx_pipeline.partition.bounds.models.linear import SolveParams
 from onnx_pipeline.partition.bounds.simple import simple
 from onnx_pipeline.partition.bounds.windows import reach_by_cuts, reach_by_sets
 from onnx_pipeline.partition.certificate import check
@@ -53,7 +54,7 @@ def examine(graph: CostGraph, target: Target, k: int, number: int) -> str:
     reach = reach_by_cuts(small, reach_by_sets(small))
     assert not Crossings(small, k, reach).refutes(optimum), "the crossings refute the optimum"
     if number % 20 == 0 and small.n:
-        assert bottleneck(small, k, 5.0, optimum) <= optimum, "bottleneck MIP above the optimum"
+        assert bottleneck(small, k, optimum, SolveParams(5.0)) <= optimum, "bottleneck MIP above the optimum"
     for reverse in (False, True):
         search = IdealSearch(small, k, reverse=reverse)
         assert not search.ask(optimum, 10**6, never).proved_none, "the exact search misses the optimum"

@@ -11,7 +11,6 @@ import hashlib
 import json
 import os
 import platform
-import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -20,29 +19,9 @@ from typing import Any
 
 from onnx_pipeline.costmodel.request import CostModel, CostRequest, NodeCosts
 from onnx_pipeline.errors import Advice
+from onnx_pipeline.files.user_cache import user_cache
 
-#: Names the folder instead of the platform's convention.
-CACHE_VARIABLE = "ONNX_PIPELINE_CACHE"
 _FORMAT = 3
-
-
-def cache_dir() -> Path:
-    """Return the folder of kept profiles; it need not exist.
-
-    ``$ONNX_PIPELINE_CACHE``, or ``onnx-pipeline`` below the platform's cache directory:
-    ``$XDG_CACHE_HOME`` or ``~/.cache``, ``~/Library/Caches`` on macOS, ``%LOCALAPPDATA%`` on Windows.
-    """
-    given = os.environ.get(CACHE_VARIABLE)
-    if given:
-        return Path(given)
-    if sys.platform == "win32":
-        base = os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local"
-    elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Caches"
-    else:
-        xdg = os.environ.get("XDG_CACHE_HOME", "")
-        base = xdg if os.path.isabs(xdg) else Path.home() / ".cache"  # the standard ignores relative paths
-    return Path(base) / "onnx-pipeline"
 
 
 def cached(measure: CostModel) -> CostModel:
@@ -67,7 +46,7 @@ def cached(measure: CostModel) -> CostModel:
 def clear(folder: Path | None = None) -> tuple[int, int]:
     """Remove every kept profile; return their number and their bytes."""
     count = size = 0
-    for path in sorted((folder or cache_dir()).glob("profiles/*.json")):
+    for path in _kept(folder):
         with suppress(FileNotFoundError):
             size += path.stat().st_size
             path.unlink()
@@ -77,8 +56,13 @@ def clear(folder: Path | None = None) -> tuple[int, int]:
 
 def usage(folder: Path | None = None) -> tuple[int, int]:
     """Return number and bytes of the kept profiles."""
-    sizes = [path.stat().st_size for path in (folder or cache_dir()).glob("profiles/*.json")]
+    sizes = [path.stat().st_size for path in _kept(folder)]
     return len(sizes), sum(sizes)
+
+
+def _kept(folder: Path | None) -> list[Path]:
+    folder = folder or user_cache()
+    return [] if folder is None else sorted(folder.glob("profiles/*.json"))
 
 
 def _key(request: CostRequest) -> str:

@@ -90,9 +90,9 @@ def price_source(
     measure : CostModel, optional
         The cost model to ask; by default the one that ``params`` names.
     """
-    from onnx_pipeline.costmodel.cache import cache_dir
     from onnx_pipeline.costmodel.devices import load_device
     from onnx_pipeline.costmodel.request import CostRequest
+    from onnx_pipeline.files.user_cache import user_cache
 
     phases = Phases() if phases is None else phases
     with phases.measure("load", progress):
@@ -114,7 +114,7 @@ def price_source(
             seed=params.seed,
             progress=progress,
             seconds=params.profile_seconds,
-            cache=cache_dir() if params.cache else None,
+            cache=user_cache() if params.cache else None,
         )
         costs = measure(request)
     if costs.estimated:

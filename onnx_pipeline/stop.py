@@ -1,16 +1,21 @@
-"""Stopping criteria: small callables ``(upper, lower) -> bool``, combined with :class:`AnyOf`."""
+"""Stopping criteria: callables ``() -> bool``, combined with :class:`AnyOf`.
+
+Whatever takes a criterion asks it often and ends soon after it says True.
+The ``is_set`` of a ``threading.Event`` is a criterion, too.
+"""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Protocol
 
-#: Called with the best bottleneck and the best lower bound, both in nanoseconds.
-Stop = Callable[[int, int], bool]
+#: Whether to stop.
+Stop = Callable[[], bool]
 
 
 def never() -> bool:
-    """Never stop; for work that takes a plain ``() -> bool`` criterion."""
+    """Never stop."""
     return False
 
 
@@ -26,20 +31,34 @@ class Deadline:
         """Seconds left, never negative."""
         return max(0.0, self._end - time.monotonic())
 
-    def __call__(self, upper: int, lower: int) -> bool:
+    def __call__(self) -> bool:
         """Return whether the time is up."""
         return time.monotonic() >= self._end
+
+
+class Bracket(Protocol):
+    """A best bottleneck and a best lower bound, as they stand."""
+
+    @property
+    def upper(self) -> int:
+        """Best bottleneck in nanoseconds."""
+
+    @property
+    def lower(self) -> int:
+        """Best lower bound in nanoseconds."""
 
 
 class GapReached:
     """Stop once ``1 - lower / upper`` is at most ``gap``; 0 asks for a proof of optimality."""
 
-    def __init__(self, gap: float) -> None:
+    def __init__(self, known: Bracket, gap: float) -> None:
+        self.known = known
         self.gap = gap
 
-    def __call__(self, upper: int, lower: int) -> bool:
+    def __call__(self) -> bool:
         """Return whether the proved gap is small enough."""
-        return upper - lower <= self.gap * upper
+        upper = self.known.upper
+        return upper - self.known.lower <= self.gap * upper
 
 
 class AnyOf:
@@ -48,6 +67,6 @@ class AnyOf:
     def __init__(self, *criteria: Stop) -> None:
         self.criteria = criteria
 
-    def __call__(self, upper: int, lower: int) -> bool:
+    def __call__(self) -> bool:
         """Return whether any criterion is met."""
-        return any(criterion(upper, lower) for criterion in self.criteria)
+        return any(criterion() for criterion in self.criteria)

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+from collections.abc import Iterator
 
 import numpy as np
 
+from onnx_pipeline.errors import InfeasibleError
 from onnx_pipeline.graph.builder import GraphBuilder
 from onnx_pipeline.graph.costgraph import HOST, CostGraph
 from onnx_pipeline.graph.objective import stage_costs
 from onnx_pipeline.graph.target import INFEASIBLE, Target
 from onnx_pipeline.graph.ticks import NS
+from onnx_pipeline.partition.instance.build import build
+from onnx_pipeline.partition.instance.contract import contract
+from onnx_pipeline.partition.instance.instance import Instance
 
 
 def random_graph(
@@ -70,6 +76,39 @@ def random_target(rng: np.random.Generator, *, activations: bool = False) -> Tar
         memory_mode="hard" if rng.random() < 0.3 else "overflow",
         activations=activations,
     )
+
+
+def solvable(
+    count: int, seed: int, max_nodes: int = 7, *, ticks_per_second: int | None = NS
+) -> Iterator[tuple[CostGraph, Target, int]]:
+    """Yield random (graph, target, k) with every feature, where constraints can be met."""
+    rng = np.random.default_rng(seed)
+    while count:
+        k = int(rng.integers(1, 5))
+        pins = k if rng.random() < 0.3 else 0
+        graph = random_graph(rng, max_nodes, pins=pins, ticks_per_second=ticks_per_second)
+        target = random_target(rng)
+        if brute_force(graph, target, k) is not None:
+            count -= 1
+            yield graph, target, k
+
+
+def contracted(
+    count: int, seed: int, max_nodes: int = 6, *, possible: bool = True
+) -> Iterator[tuple[CostGraph, Target, int, Instance]]:
+    """Yield random (graph, target, k, contracted instance) with every feature."""
+    rng = np.random.default_rng(seed)
+    while count:
+        k = int(rng.integers(1, 5))
+        graph = random_graph(rng, max_nodes, pins=k if rng.random() < 0.4 else 0)
+        target = random_target(rng)
+        if possible and brute_force(graph, target, k) is None:
+            continue
+        # Pins that contradict colocation groups are noticed by build already.
+        with contextlib.suppress(InfeasibleError):
+            inst = contract(build(graph, target))
+            count -= 1
+            yield graph, target, k, inst
 
 
 def brute_force(graph: CostGraph, target: Target, stages: int) -> int | None:

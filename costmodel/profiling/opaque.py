@@ -53,7 +53,7 @@ def measure_units(
         runner.run(traced)
         walls.append(runner.timed(plain))
         request.progress("profile", None, f"{walls[-1] * 1e3:.3g} ms per inference")
-        if done > _WARM_UP and not deadline.remaining:
+        if done > _WARM_UP and deadline():
             break
     walls = walls[_WARM_UP:]
     runs = [run for run in read_trace(traced.end_profiling())[_WARM_UP:] if run]

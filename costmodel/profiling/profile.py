@@ -214,9 +214,9 @@ def _paired(
     fewest = _fewest(request)
     most = MOST if request.runs is None else request.runs
     for done in range(most):
-        if done >= MIN_ROUNDS and not deadline.remaining:
+        if done >= MIN_ROUNDS and deadline():
             break
-        if done >= fewest and not enough.remaining:
+        if done >= fewest and enough():
             break
         for _ in range(1 + quick):
             if traced is not None:

@@ -44,18 +44,19 @@ def cache() -> None:
 def clear() -> None:
     """Remove all kept profiles."""
     from onnx_pipeline.cli.units import format_bytes
-    from onnx_pipeline.costmodel.cache import cache_dir
     from onnx_pipeline.costmodel.cache import clear as clear_cache
+    from onnx_pipeline.files.user_cache import user_cache
 
     count, size = clear_cache()
-    click.echo(f"removed {count} profiles, {format_bytes(size)}, from {cache_dir()}")
+    click.echo(f"removed {count} profiles, {format_bytes(size)}, from {user_cache() or 'nowhere'}")
 
 
 @cache.command()
 def info() -> None:
     """Say where the profiles are kept and how many there are."""
     from onnx_pipeline.cli.units import format_bytes
-    from onnx_pipeline.costmodel.cache import cache_dir, usage
+    from onnx_pipeline.costmodel.cache import usage
+    from onnx_pipeline.files.user_cache import user_cache
 
     count, size = usage()
-    click.echo(f"{count} profiles, {format_bytes(size)}, in {cache_dir()}")
+    click.echo(f"{count} profiles, {format_bytes(size)}, in {user_cache() or 'no folder: there is no home'}")

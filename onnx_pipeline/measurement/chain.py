@@ -136,7 +136,7 @@ def measure(
         deadline = Deadline(seconds / SESSIONS)
         quick = False
         for done in range(WARM_UP + MOST):
-            if done >= WARM_UP + FEWEST and not deadline.remaining:
+            if done >= WARM_UP + FEWEST and deadline():
                 break
             if quick:
                 runner.run(whole)

@@ -14,6 +14,8 @@ from onnx_pipeline.runtime.stats import Timeline
 
 #: Shown timelines and the names of the stages' files.
 Observe = Callable[[Sequence[Timeline], Sequence[str]], None]
+#: Requests in a picture: the last ones.
+SHOWN = 24
 #: Colours of consecutive requests; neighbours differ.
 PALETTE = ("#4c78a8", "#f58518", "#54a24b", "#e45756", "#72b7b2", "#eeca3b", "#b279a2", "#9d755d")
 
@@ -77,7 +79,7 @@ def check_plot() -> None:
         raise UsageError("plots need matplotlib", "pip install 'onnx-pipeline[benchmarks]'")
 
 
-def write_plot(path: Path, timelines: Sequence[Timeline], files: Sequence[str], last: int = 24) -> None:
+def write_plot(path: Path, timelines: Sequence[Timeline], files: Sequence[str]) -> None:
     """Draw the last requests: stages as rows, requests as colours.
 
     Parameters
@@ -87,12 +89,10 @@ def write_plot(path: Path, timelines: Sequence[Timeline], files: Sequence[str], 
     timelines : sequence of Timeline
     files : sequence of str
         Names of the stages.
-    last : int
-        How many requests.
     """
     from matplotlib.figure import Figure
 
-    shown = list(timelines)[-last:]
+    shown = list(timelines)[-SHOWN:]
     zero = min((span.start for line in shown for span in line.spans), default=0)
     figure = Figure(figsize=(10, 0.9 + 0.55 * len(files)), layout="constrained")
     axes = figure.add_subplot()
@@ -103,10 +103,7 @@ def write_plot(path: Path, timelines: Sequence[Timeline], files: Sequence[str], 
             axes.barh(
                 span.stage, width, left=begin, height=0.8, color=colour, edgecolor="white", linewidth=0.5
             )
-            if len(shown) <= 40:
-                axes.text(
-                    begin + width / 2, span.stage, str(line.number), ha="center", va="center", fontsize=7
-                )
+            axes.text(begin + width / 2, span.stage, str(line.number), ha="center", va="center", fontsize=7)
     axes.set_yticks(range(len(files)), [f"stage {i}" for i in range(len(files))])
     axes.invert_yaxis()
     axes.set_xlabel("milliseconds")

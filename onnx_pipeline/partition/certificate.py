@@ -43,12 +43,8 @@ def recheck(partition: Partition, certificate: Certificate, seconds: float) -> l
         return []
     inst = contract(build(partition.graph, partition.target))
     for reverse in (False, True):
-        late = Deadline(seconds)
-        answer = IdealSearch(inst, partition.stages, reverse=reverse).ask(
-            bound - 1,
-            1 << 60,
-            lambda late=late: late(0, 0),  # type: ignore[misc]
-        )
+        search = IdealSearch(inst, partition.stages, reverse=reverse)
+        answer = search.ask(bound - 1, 1 << 60, Deadline(seconds))
         if answer.proved_none:
             return []
         if answer.stage_of is not None:

@@ -43,7 +43,6 @@ class Incumbent:
     history: list[HistoryPoint] = field(default_factory=list)
     methods: list[str] = field(default_factory=list)
     evaluations: int = 0
-    decisions: int = 0
     _start: float = field(default_factory=time.perf_counter)
     _lock: threading.RLock = field(default_factory=threading.RLock)
 
@@ -56,11 +55,6 @@ class Incumbent:
     def seconds(self) -> float:
         """Wall time since the search began."""
         return time.perf_counter() - self._start
-
-    @property
-    def closed(self) -> bool:
-        """Whether the best partition is proved optimal."""
-        return self.upper <= self.lower
 
     @property
     def used(self) -> int:

@@ -10,13 +10,16 @@ from onnx_pipeline.graph.builder import GraphBuilder
 from onnx_pipeline.graph.target import Target
 from onnx_pipeline.partition.bounds.windows import window_bound
 from onnx_pipeline.partition.ideals.question import IdealSearch
+from onnx_pipeline.partition.incumbent import Incumbent
 from onnx_pipeline.partition.instance.build import build
 from onnx_pipeline.partition.instance.contract import contract
 from onnx_pipeline.partition.search import slicing, tapes
 from onnx_pipeline.partition.search.annealing import Annealer
-from onnx_pipeline.partition.search.brkga import brkga
+from onnx_pipeline.partition.search.brkga import BrkgaParams, brkga
 from onnx_pipeline.partition.search.orders import starting_orders
+from onnx_pipeline.partition.task import Task
 from onnx_pipeline.progress import Progress
+from onnx_pipeline.stop import never
 
 
 def ensure_compiled(progress: Progress) -> None:
@@ -36,18 +39,19 @@ def _exercise() -> None:
     builder.add_net("t", a, [b, c], nbytes=10)
     builder.add_net("u", b, [c], nbytes=10, to_host=True)
     builder.add_group("w", 5, [a, c])
-    inst = contract(build(builder.build(), Target(bandwidth=1e9, memory=8)))
-    g = tapes.arrays(inst)
-    orders = [order for _, order in starting_orders(g, np.random.default_rng(0), 1)]
+    graph, target = builder.build(), Target(bandwidth=1e9, memory=8)
+    inst = contract(build(graph, target))
+    orders = [order for _, order in starting_orders(inst, np.random.default_rng(0), 1)]
     ends = np.zeros(2, dtype=np.int64)
-    tape = tapes.make_tape(g, orders[0])
+    tape = tapes.make_tape(inst, orders[0])
     slicing.feasible(tape, 2, 1000, ends)
     found, _ = slicing.slice_order(tape, 2, 0, 1000, ends)
     slicing.stages_of(orders[0], ends, found)
-    slicing.evaluate(g, orders[0], 2, 0, 10, 1000, ends)
-    IdealSearch(inst, 2).ask(1000, 1000, lambda: False)
+    slicing.evaluate(inst, orders[0], 2, 0, 10, 1000, ends)
+    IdealSearch(inst, 2).ask(1000, 1000, never)
     window_bound(inst, 2, 1000)
-    Annealer(inst, 2).turn(
-        np.zeros(inst.n, dtype=np.int64), 0, 1000, lambda stage: None, iter([False, False, True]).__next__
-    )
-    brkga(g, 2, 0, orders, 1000, np.random.default_rng(0), lambda v, o: None, lambda: False, None, 1)
+    task = Task(inst, Incumbent(graph, target, 2))
+    task.offer(np.zeros(inst.n, dtype=np.int64), "one stage")
+    Annealer(task).turn(iter([False, False, True]).__next__)
+    for _ in brkga(task, orders, np.random.default_rng(0), never, BrkgaParams(generations=1)):
+        pass

@@ -11,7 +11,7 @@ import pytest
 from models import builders
 from onnx_pipeline.cli.entry import main
 from onnx_pipeline.costmodel import load_device
-from onnx_pipeline.costmodel.cache import cache_dir, cached, clear, usage
+from onnx_pipeline.costmodel.cache import cached, clear, usage
 from onnx_pipeline.costmodel.request import CostRequest, NodeCosts
 from onnx_pipeline.model.roles import executable_nodes
 from onnx_pipeline.model.source import load
@@ -116,21 +116,6 @@ def test_clear_and_usage(request_: CostRequest) -> None:
     assert (count, clear(request_.cache)) == (1, (1, size))
     assert usage(request_.cache) == (0, 0)
     assert stranger.exists()
-
-
-def test_place_follows_the_conventions(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The variable wins, then XDG unless it is relative, then the home directory."""
-    monkeypatch.setattr("sys.platform", "linux")
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.delenv("ONNX_PIPELINE_CACHE")
-    monkeypatch.setenv("XDG_CACHE_HOME", "relative")
-    assert cache_dir() == tmp_path / ".cache" / "onnx-pipeline"
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-    assert cache_dir() == tmp_path / "xdg" / "onnx-pipeline"
-    monkeypatch.setattr("sys.platform", "darwin")
-    assert cache_dir() == tmp_path / "Library" / "Caches" / "onnx-pipeline"
-    monkeypatch.setenv("ONNX_PIPELINE_CACHE", str(tmp_path / "own"))
-    assert cache_dir() == tmp_path / "own"
 
 
 def test_command_line(

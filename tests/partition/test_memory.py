@@ -27,7 +27,8 @@ from onnx_pipeline.partition.instance.build import build
 from onnx_pipeline.partition.instance.contract import contract
 from onnx_pipeline.partition.instance.hypergraph import hypergraph, place_free_sources
 from onnx_pipeline.partition.portfolio import partition
-from onnx_pipeline.partition.search import annealing, slicing, tapes
+from onnx_pipeline.partition.search import slicing, tapes, walk
+from onnx_pipeline.partition.search.exactly import slice_exactly
 from onnx_pipeline.partition.search.orders import in_degrees, kahn
 from onnx_pipeline.runtime.placement import place
 from tests.random_graphs import brute_force, random_graph, random_target
@@ -71,8 +72,7 @@ def test_segments_grow_by_one_node_at_a_time() -> None:
     for graph, target, k, _ in cases(300, 1, 9, pins=False, possible=False):
         graph = dataclasses.replace(graph, colocation=np.full(graph.num_nodes, -1))
         inst = build(graph, target)
-        g = tapes.arrays(inst)
-        order = kahn(g, in_degrees(g), rng.random(inst.n))
+        order = kahn(inst, in_degrees(inst), rng.random(inst.n))
         costs = segment_costs(graph, target, order)
         best = {0: 0}
         for _ in range(k):
@@ -80,18 +80,16 @@ def test_segments_grow_by_one_node_at_a_time() -> None:
                 if i in best:
                     best[j] = min(best.get(j, 1 << 62), max(best[i], cost))
         ends = np.zeros(k, dtype=np.int64)
-        tape = tapes.make_tape(g, order)
-        found, value = slicing.evaluate(g, order, k, 0, 1 + best[inst.n] // 3, 1 << 62, ends)
+        tape = tapes.make_tape(inst, order)
+        found, value = slicing.evaluate(inst, order, k, 0, 1 + best[inst.n] // 3, 1 << 62, ends)
         assert found
         assert value == best[inst.n]
         assert slicing.feasible(tape, k, value, ends)[0] > 0
         assert value == 0 or slicing.feasible(tape, k, value - 1, ends)[0] == 0
-        assert slicing.slice_exactly(tape, 1, 0, value, ends)
+        assert slice_exactly(tape, 1, 0, value, ends)
         assert ends[0] == inst.n
         blind = dataclasses.replace(target, activations=False)
-        mattered += (
-            slicing.evaluate(tapes.arrays(build(graph, blind)), order, k, 0, 1, 1 << 62, ends)[1] < value
-        )
+        mattered += slicing.evaluate(build(graph, blind), order, k, 0, 1, 1 << 62, ends)[1] < value
     assert mattered > 100
 
 
@@ -144,18 +142,17 @@ def test_annealing_keeps_its_books() -> None:
     """After thousands of moves costs and largest needs are those of a fresh start."""
     for i, (graph, target, k, _) in enumerate(cases(80, 9, 8)):
         inst = build(graph, target)
-        h, index = hypergraph(dataclasses.replace(inst, need=inst.usual))
-        g = tapes.arrays(inst)
+        h, index = hypergraph(inst._replace(need=inst.usual))
         ends = np.zeros(k, dtype=np.int64)
-        order = kahn(g, in_degrees(g), np.arange(inst.n, dtype=np.float64))
-        used, _ = slicing.evaluate(g, order, k, 0, 1, 1 << 61, ends)
-        walk = annealing.new_walk(h, k, slicing.stages_of(order, ends, used)[index >= 0], i)
-        annealing.anneal(h, walk, 0, 0, 1e4, 1.0, 2000)
-        cost, top = walk.cost.copy(), walk.top.copy()
-        annealing.reset(h, walk)
-        assert cost.tolist() == walk.cost.tolist()
-        assert top.tolist() == walk.top.tolist()
-        stage = inst.expand(place_free_sources(inst, index, walk.stage))
+        order = kahn(inst, in_degrees(inst), np.arange(inst.n, dtype=np.float64))
+        used, _ = slicing.evaluate(inst, order, k, 0, 1, 1 << 61, ends)
+        state = walk.new_walk(h, k, slicing.stages_of(order, ends, used)[index >= 0], i)
+        walk.anneal(h, state, 0, 0, 1e4, 1.0, 2000)
+        cost, top = state.cost.copy(), state.top.copy()
+        walk.reset(h, state)
+        assert cost.tolist() == state.cost.tolist()
+        assert top.tolist() == state.top.tolist()
+        stage = inst.expand(place_free_sources(inst, index, state.stage))
         for s, need in enumerate(top):
             inside = np.flatnonzero(stage == s)
             # The relaxation that bounds rest on: no stage lives on less than its neediest node.

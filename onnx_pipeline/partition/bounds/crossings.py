@@ -26,7 +26,7 @@ Arora, Hazan, Kale, *The multiplicative weights update method*, Theory of Comput
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -39,7 +39,7 @@ from onnx_pipeline.partition.bounds.windows import (
     windows,
 )
 from onnx_pipeline.partition.instance.instance import Instance
-from onnx_pipeline.stop import never
+from onnx_pipeline.stop import Stop, never
 
 #: Shares of a tensor's cost are counted in units of 1 / SCALE nanoseconds, less where that would overflow.
 SCALE = 1 << 10
@@ -98,7 +98,7 @@ class Crossings:
         self.least = paid_once_bound(inst, k)
         self.network = _network(inst)
 
-    def refutes(self, limit: int, rounds: int = ROUNDS, stop: Callable[[], bool] = never) -> bool:
+    def refutes(self, limit: int, rounds: int = ROUNDS, stop: Stop = never) -> bool:
         """Whether no partition has a bottleneck of at most ``limit`` nanoseconds, as far as can be seen."""
         if limit < self.least:
             return True
@@ -108,7 +108,7 @@ class Crossings:
         needed = self.k * (limit - self.inst.alpha) - self.fixed
         return any(crossing > needed for crossing in self._crossings(allowed, rounds, stop))
 
-    def bound(self, low: int, upper: int, stop: Callable[[], bool] = never) -> int:
+    def bound(self, low: int, upper: int, stop: Stop = never) -> int:
         """Return a lower bound in nanoseconds, looked for between a known bound and a known bottleneck.
 
         Stopping early keeps it valid.
@@ -124,7 +124,7 @@ class Crossings:
                     high = middle
         return best
 
-    def _crossings(self, allowed: Windows, rounds: int, stop: Callable[[], bool]) -> Iterator[int]:
+    def _crossings(self, allowed: Windows, rounds: int, stop: Stop) -> Iterator[int]:
         """Yield lower bounds of what crosses all borders together, in nanoseconds, rounded down."""
         inst, net = self.inst, self.network.net
         if self.k == 1:

@@ -16,22 +16,20 @@ Lawler, *Cutsets and partitions of hypergraphs*, Networks 1973 (hyperedges as pa
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 
 from onnx_pipeline.graph.costgraph import HOST, IntArray
 from onnx_pipeline.partition.instance.instance import Instance
-from onnx_pipeline.stop import never
+from onnx_pipeline.stop import Stop, never
 
 
-def mincut(inst: Instance, stop: Callable[[], bool] = never, enough: int | None = None) -> int:
+def mincut(inst: Instance, stop: Stop = never, enough: int | None = None) -> int:
     """Return the best bound over the anchors tried, in nanoseconds; stopping early keeps it valid.
 
     Parameters
     ----------
     inst : Instance
-    stop : callable
+    stop : Stop
         Asked between anchors.
     enough : int, optional
         Stop once the bound reaches this value (a known bottleneck).
@@ -40,7 +38,7 @@ def mincut(inst: Instance, stop: Callable[[], bool] = never, enough: int | None 
 
     if not inst.n:
         return 0
-    sink, tails, heads, capacity = _network(inst)
+    sink, tails, heads, capacity = network(inst)
     flow = max_flow.SimpleMaxFlow()
     flow.add_arcs_with_capacity(tails, heads, capacity)
     alone = _cost_alone(inst)
@@ -68,7 +66,7 @@ def _cost_alone(inst: Instance) -> IntArray:
     return cost
 
 
-def _network(inst: Instance) -> tuple[int, IntArray, IntArray, IntArray]:
+def network(inst: Instance) -> tuple[int, IntArray, IntArray, IntArray]:
     """Sink, and the arcs' tails, heads and capacities; nodes 0..n-1 are the instance's."""
     infinite = inst.total_work + int(inst.net_cost.sum()) + 1
     sink = inst.n

@@ -22,20 +22,18 @@ hard limit, (sum a) / room does. *Pins* are carried on along the edges.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from fractions import Fraction
 from typing import NamedTuple
 
 import numpy as np
 
 from onnx_pipeline.graph.costgraph import HOST, IntArray
-from onnx_pipeline.partition.bounds.mincut import _network
+from onnx_pipeline.partition.bounds.mincut import network
 from onnx_pipeline.partition.instance.csr import invert
 from onnx_pipeline.partition.instance.instance import Instance
 from onnx_pipeline.partition.jit import kernel
-from onnx_pipeline.partition.search import tapes
 from onnx_pipeline.partition.search.orders import in_degrees, kahn
-from onnx_pipeline.stop import never
+from onnx_pipeline.stop import Stop, never
 
 #: Above this many nodes sets of ancestors are replaced by paths.
 SET_NODES = 30_000
@@ -115,11 +113,11 @@ def reach_by_sets(inst: Instance) -> Reach:
     return Reach(before, after, held_before, held_after)
 
 
-def reach_by_cuts(inst: Instance, reach: Reach, stop: Callable[[], bool] = never) -> Reach:
+def reach_by_cuts(inst: Instance, reach: Reach, stop: Stop = never) -> Reach:
     """Strengthen by minimum cuts: ``n`` maximum flows each way; stopping early keeps the result valid."""
     from ortools.graph.python import max_flow
 
-    sink, tails, heads, capacity = _network(inst)
+    sink, tails, heads, capacity = network(inst)
     infinite = inst.total_work + int(inst.net_cost.sum()) + 1
     above, below = inst.edges()
     sides = []
@@ -220,8 +218,7 @@ def _with_pins(inst: Instance, free: Windows) -> Windows:
 
 
 def _topological(inst: Instance) -> IntArray:
-    arrays = tapes.arrays(inst)
-    return np.asarray(kahn(arrays, in_degrees(arrays), np.zeros(inst.n)), dtype=np.int64)
+    return np.asarray(kahn(inst, in_degrees(inst), np.zeros(inst.n)), dtype=np.int64)
 
 
 def _reach_by_paths(inst: Instance, order: IntArray) -> Reach:

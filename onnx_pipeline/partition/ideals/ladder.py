@@ -8,13 +8,12 @@ question is always the decisive one, incumbent - 1: on real graphs the incumbent
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 
 from onnx_pipeline.graph.target import INFEASIBLE
 from onnx_pipeline.partition.ideals.question import IdealSearch
-from onnx_pipeline.partition.incumbent import Incumbent
-from onnx_pipeline.partition.instance.instance import Instance
 from onnx_pipeline.partition.result import Bound
+from onnx_pipeline.partition.task import Task
+from onnx_pipeline.stop import Stop
 
 #: Decisions allowed for a question in the first round; each later round allows four times as many.
 FIRST_CAP = 20_000
@@ -25,18 +24,17 @@ class Ladder:
 
     Parameters
     ----------
-    inst : Instance
-    known : Incumbent
+    task : Task
         Receives partitions and bounds.
-    stop : callable
+    stop : Stop
     """
 
-    def __init__(self, inst: Instance, known: Incumbent, stop: Callable[[], bool]) -> None:
-        self.inst = inst
-        self.known = known
+    def __init__(self, task: Task, stop: Stop) -> None:
+        self.task = task
+        self.known = task.known
         self.stop = stop
         self.cap = FIRST_CAP
-        self.searches = [IdealSearch(inst, known.stages, reverse=reverse) for reverse in (False, True)]
+        self.searches = [IdealSearch(task.inst, task.k, reverse=reverse) for reverse in (False, True)]
 
     def round(self) -> None:
         """Ask until this round's cap answers no more; then raise the cap."""
@@ -66,12 +64,11 @@ class Ladder:
         limit = min(limit, INFEASIBLE - 1)
         for i, search in enumerate(self.searches):
             answer = search.ask(limit, self.cap, self.stop)
-            self.known.decisions += answer.decisions
             if answer.stage_of is None and not answer.proved_none:
                 continue
             self.searches.insert(0, self.searches.pop(i))
             if answer.stage_of is not None:
-                return True if self.known.offer(self.inst.expand(answer.stage_of), "ideals") else None
+                return True if self.task.offer(answer.stage_of, "ideals") else None
             wall = time.perf_counter() - start
             self.known.bound(Bound("ideals", min(limit + 1, self.known.upper), True, None, wall))
             return False

@@ -6,7 +6,7 @@ effort often is not.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,10 +17,13 @@ from onnx_pipeline.partition.ideals.state import new_state
 from onnx_pipeline.partition.ideals.table import Table, WordArray, grow, new_table, prepare
 from onnx_pipeline.partition.instance.hypergraph import Hypergraph, hypergraph, place_free_sources
 from onnx_pipeline.partition.instance.instance import Instance
+from onnx_pipeline.stop import Stop
 
 #: Decisions per kernel call: 5 to 50 ms, so that time limit and Ctrl-C are honoured.
 CHUNK = 20_000
 EVERYTHING = 1 << 60
+#: Bytes for visited ideals; a question that needs more ends without an answer.
+MEMORY_BUDGET = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,6 @@ class Answer:
 
     stage_of: IntArray | None = None
     proved_none: bool = False
-    decisions: int = 0
 
 
 class IdealSearch:
@@ -42,13 +44,9 @@ class IdealSearch:
         Number of stages.
     reverse : bool
         Start from the sinks.
-    memory_budget : int
-        Bytes for visited ideals; a question that needs more ends without an answer.
     """
 
-    def __init__(
-        self, inst: Instance, k: int, *, reverse: bool = False, memory_budget: int = 1 << 30
-    ) -> None:
+    def __init__(self, inst: Instance, k: int, *, reverse: bool = False) -> None:
         self.inst = inst
         self.k = k
         self.reverse = reverse
@@ -59,9 +57,9 @@ class IdealSearch:
             pin = np.where(self.hyper.pin >= 0, k - 1 - self.hyper.pin, -1)
             self.hyper = self.hyper._replace(pin=pin)
         self.static = prepare(self.hyper)
-        self.capacity_limit = memory_budget // (8 * self.static.words + 40)
+        self.capacity_limit = MEMORY_BUDGET // (8 * self.static.words + 40)
 
-    def ask(self, limit: int, decisions: int, stop: Callable[[], bool]) -> Answer:
+    def ask(self, limit: int, decisions: int, stop: Stop) -> Answer:
         """Search for a partition with every stage cost at most ``limit`` nanoseconds.
 
         Parameters
@@ -69,7 +67,7 @@ class IdealSearch:
         limit : int
         decisions : int
             Effort allowed.
-        stop : callable
+        stop : Stop
             Asked about twenty times a second.
         """
         if limit < self.hyper.alpha:
@@ -84,7 +82,7 @@ class IdealSearch:
                 first = 0  # stages before a pinned one may stay empty
             while first < last:
                 if left <= 0 or stop():
-                    return Answer(decisions=decisions - left)
+                    return Answer()
                 allowed = min(CHUNK, left)
                 status = expand.expand(
                     self.hyper, self.static, table, state, first, last, count, level, self.k, limit, allowed,
@@ -93,14 +91,14 @@ class IdealSearch:
                 left -= allowed - int(counters[2])
                 first, count = int(counters[0]), int(counters[1])
                 if status == expand.FOUND:
-                    return Answer(self._stages(table, count - 1), decisions=decisions - left)
+                    return Answer(self._stages(table, count - 1))
                 if status == expand.GROW:
                     if 2 * len(table.keys) > self.capacity_limit:
-                        return Answer(decisions=decisions - left)
+                        return Answer()
                     table = grow(table, count)
             if first == count and not self.pinned:
                 break
-        return Answer(proved_none=True, decisions=decisions - left)
+        return Answer(proved_none=True)
 
     def _stages(self, table: Table, at: int) -> IntArray:
         """Follow the parents from V back to the empty ideal."""

@@ -13,7 +13,7 @@ from onnx_pipeline.graph.costgraph import HOST, CostGraph, IntArray
 from onnx_pipeline.graph.objective import memory_binds
 from onnx_pipeline.graph.target import Target
 from onnx_pipeline.partition.instance.instance import Instance
-from onnx_pipeline.partition.instance.quotient import Nets, Nodes, assemble, quotient
+from onnx_pipeline.partition.instance.quotient import Groups, Nets, Nodes, Rates, assemble, parts, quotient
 
 
 def build(graph: CostGraph, target: Target) -> Instance:
@@ -28,18 +28,19 @@ def build(graph: CostGraph, target: Target) -> Instance:
     groups = len(graph.group_names) if limited else 0
     nothing = np.zeros_like(graph.work)
     need, usual = _activations(graph) if target.counts_activations else (nothing, nothing)
-    nets, origin = _nets(graph, target)
     plain = assemble(
         Nodes(graph.work, need, usual, graph.pinned),
-        nets,
-        np.repeat(np.arange(len(origin)), np.diff(graph.net_ptr)[origin]),
-        np.concatenate([graph.net_consumers[:0], *(graph.consumers(t) for t in origin.tolist())]),
-        graph.group_bytes[:groups],
-        np.repeat(np.arange(groups), np.diff(graph.group_ptr)[:groups]),
-        graph.group_nodes if limited else graph.group_nodes[:0],
-        float(target.memory),
-        target.ticks_per_byte(graph.ticks_per_second) if target.memory_mode == "overflow" else -1.0,
-        target.overhead_ticks(graph.ticks_per_second),
+        _nets(graph, target),
+        Groups(
+            graph.group_bytes[:groups],
+            np.repeat(np.arange(groups), np.diff(graph.group_ptr)[:groups]),
+            graph.group_nodes if limited else graph.group_nodes[:0],
+        ),
+        Rates(
+            float(target.memory),
+            target.ticks_per_byte(graph.ticks_per_second) if target.memory_mode == "overflow" else -1.0,
+            target.overhead_ticks(graph.ticks_per_second),
+        ),
         np.arange(graph.num_nodes, dtype=np.int64),
     )
     if not (graph.colocation >= 0).any() and not (graph.pinned >= 0).any():
@@ -48,8 +49,8 @@ def build(graph: CostGraph, target: Target) -> Instance:
     return _with_pin_order(quotient(plain, label))
 
 
-def _nets(graph: CostGraph, target: Target) -> tuple[Nets, IntArray]:
-    """Return the nets that are paid for or take memory, and which net of the graph each of them is.
+def _nets(graph: CostGraph, target: Target) -> Nets:
+    """Return the nets that are paid for or take memory.
 
     A tensor that the host reads without anybody paying for it becomes two: one that is paid between stages
     and takes no memory, and one that lives to the end of its producer's stage and costs nothing.
@@ -70,7 +71,9 @@ def _nets(graph: CostGraph, target: Target) -> tuple[Nets, IntArray]:
         pin=pin,
         size=np.where(doubled[origin] & ~second, 0, bytes_of),
         kept=pin | second,
-    ), origin
+        pair_net=np.repeat(np.arange(len(origin)), np.diff(graph.net_ptr)[origin]),
+        pair_reader=np.concatenate([graph.net_consumers[:0], *(graph.consumers(t) for t in origin.tolist())]),
+    )
 
 
 def _activations(graph: CostGraph) -> tuple[IntArray, IntArray]:
@@ -141,25 +144,17 @@ def _with_pin_order(inst: Instance) -> Instance:
     pinned = pinned[np.argsort(inst.pin[pinned], kind="stable")]
     if len(pinned) < 2:
         return inst
-    users = np.repeat(np.arange(inst.n), np.diff(inst.use_ptr))
     links = len(pinned) - 1
     none = np.zeros(links, dtype=np.int64)
-    return assemble(
-        Nodes(inst.work, inst.need, inst.usual, inst.pin),
-        Nets(
-            np.append(inst.net_cost, none),
-            np.append(inst.net_prod, pinned[:-1]),
-            np.append(inst.net_pin, none.astype(np.bool_)),
-            np.append(inst.net_bytes, none),
-            np.append(inst.net_kept, none.astype(np.bool_)),
-        ),
-        np.append(np.repeat(np.arange(inst.m), np.diff(inst.net_ptr)), inst.m + np.arange(links)),
-        np.append(inst.net_cons, pinned[1:]),
-        inst.group_bytes,
-        inst.use_group,
-        users,
-        inst.memory,
-        inst.ns_per_byte,
-        inst.alpha,
-        inst.node_of,
+    no = np.zeros(links, dtype=np.bool_)
+    nodes, nets, groups, rates = parts(inst)
+    linked = Nets(
+        np.append(nets.cost, none),
+        np.append(nets.producer, pinned[:-1]),
+        np.append(nets.pin, no),
+        np.append(nets.size, none),
+        np.append(nets.kept, no),
+        np.append(nets.pair_net, inst.m + np.arange(links)),
+        np.append(nets.pair_reader, pinned[1:]),
     )
+    return assemble(nodes, linked, groups, rates, inst.node_of)

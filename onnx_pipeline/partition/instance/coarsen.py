@@ -13,7 +13,6 @@ from onnx_pipeline.graph.costgraph import IntArray
 from onnx_pipeline.partition.instance.instance import Instance
 from onnx_pipeline.partition.instance.quotient import quotient
 from onnx_pipeline.partition.jit import kernel
-from onnx_pipeline.partition.search.tapes import Arrays
 
 #: Instances above this size are coarsened to about this many runs.
 RUNS = 2_500
@@ -43,12 +42,12 @@ def live_after(g, order):  # type: ignore[no-untyped-def]
     return live
 
 
-def coarsen(inst: Instance, g: Arrays, order: IntArray, runs: int = RUNS) -> Instance:
+def coarsen(inst: Instance, order: IntArray, runs: int = RUNS) -> Instance:
     """Merge the order into about ``runs`` runs; node i of the result is the i-th run.
 
     Parameters
     ----------
-    inst, g : Instance, Arrays
+    inst : Instance
     order : int64[n]
         Topological order of the instance's nodes.
     runs : int
@@ -58,7 +57,7 @@ def coarsen(inst: Instance, g: Arrays, order: IntArray, runs: int = RUNS) -> Ins
     Instance
         Its own order is 0, 1, 2, ...
     """
-    live = live_after(g, order)
+    live = live_after(inst, order)
     block = np.cumsum(inst.work[order] + 1) * runs // (int(inst.total_work) + inst.n + 1)
     starts = np.flatnonzero(np.diff(block, prepend=-1))
     # The best border of each block: after the position where the least is live.

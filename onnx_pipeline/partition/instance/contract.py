@@ -37,29 +37,26 @@ merging other nodes leaves those as they are.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 
 from onnx_pipeline.graph.target import INFEASIBLE
 from onnx_pipeline.partition.instance.instance import Instance
 from onnx_pipeline.partition.instance.quotient import quotient
 from onnx_pipeline.partition.jit import inner, kernel
-from onnx_pipeline.partition.search.tapes import arrays
-from onnx_pipeline.stop import never
+from onnx_pipeline.stop import Stop, never
 
 
-def contract(inst: Instance, stop: Callable[[], bool] = never) -> Instance:
+def contract(inst: Instance, stop: Stop = never) -> Instance:
     """Apply R1 and R2 until nothing changes; the optimum stays what it was.
 
     Parameters
     ----------
     inst : Instance
-    stop : callable
+    stop : Stop
         Asked before every round; a round merges disjoint pairs, so chains of length L need about log2(L).
     """
     while not stop():
-        label = _find_merges(arrays(inst))
+        label = _find_merges(inst)
         if (label == np.arange(inst.n)).all():
             break
         inst = quotient(inst, label)

@@ -65,21 +65,9 @@ def hypergraph(inst: Instance, *, reverse: bool = False) -> tuple[Hypergraph, In
     index = np.full(inst.n, -1, dtype=np.int64)
     index[~free] = np.arange(int((~free).sum()))
     n = int((~free).sum())
-    lists: list[IntArray] = []
-    cost: list[int] = []
-    always: list[bool] = []
-    for t in range(inst.m):
-        readers = inst.net_cons[inst.net_ptr[t] : inst.net_ptr[t + 1]]
-        producer = inst.net_prod[t]
-        members = readers if producer == HOST or free[producer] else np.append(readers, producer)
-        pinned = bool(inst.net_pin[t]) or producer == HOST
-        if not inst.net_cost[t] or (len(members) < 2 and not pinned):
-            continue
-        lists.append(np.sort(index[members]))
-        cost.append(int(inst.net_cost[t]))
-        always.append(pinned)
-    net_ptr, flat = flatten(lists)
-    node_ptr, node_net = invert(n, flat, np.repeat(np.arange(len(cost)), np.diff(net_ptr)))
+    nets, members = _members(inst, free)
+    net_ptr, flat = flatten([np.sort(index[each]) for each in members])
+    node_ptr, node_net = invert(n, flat, np.repeat(np.arange(len(nets)), np.diff(net_ptr)))
     heads, tails = inst.edges()
     kept = ~free[heads]
     pairs = np.unique(index[heads[kept]] * max(n, 1) + index[tails[kept]])
@@ -94,8 +82,8 @@ def hypergraph(inst: Instance, *, reverse: bool = False) -> tuple[Hypergraph, In
     return (
         Hypergraph(
             work=inst.work[~free],
-            cost=np.array(cost, dtype=np.int64),
-            always=np.array(always, dtype=np.bool_),
+            cost=inst.net_cost[nets],
+            always=inst.net_pin[nets] | (inst.net_prod[nets] == HOST),
             net_ptr=net_ptr,
             members=flat,
             node_ptr=node_ptr,
@@ -116,6 +104,21 @@ def hypergraph(inst: Instance, *, reverse: bool = False) -> tuple[Hypergraph, In
         ),
         index,
     )
+
+
+def _members(inst: Instance, free: BoolArray) -> tuple[IntArray, list[IntArray]]:
+    """Return the nets that some stage may pay for, and the instance's nodes that each of them holds."""
+    nets: list[int] = []
+    members: list[IntArray] = []
+    for t in np.flatnonzero(inst.net_cost).tolist():
+        each = inst.net_cons[inst.net_ptr[t] : inst.net_ptr[t + 1]]
+        producer = inst.net_prod[t]
+        if producer != HOST and not free[producer]:
+            each = np.append(each, producer)
+        if len(each) > 1 or inst.net_pin[t] or producer == HOST:
+            nets.append(t)
+            members.append(each)
+    return np.array(nets, dtype=np.int64), members
 
 
 def place_free_sources(inst: Instance, index: IntArray, stage: IntArray) -> IntArray:

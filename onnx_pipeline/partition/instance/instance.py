@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from onnx_pipeline.graph.costgraph import HOST, BoolArray, IntArray
 
 
-@dataclass(frozen=True, eq=False)
-class Instance:
-    """A priced graph whose nodes may stand for sets of original nodes.
+class Instance(NamedTuple):
+    """A priced graph whose nodes may stand for sets of original nodes; kernels take it as it is.
 
     Attributes
     ----------

@@ -1,12 +1,10 @@
 """The ideal search as a beam: a heuristic that builds stages one after the other.
 
-Each level keeps the ``width`` ideals with the best score work(J) - beta * live(J) out of at most ``keep``
+Each level keeps the ``WIDTH`` ideals with the best score work(J) - beta * live(J) out of at most ``KEEP``
 successors of each; the limit steps down from the incumbent as long as partitions are found.
 """
 
 from __future__ import annotations
-
-from collections.abc import Callable
 
 import numpy as np
 
@@ -14,20 +12,19 @@ from onnx_pipeline.graph.costgraph import IntArray
 from onnx_pipeline.partition.ideals import expand
 from onnx_pipeline.partition.ideals.question import IdealSearch
 from onnx_pipeline.partition.ideals.state import new_state
-from onnx_pipeline.partition.ideals.table import WordArray, new_table, rehash
+from onnx_pipeline.partition.ideals.table import Table, WordArray, new_table, rehash
+from onnx_pipeline.partition.task import Task
+from onnx_pipeline.stop import Stop
 
 #: Decisions spent on one ideal before the beam moves on.
 EFFORT = 20_000
+#: Ideals kept per level, and successors looked at per ideal.
+WIDTH, KEEP = 20, 200
+#: Rounds over all weights without success, in a row, after which a descent ends.
+PATIENCE = 3
 
 
-def beam(
-    search: IdealSearch,
-    limit: int,
-    beta: float,
-    stop: Callable[[], bool],
-    width: int = 20,
-    keep: int = 200,
-) -> IntArray | None:
+def beam(search: IdealSearch, limit: int, beta: float, stop: Stop) -> IntArray | None:
     """Look for a partition with every stage cost at most ``limit``.
 
     Parameters
@@ -38,10 +35,8 @@ def beam(
         In nanoseconds.
     beta : float
         Weight of live tensors in the score.
-    stop : callable
+    stop : Stop
         Asked after every ideal.
-    width, keep : int
-        Ideals kept per level, and successors looked at per ideal.
 
     Returns
     -------
@@ -51,78 +46,68 @@ def beam(
     h, static = search.hyper, search.static
     state = new_state(h, static.words)
     counters = np.zeros(3, dtype=np.int64)
-    table = new_table(static.words, width * keep + 2)
+    table = new_table(static.words, WIDTH * KEEP + 2)
     count = 1
-    trail: list[tuple[WordArray, IntArray]] = []
+    trail: list[tuple[WordArray, IntArray]] = []  # ideals and their parents, per level
     for level in range(search.k):
         parents = count
-        status = expand.DONE
         for start in range(parents):
             status = expand.expand(
-                h, static, table, state, start, start + 1, count, level, search.k, limit, EFFORT, keep, beta,
+                h, static, table, state, start, start + 1, count, level, search.k, limit, EFFORT, KEEP, beta,
                 counters,
             )  # fmt: skip
             count = int(counters[1])
             state.paused[0] = 0  # enough of this ideal
-            if status == expand.FOUND or stop():
-                break
-        if status == expand.FOUND:
-            final = count - 1
-            chain = [(table.ideals[final].copy(), level)]
-            at = int(table.parent[final])
-            for before in range(level - 1, -1, -1):
-                members, parent = trail[before]
-                chain.append((members[at], before))
-                at = int(parent[at])
-            return search.stages_of_chain(chain[::-1])
-        if count == parents or stop():
+            if status == expand.FOUND:
+                trail.append((table.ideals[:count], table.parent[:count]))
+                return search.stages_of_chain(_chain(trail, count - 1))
+            if stop():
+                return None
+        if count == parents:
             return None
-        best = parents + np.argsort(-table.score[parents:count], kind="stable")[:width]
+        best = parents + np.argsort(-table.score[parents:count], kind="stable")[:WIDTH]
         trail.append((table.ideals[best].copy(), table.parent[best].copy()))
-        fresh = new_table(static.words, width * keep + 2)
-        for i, ideal in enumerate(best):
-            fresh.ideals[i] = table.ideals[ideal]
-            fresh.keys[i] = table.keys[ideal]
-        count = len(best)
-        fresh.slots[:] = -1
-        rehash(fresh, count)
-        table = fresh
+        table, count = _table_of(table, best), len(best)
     return None
 
 
-def descend(
-    search: IdealSearch,
-    lower: Callable[[], int],
-    upper: Callable[[], int],
-    offer: Callable[[IntArray], object],
-    stop: Callable[[], bool],
-    patience: int = 3,
-) -> None:
-    """Run beams at falling limits until ``patience`` rounds over all betas find nothing.
+def _chain(trail: list[tuple[WordArray, IntArray]], at: int) -> list[tuple[WordArray, int]]:
+    """Ideals from the first level to the last one's entry ``at``, each with its level."""
+    chain = []
+    for level in range(len(trail) - 1, -1, -1):
+        ideals, parent = trail[level]
+        chain.append((ideals[at], level))
+        at = int(parent[at])
+    return chain[::-1]
 
-    Parameters
-    ----------
-    search : IdealSearch
-    lower, upper : callable
-        Current bound and incumbent in nanoseconds.
-    offer : callable
-        Takes the stages of the instance's nodes.
-    stop : callable
-    patience : int
-        Failed rounds in a row; each halves the step towards the incumbent.
+
+def _table_of(table: Table, best: IntArray) -> Table:
+    """Return a table that holds nothing but these ideals."""
+    fresh = new_table(table.ideals.shape[1], len(table.keys))
+    fresh.ideals[: len(best)] = table.ideals[best]
+    fresh.keys[: len(best)] = table.keys[best]
+    fresh.slots[:] = -1
+    rehash(fresh, len(best))
+    return fresh
+
+
+def descend(search: IdealSearch, task: Task, stop: Stop) -> None:
+    """Run beams at falling limits until ``PATIENCE`` rounds over all weights find nothing.
+
+    Each failed round divides the step towards the bound by four.
     """
     step, failed = 0.25, 0
-    while failed < patience and not stop():
-        before = upper()
-        limit = min(before - 1, int(before - step * (before - lower())))
+    while failed < PATIENCE and not stop():
+        before = task.upper
+        limit = min(before - 1, int(before - step * (before - task.lower)))
         for beta in (0.5, 0.0, 1.0):
             stage = beam(search, limit, beta, stop)
             if stage is not None:
-                offer(stage)
+                task.offer(stage, "beam")
                 break
             if stop():
                 return
-        if upper() < before:
+        if task.upper < before:
             failed = 0
             step = min(0.5, 2 * step)
         else:

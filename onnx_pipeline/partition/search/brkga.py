@@ -12,7 +12,7 @@ for combinatorial optimization*, Journal of Heuristics 2011.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,7 +23,8 @@ from onnx_pipeline.graph.costgraph import IntArray
 from onnx_pipeline.partition.jit import kernel
 from onnx_pipeline.partition.search import slicing
 from onnx_pipeline.partition.search.orders import in_degrees, kahn, keys_of
-from onnx_pipeline.partition.search.tapes import Arrays
+from onnx_pipeline.partition.task import Task
+from onnx_pipeline.stop import Stop
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,8 @@ class BrkgaParams:
         Probability that a gene comes from the elite parent, in [0.5, 1].
     restart_after : int
         Generations without progress after which all but the best chromosome is renewed.
+    generations : int
+        The most there may be; -1 for no limit.
     """
 
     population: int = 64
@@ -49,6 +52,7 @@ class BrkgaParams:
     mutants: float = 0.15
     bias: float = 0.7
     restart_after: int = 60
+    generations: int = -1
 
     def __post_init__(self) -> None:
         """Check every range once."""
@@ -61,6 +65,14 @@ class BrkgaParams:
         ):
             if not ok:
                 raise UsageError(f"BRKGA {name}={getattr(self, name)!r} is out of range")
+
+    @property
+    def elites(self) -> int:
+        """Number of chromosomes that survive unchanged."""
+        return max(1, int(self.population * self.elite))
+
+
+DEFAULTS = BrkgaParams()
 
 
 @kernel
@@ -80,94 +92,80 @@ def _evaluate_keys(g, degrees, keys, first, last, k, low, high, cap, fitness, be
 
 
 def brkga(
-    g: Arrays,
-    k: int,
-    low: int,
+    task: Task,
     seeds: Sequence[IntArray],
-    incumbent: int,
     rng: np.random.Generator,
-    improved: Callable[[int, IntArray], None],
-    stop: Callable[[], bool],
-    params: BrkgaParams | None = None,
-    max_generations: int | None = None,
-) -> int:
-    """Evolve priorities until ``stop()``.
+    stop: Stop,
+    params: BrkgaParams = DEFAULTS,
+) -> Iterator[tuple[int, IntArray]]:
+    """Evolve priorities until ``stop()``; yield (bottleneck, order) whenever the best known falls.
 
     Parameters
     ----------
-    g : Arrays
-    k : int
-        Number of stages.
-    low : int
-        A lower bound on every bottleneck, in nanoseconds.
+    task : Task
+        The instance, its bound and its bottleneck at the start; counts the orders evaluated.
     seeds : sequence of int64[n]
         Topological orders for the first population.
-    incumbent : int
-        Best bottleneck known, in nanoseconds.
     rng : numpy.random.Generator
-    improved : callable
-        Called with (bottleneck, order) whenever the incumbent falls.
-    stop : callable
+    stop : Stop
         Asked between chunks of a generation.
-    params : BrkgaParams, optional
-    max_generations : int, optional
-
-    Returns
-    -------
-    int
-        Number of orders evaluated.
+    params : BrkgaParams
     """
-    params = params or BrkgaParams()
-    n, size = len(g.work), params.population
-    elite, mutants = max(1, int(size * params.elite)), int(size * params.mutants)
-    degrees = in_degrees(g)
+    inst, low, incumbent = task.inst, task.lower, task.upper
+    n, size = inst.n, params.population
+    degrees = in_degrees(inst)
     keys = rng.random((size, n))
     for i, order in enumerate(seeds[:size]):
         keys[i] = keys_of(order)
     fitness = np.empty(size, dtype=np.int64)
     best_order = np.empty(n, dtype=np.int64)
-    fresh, stale, evaluations, generation = 0, 0, 0, 0
-    while not stop() and (max_generations is None or generation < max_generations):
+    # Chunks of about 50 ms, so that Ctrl-C and the time limit are honoured on large graphs too.
+    chunk = max(1, min(size, 20_000 // max(n, 1)))
+    fresh, stale, generation = 0, 0, 0
+    while not stop() and generation != params.generations:
         # Exact values matter only for those that may become elite.
         cap = int(fitness[:fresh].max() * 1.02) if fresh else 2 * incumbent
         before = incumbent
-        # Chunks of about 50 ms, so that Ctrl-C and the time limit are honoured on large graphs too.
-        chunk = max(1, min(size, 20_000 // max(n, 1)))
         for first in range(fresh, size, chunk):
             last = min(size, first + chunk)
             value = _evaluate_keys(
-                g, degrees, keys, first, last, k, low, max(incumbent, low), cap, fitness, best_order
+                inst, degrees, keys, first, last, task.k, low, max(incumbent, low), cap, fitness, best_order
             )
-            evaluations += last - first
+            task.known.evaluations += last - first
             if value < incumbent:
                 incumbent = int(value)
-                improved(incumbent, best_order.copy())
+                yield incumbent, best_order.copy()
             if stop():
-                return evaluations
+                return
         generation += 1
         stale = 0 if incumbent < before else stale + 1
         rank = np.argsort(fitness, kind="stable")
         keys, fitness = keys[rank], fitness[rank]
         if stale >= params.restart_after:
-            keys[1:] = rng.random((size - 1, n))
-            # Half of the renewal perturbs the best, the other half explores.
-            half = size // 2
-            noise = rng.random((half - 1, 1)) * 0.2
-            keys[1:half] = keys[0] + noise * (keys[1:half] - 0.5)
+            _restart(keys, rng)
             fresh, stale = 1, 0
-            continue
-        keys = _next_generation(keys, elite, mutants, params.bias, rng)
-        fresh = elite
-    return evaluations
+        else:
+            keys = _next_generation(keys, params, rng)
+            fresh = params.elites
+
+
+def _restart(keys: npt.NDArray[np.float64], rng: np.random.Generator) -> None:
+    """Renew all but the best, the first: half of them perturb it, the others explore."""
+    size, n = keys.shape
+    keys[1:] = rng.random((size - 1, n))
+    half = size // 2
+    noise = rng.random((half - 1, 1)) * 0.2
+    keys[1:half] = keys[0] + noise * (keys[1:half] - 0.5)
 
 
 def _next_generation(
-    keys: npt.NDArray[np.float64], elite: int, mutants: int, bias: float, rng: np.random.Generator
+    keys: npt.NDArray[np.float64], params: BrkgaParams, rng: np.random.Generator
 ) -> npt.NDArray[np.float64]:
     """Elite as is, biased crossover of an elite and any other parent, fresh mutants; keys sorted by rank."""
     size, n = keys.shape
-    children = size - elite - mutants
-    first = keys[rng.integers(0, elite, children)]
-    second = keys[rng.integers(elite, size, children)]
-    take = rng.random((children, n)) < bias
-    return np.concatenate([keys[:elite], np.where(take, first, second), rng.random((mutants, n))])
+    mutants = int(size * params.mutants)
+    children = size - params.elites - mutants
+    first = keys[rng.integers(0, params.elites, children)]
+    second = keys[rng.integers(params.elites, size, children)]
+    take = rng.random((children, n)) < params.bias
+    return np.concatenate([keys[: params.elites], np.where(take, first, second), rng.random((mutants, n))])

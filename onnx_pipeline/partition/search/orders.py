@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from onnx_pipeline.graph.costgraph import IntArray
+from onnx_pipeline.partition.instance.instance import Instance
 from onnx_pipeline.partition.jit import inner, kernel
-from onnx_pipeline.partition.search.tapes import Arrays
 
 #: Above this many nodes the greedy orders, which scan all available nodes, are left out.
 GREEDY_LIMIT = 20_000
@@ -73,7 +73,7 @@ def kahn(g, degrees, keys):  # type: ignore[no-untyped-def]
 
     Parameters
     ----------
-    g : Arrays
+    g : Instance
     degrees : int64[n]
         From :func:`in_degrees`; left unchanged.
     keys : float64[n]
@@ -188,12 +188,14 @@ def greedy(g, degrees, live_weight, recency_weight, work_weight):  # type: ignor
     return order
 
 
-def starting_orders(g: Arrays, rng: np.random.Generator, randoms: int = 3) -> Iterator[tuple[str, IntArray]]:
+def starting_orders(
+    g: Instance, rng: np.random.Generator, randoms: int = 3
+) -> Iterator[tuple[str, IntArray]]:
     """Yield (name, order): the best of these is optimal or close on most real graphs.
 
     Parameters
     ----------
-    g : Arrays
+    g : Instance
     rng : numpy.random.Generator
         For the random orders.
     randoms : int
@@ -218,7 +220,7 @@ def starting_orders(g: Arrays, rng: np.random.Generator, randoms: int = 3) -> It
         yield f"random-{i}", kahn(g, degrees, rng.random(n))
 
 
-def _reverse_order(g: Arrays, late: IntArray) -> IntArray:
+def _reverse_order(g: Instance, late: IntArray) -> IntArray:
     """Depth-first from the sinks, reversed: producers directly before their first consumer."""
     n = len(g.work)
     done = np.zeros(n, dtype=np.bool_)
@@ -241,7 +243,7 @@ def _reverse_order(g: Arrays, late: IntArray) -> IntArray:
     return np.array(order, dtype=np.int64)
 
 
-def order_of(g: Arrays, stage: IntArray) -> IntArray:
+def order_of(g: Instance, stage: IntArray) -> IntArray:
     """Return a topological order in which stages follow each other, for a valid partition."""
     return np.asarray(kahn(g, in_degrees(g), stage.astype(np.float64)), dtype=np.int64)
 

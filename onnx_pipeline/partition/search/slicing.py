@@ -16,10 +16,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from onnx_pipeline.graph.costgraph import IntArray
 from onnx_pipeline.graph.target import INFEASIBLE
 from onnx_pipeline.partition.jit import inner, kernel
-from onnx_pipeline.partition.search.tapes import Tape, extend, make_tape, occupy, overflow
+from onnx_pipeline.partition.search.tapes import extend, make_tape, occupy, overflow
 
 #: Pin of a segment whose nodes are pinned to different stages.
 CLASH = -2
@@ -62,7 +61,7 @@ def feasible(tape, k, limit, ends):  # type: ignore[no-untyped-def]
                 if tape.counted:
                     top = occupy(tape, i, j, live, x)
                 fixed = inner + overflow(tape, held + top)
-                pin = _joint_pin(pin, tape.pin[j])
+                pin = joint_pin(pin, tape.pin[j])
                 # A pinned segment may leave stages before it empty, but not come too late.
                 if fixed > limit or pin == CLASH or 0 <= pin < used - 1:
                     break
@@ -94,7 +93,7 @@ def _backtrack(count, parent, value, ends):  # type: ignore[no-untyped-def]
 
 
 @inner
-def _joint_pin(pin, other):  # type: ignore[no-untyped-def]
+def joint_pin(pin, other):  # type: ignore[no-untyped-def]
     """Pin of a segment and one more node."""
     if other < 0 or other == pin:
         return pin
@@ -145,7 +144,7 @@ def _feasible_buffered(pins, start, buffer, k, limit, count, parent, value):  # 
         base = i + 1 - start[i]
         pin = np.int64(-1)
         for s in range(start[i], start[i + 1]):
-            pin = _joint_pin(pin, pins[base + s - 1])
+            pin = joint_pin(pin, pins[base + s - 1])
             if pin == CLASH or 0 <= pin < used - 1:
                 break
             stages = used if pin < 0 else pin + 1
@@ -221,74 +220,6 @@ def evaluate(g, order, k, low, high, cap, ends):  # type: ignore[no-untyped-def]
     if low < best <= cap:
         return slice_order(tape, k, low, best, ends)
     return found, best
-
-
-@kernel
-def _feasible_exactly(tape, k, limit, ends):  # type: ignore[no-untyped-def]
-    """Cut the order into exactly k segments of cost <= limit; return the largest cost, or -1."""
-    n = tape.work.shape[0]
-    live, x, top = np.empty(n, np.int64), np.zeros(3, np.int64), np.int64(0)
-    parent = np.full((k + 1, n + 1), np.int64(-1))
-    value = np.zeros((k + 1, n + 1), np.int64)
-    parent[0, 0] = 0
-    for i in range(n):
-        inner, out, held, pin = np.int64(tape.alpha), np.int64(0), np.int64(0), np.int64(-1)
-        for j in range(i, n):
-            inner, out, held = extend(tape, i, j, inner, out, held)
-            if tape.counted:
-                top = occupy(tape, i, j, live, x)
-            fixed = inner + overflow(tape, held + top)
-            pin = _joint_pin(pin, tape.pin[j])
-            if fixed > limit or pin == CLASH:
-                break
-            if fixed + out > limit:
-                continue
-            for b in range(k):
-                if parent[b, i] >= 0 and parent[b + 1, j + 1] < 0 and (pin < 0 or pin == b):
-                    parent[b + 1, j + 1] = i
-                    value[b + 1, j + 1] = fixed + out
-    if parent[k, n] < 0:
-        return np.int64(-1)
-    worst = np.int64(0)
-    j = n
-    for b in range(k, 0, -1):
-        ends[b - 1] = j
-        worst = max(worst, value[b, j])
-        j = parent[b, j]
-    return worst
-
-
-def slice_exactly(tape: Tape, k: int, low: int, high: int, ends: IntArray) -> bool:
-    """Best cut of the order into exactly k non-empty segments.
-
-    Parameters
-    ----------
-    tape : Tape
-    k : int
-    low, high : int
-        A lower bound and a first guess, in nanoseconds.
-    ends : int64[k], output
-        End position of each segment.
-
-    Returns
-    -------
-    bool
-        False if the order has fewer than k nodes or cannot meet the pins.
-    """
-    while (best := int(_feasible_exactly(tape, k, high, ends))) < 0:
-        if high >= 2 * INFEASIBLE:
-            return False
-        high = 2 * high if high < INFEASIBLE else 2 * INFEASIBLE
-    trial = ends.copy()
-    while low < best:
-        middle = low + (best - 1 - low) // 2
-        value = int(_feasible_exactly(tape, k, middle, trial))
-        if value < 0:
-            low = middle + 1
-        else:
-            best = value
-            ends[:] = trial
-    return True
 
 
 @kernel

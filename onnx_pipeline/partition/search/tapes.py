@@ -13,9 +13,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from onnx_pipeline.graph.costgraph import BoolArray, IntArray
+from onnx_pipeline.graph.costgraph import IntArray
 from onnx_pipeline.graph.target import INFEASIBLE
-from onnx_pipeline.partition.instance.instance import Instance
 from onnx_pipeline.partition.jit import inner, kernel
 
 
@@ -42,62 +41,9 @@ class Tape(NamedTuple):
     alpha: int
 
 
-class Arrays(NamedTuple):
-    """The arrays of an Instance, as kernels take them."""
-
-    work: IntArray
-    net_cost: IntArray
-    net_prod: IntArray
-    net_pin: BoolArray
-    net_ptr: IntArray
-    net_cons: IntArray
-    in_ptr: IntArray
-    in_net: IntArray
-    out_ptr: IntArray
-    out_net: IntArray
-    use_ptr: IntArray
-    use_group: IntArray
-    group_bytes: IntArray
-    net_bytes: IntArray
-    net_kept: BoolArray
-    need: IntArray
-    counted: bool
-    pin: IntArray
-    memory: float
-    ns_per_byte: float
-    alpha: int
-
-
-def arrays(inst: Instance) -> Arrays:
-    """Return the kernels' view of an instance."""
-    return Arrays(
-        inst.work,
-        inst.net_cost,
-        inst.net_prod,
-        inst.net_pin,
-        inst.net_ptr,
-        inst.net_cons,
-        inst.in_ptr,
-        inst.in_net,
-        inst.out_ptr,
-        inst.out_net,
-        inst.use_ptr,
-        inst.use_group,
-        inst.group_bytes,
-        inst.net_bytes,
-        inst.net_kept,
-        inst.need,
-        bool(inst.need.any()),
-        inst.pin,
-        inst.memory,
-        inst.ns_per_byte,
-        inst.alpha,
-    )
-
-
 @kernel
 def make_tape(g, order):  # type: ignore[no-untyped-def]
-    """Lay an instance out along a topological order: one O(n + m) sweep."""
+    """Lay an :class:`Instance` out along a topological order: one O(n + m) sweep."""
     n = g.work.shape[0]
     pos = np.empty(n, np.int64)
     for j in range(n):
@@ -131,9 +77,11 @@ def make_tape(g, order):  # type: ignore[no-untyped-def]
     )
     user = np.full(g.group_bytes.shape[0], -1, np.int64)
     e = h = 0
+    counted = False
     for j in range(n):
         v = order[j]
         work[j], pin[j], ptr[j], group_ptr[j], need[j] = g.work[v], g.pin[v], e, h, g.need[v]
+        counted = counted or need[j] > 0
         for a in range(g.in_ptr[v], g.in_ptr[v + 1]):
             t = g.in_net[a]
             prev[e], cost[e] = seen[t], g.net_cost[t]
@@ -165,7 +113,7 @@ def make_tape(g, order):  # type: ignore[no-untyped-def]
         size,
         own,
         need,
-        g.counted,
+        counted,
         g.memory,
         g.ns_per_byte,
         g.alpha,

@@ -47,7 +47,6 @@ class Processes:
         self._finish, self._restart = finish, restart
         self._changed = threading.Condition()
         self._broken: BaseException | None = None
-        self._closing = False
         self._inside: deque[Request] = deque()
         self._crew: Crew | None = Crew(*self._plan)
         self.infos: Sequence[StageInfo] = self._crew.infos
@@ -79,7 +78,6 @@ class Processes:
     def close(self, reason: BaseException | None = None) -> None:
         """End the processes: at once if there is a reason, else as soon as each has noticed."""
         with self._changed:
-            self._closing = True
             self._broken = reason or PipelineError("the pipeline session is closed")
             crew = self._crew
             self._changed.notify_all()

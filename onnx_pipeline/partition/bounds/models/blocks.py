@@ -26,10 +26,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from onnx_pipeline.graph.costgraph import HOST, IntArray
+from onnx_pipeline.graph.costgraph import HOST
 from onnx_pipeline.partition.bounds.models.linear import ONE, ZERO, LinearModel, Term
 from onnx_pipeline.partition.bounds.windows import Windows, parameters
 from onnx_pipeline.partition.instance.instance import Instance
+
+#: Total of all scaled costs: large enough for five digits, small enough for solvers to stay exact and quick.
+RESOLUTION = 10_000_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,8 +96,6 @@ class BlockModel:
         Number of blocks.
     least, limit : int
         The bottleneck is in between, in units.
-    stage_of : int64[n], optional
-        Block of each node in a known partition, for hints.
     """
 
     inst: Instance
@@ -103,7 +104,6 @@ class BlockModel:
     count: int
     least: int
     limit: int
-    stage_of: IntArray | None = None
 
     def __post_init__(self) -> None:
         """Make the prefix columns and the column T of the bottleneck."""
@@ -114,7 +114,7 @@ class BlockModel:
             for g in inst.use_group[inst.use_ptr[v] : inst.use_ptr[v + 1]].tolist():
                 self.users[g].append(v)
         self._prefixes()
-        self.bottleneck = self.model.column(upper=self.limit, lower=self.least, hint=self.least)
+        self.bottleneck = self.model.column(upper=self.limit, lower=self.least)
         self.model.objective = self.bottleneck
         self.model.contradiction |= self.limit < self.least
 
@@ -129,7 +129,7 @@ class BlockModel:
                 if last[v] <= b:
                     row[v] = ONE
                 elif first[v] <= b:
-                    row[v] = model.column(hint=int(self.stage_of is not None and self.stage_of[v] <= b))
+                    row[v] = model.column()
                 model.at_most([(1, self.prefix[-1][v]), (-1, row[v])], 0)
             self.prefix.append(row)
         self.prefix.append([ONE] * n)
@@ -191,13 +191,10 @@ class BlockModel:
         if self.costs.hard:
             self.model.at_most(terms, room)
             return []
-        column = self.model.column(upper=most, hint=max(0, self.model.value(terms) - room))
+        column = self.model.column(upper=most)
         self.model.at_most([*terms, (-1, column)], room)
         return [(1, column)]
 
     def at_most(self, terms: list[Term], stages: int = 1) -> None:
         """Require that a cost is at most ``stages`` times the bottleneck."""
         self.model.at_most([*terms, (-stages, self.bottleneck)], 0)
-        if stages:
-            hints = self.model.hints
-            hints[self.bottleneck] = max(hints[self.bottleneck], -(-self.model.value(terms) // stages))

@@ -15,21 +15,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from onnx_pipeline.partition.bounds.models.blocks import BlockModel, scaled
-from onnx_pipeline.partition.bounds.solve import CP_SAT, RESOLUTION, solve
+from onnx_pipeline.partition.bounds.models.blocks import RESOLUTION, BlockModel, scaled
+from onnx_pipeline.partition.bounds.models.cpsat import solve_cpsat
+from onnx_pipeline.partition.bounds.models.linear import SolveParams
 from onnx_pipeline.partition.bounds.windows import Windows
 from onnx_pipeline.partition.instance.instance import Instance
 
 
-def bottleneck(
-    inst: Instance,
-    k: int,
-    time_limit: float,
-    upper: int,
-    threads: int = 1,
-    seed: int = 0,
-    solver: str = CP_SAT,
-) -> int:
+def bottleneck(inst: Instance, k: int, upper: int, params: SolveParams) -> int:
     """Return a lower bound in nanoseconds: the solver's dual bound, scaled back.
 
     Parameters
@@ -37,13 +30,9 @@ def bottleneck(
     inst : Instance
     k : int
         Number of stages.
-    time_limit : float
-        Seconds for the solver.
     upper : int
         A known bottleneck in nanoseconds; the solver need not look above it.
-    threads, seed : int
-        For the solver.
-    solver : {"cp-sat", "highs", "scip"}
+    params : SolveParams
     """
     costs = scaled(inst, RESOLUTION)
     # The index of the bottleneck stage is not known, so pins say nothing here.
@@ -51,4 +40,4 @@ def bottleneck(
     chain = BlockModel(inst, costs, Windows(zeros, zeros + 2), 3, 0, costs.limit(upper))
     chain.at_most(chain.cost((1, 2)))
     chain.at_most(chain.cost((0, 1), (2, 3), stages=k - 1), k - 1)
-    return costs.bound(solve(chain.model, solver, time_limit, threads, seed).bound)
+    return costs.bound(solve_cpsat(chain.model, params).bound)

@@ -15,24 +15,17 @@ Archer et al. 2024, section 5 and appendix D.
 from __future__ import annotations
 
 import math
-import time
+from dataclasses import replace
 
-from onnx_pipeline.partition.bounds.models.blocks import BlockModel, scaled
-from onnx_pipeline.partition.bounds.solve import CP_SAT, RESOLUTION, solve
-from onnx_pipeline.partition.bounds.windows import Windows, pins_only
+from onnx_pipeline.partition.bounds.models.blocks import RESOLUTION, BlockModel, scaled
+from onnx_pipeline.partition.bounds.models.cpsat import solve_cpsat
+from onnx_pipeline.partition.bounds.models.linear import SolveParams
+from onnx_pipeline.partition.bounds.windows import pins_only
 from onnx_pipeline.partition.instance.instance import Instance
+from onnx_pipeline.stop import Deadline
 
 
-def bottleneck_guess(
-    inst: Instance,
-    k: int,
-    time_limit: float,
-    upper: int,
-    threads: int = 1,
-    seed: int = 0,
-    solver: str = CP_SAT,
-    allowed: Windows | None = None,
-) -> int:
+def bottleneck_guess(inst: Instance, k: int, upper: int, params: SolveParams) -> int:
     """Return a lower bound in nanoseconds: the minimum over all indices of the bottleneck stage.
 
     Parameters
@@ -40,22 +33,17 @@ def bottleneck_guess(
     inst : Instance
     k : int
         Number of stages.
-    time_limit : float
-        Seconds for all indices together, shared evenly among those still to come.
     upper : int
         A known bottleneck in nanoseconds; the solver need not look above it.
-    threads, seed : int
-        For the solver.
-    solver : {"cp-sat", "highs", "scip"}
-    allowed : Windows, optional
-        Stages that each node can be in; default: all that pins allow.
+    params : SolveParams
+        The time limit is for all indices together, shared evenly among those still to come.
     """
     costs = scaled(inst, RESOLUTION)
-    allowed = allowed or pins_only(inst, k)
+    allowed = pins_only(inst, k)
     # The three rows of a model add up to work <= k T': no index can be below that, whatever its solver says.
     average = -(-sum(costs.work) // k)
     best = costs.limit(upper) + 1
-    deadline = time.perf_counter() + time_limit
+    deadline = Deadline(params.time_limit)
     for done, b in enumerate(sorted(range(k), key=lambda b: abs(2 * b - k + 1))):
         if best <= average:
             break
@@ -63,8 +51,8 @@ def bottleneck_guess(
         chain.at_most(chain.cost((0, 1), stages=b), b)
         chain.at_most(chain.cost((1, 2)))
         chain.at_most(chain.cost((2, 3), stages=k - 1 - b), k - 1 - b)
-        share = (deadline - time.perf_counter()) / (k - done)
-        outcome = solve(chain.model, solver, share, threads, seed)
+        share = deadline.remaining / (k - done)
+        outcome = solve_cpsat(chain.model, replace(params, time_limit=share))
         if not outcome.infeasible:
             best = min(best, max(average, math.ceil(outcome.bound)))
     return min(upper, costs.bound(best))

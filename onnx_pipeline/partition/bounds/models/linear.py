@@ -1,4 +1,4 @@
-"""A minimisation over small integers, the same for every solver, and how long solvers may run.
+"""A minimisation over small integers, the same for every solver, and what solvers are told and say.
 
 Costs are divided by a scale and rounded down before they enter a model, so every partition of the real
 instance satisfies the scaled rows and a bound of the model, scaled back, is one of the real instance.
@@ -6,17 +6,36 @@ instance satisfies the scaled rows and a bound of the model, scaled back, is one
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
+
+from onnx_pipeline.stop import Stop, never
 
 #: "Columns" of fixed value; rows fold them into their right-hand side.
 ZERO = -1
 ONE = -2
 
 Term = tuple[int, int]  # (coefficient, column)
-Answer = TypeVar("Answer")
+
+
+@dataclass(frozen=True)
+class SolveParams:
+    """What a solver is told besides the model.
+
+    Attributes
+    ----------
+    time_limit : float
+        Seconds.
+    seed : int
+        Of CP-SAT; MathOpt fails when HiGHS is given one.
+    stop : Stop
+        Asked about twenty times a second while CP-SAT runs; nothing but its time limit stops HiGHS.
+    """
+
+    time_limit: float = 10.0
+    seed: int = 0
+    stop: Stop = never
 
 
 class Outcome(NamedTuple):
@@ -29,34 +48,29 @@ class Outcome(NamedTuple):
         proved that there is no solution at all.
     infeasible : bool
         There is no solution.
-    optimal : bool
-        It finished.
+    values : list of int, optional
+        Of the columns in the best solution, if the solver is asked for one and found one.
     """
 
     bound: float
-    infeasible: bool
-    optimal: bool
+    infeasible: bool = False
+    values: list[int] | None = None
 
 
 @dataclass(eq=False)
 class LinearModel:
-    """Integer columns, rows ``sum of coefficient * column <= limit``, one column to minimise.
-
-    A known solution can travel along: each column has a hint, given when it is made.
-    """
+    """Integer columns, rows ``sum of coefficient * column <= limit``, one column to minimise."""
 
     lower: list[int] = field(default_factory=list)
     upper: list[int] = field(default_factory=list)
-    hints: list[int] = field(default_factory=list)
     rows: list[tuple[list[int], list[int], int]] = field(default_factory=list)
     objective: int = -1
     contradiction: bool = False
 
-    def column(self, upper: int = 1, hint: int = 0, lower: int = 0) -> int:
+    def column(self, upper: int = 1, lower: int = 0) -> int:
         """Add an integer column and return its index."""
         self.lower.append(lower)
         self.upper.append(upper)
-        self.hints.append(hint)
         return len(self.lower) - 1
 
     def at_most(self, terms: Iterable[Term], limit: int) -> None:
@@ -87,15 +101,10 @@ class LinearModel:
         single = needed[0]
         if len(needed) == 1 and len(single) == 1 and single[0][0] == 1:
             return single[0][1]
-        hint = max(0, *(self.value(e) for e in needed))
-        column = self.column(hint=hint)
+        column = self.column()
         for expression in needed:
             self.at_most([*expression, (-1, column)], 0)
         return column
-
-    def value(self, terms: Iterable[Term]) -> int:
-        """Evaluate a sum at the hints."""
-        return sum(a * (self.hints[c] if c >= 0 else c == ONE) for a, c in terms)
 
     def _fold(self, terms: Sequence[Term]) -> list[Term]:
         constant = sum(a for a, c in terms if c == ONE)
@@ -107,43 +116,3 @@ class LinearModel:
 
     def _smallest_value(self, terms: Iterable[Term]) -> int:
         return sum(a if c == ONE else min(0, a) for a, c in terms)
-
-
-def run_interruptibly(
-    solve: Callable[[], Answer], cancel: Callable[[], None], stop: Callable[[], bool], poll: float = 0.05
-) -> Answer:
-    """Run a solver in a thread of its own, so that ``stop`` and Ctrl-C reach it.
-
-    Parameters
-    ----------
-    solve : callable
-        Releases the interpreter lock while it works.
-    cancel : callable
-        Makes ``solve`` return soon; may be called again and again, also before or after it runs.
-    stop : callable
-        Asked every ``poll`` seconds in the calling thread.
-    """
-    answers: list[Answer] = []
-    errors: list[BaseException] = []
-
-    def work() -> None:
-        try:
-            answers.append(solve())
-        except BaseException as error:  # handed to the caller below
-            errors.append(error)
-
-    worker = threading.Thread(target=work, daemon=True)
-    worker.start()
-    try:
-        while worker.is_alive():
-            worker.join(poll)
-            if worker.is_alive() and stop():
-                cancel()
-    finally:
-        # After an exception here the solver must not go on behind the caller's back.
-        while worker.is_alive():
-            cancel()
-            worker.join(poll)
-    if errors:
-        raise errors[0]
-    return answers[0]

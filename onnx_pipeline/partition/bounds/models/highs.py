@@ -1,4 +1,4 @@
-"""Solve a :class:`LinearModel` through MathOpt with a floating-point MIP solver; only its dual bound counts.
+"""Solve a :class:`LinearModel` with HiGHS through MathOpt, in floating point; only its dual bound counts.
 
 The bound is a numerical claim: what the solver calls its dual bound, less ``TOLERANCE`` of it. The primal
 side of an "optimal" answer is never used, since solvers stop at a relative gap of 1e-4.
@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from onnx_pipeline.partition.bounds.models.linear import LinearModel, Outcome
+from onnx_pipeline.partition.bounds.models.linear import LinearModel, Outcome, SolveParams
 
 #: Relative tolerance that is taken off every dual bound.
 TOLERANCE = 1e-5
@@ -21,19 +21,8 @@ TOLERANCE = 1e-5
 MAGNITUDE = 1000.0
 
 
-def solve_mathopt(
-    linear: LinearModel, solver: str, time_limit: float, threads: int = 1, seed: int = 0
-) -> Outcome:
+def solve_highs(linear: LinearModel, params: SolveParams) -> Outcome:
     """Minimise; the bound is in the model's units and already reduced by the tolerance.
-
-    Parameters
-    ----------
-    linear : LinearModel
-    solver : {"highs", "scip"}
-    time_limit : float
-        Seconds; nothing else stops these solvers.
-    threads, seed : int
-        For SCIP. MathOpt fails when HiGHS is given a number of threads or a seed.
 
     Raises
     ------
@@ -44,7 +33,7 @@ def solve_mathopt(
 
     largest = linear.upper[linear.objective]
     if linear.contradiction:
-        return Outcome(largest + 1, infeasible=True, optimal=True)
+        return Outcome(largest + 1, infeasible=True)
     unit = MAGNITUDE / max(1, largest)
     model = mathopt.Model()
     columns = [
@@ -57,17 +46,16 @@ def solve_mathopt(
         model.add_linear_constraint(mathopt.fast_sum(terms) <= limit * factor)
     model.minimize(unit * columns[linear.objective])
 
-    params = mathopt.SolveParameters(time_limit=datetime.timedelta(seconds=max(0.01, time_limit)))
-    kind = {"highs": mathopt.SolverType.HIGHS, "scip": mathopt.SolverType.GSCIP}[solver]
-    if solver == "scip":
-        params.threads, params.random_seed = max(1, threads), seed
+    time_limit = datetime.timedelta(seconds=max(0.01, params.time_limit))
     with _silent_stdout():
-        end = mathopt.solve(model, kind, params=params).termination
+        end = mathopt.solve(
+            model, mathopt.SolverType.HIGHS, params=mathopt.SolveParameters(time_limit=time_limit)
+        ).termination
     if end.reason == mathopt.TerminationReason.INFEASIBLE:
-        return Outcome(largest * (1 - TOLERANCE), infeasible=True, optimal=True)
+        return Outcome(largest * (1 - TOLERANCE), infeasible=True)
     dual = end.objective_bounds.dual_bound
     bound = max(0.0, dual) / unit * (1 - TOLERANCE) if math.isfinite(dual) else 0.0
-    return Outcome(bound, infeasible=False, optimal=end.reason == mathopt.TerminationReason.OPTIMAL)
+    return Outcome(bound)
 
 
 @contextmanager

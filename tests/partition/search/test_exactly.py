@@ -1,0 +1,49 @@
+"""No stage empty."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from onnx_pipeline.errors import InfeasibleError
+from onnx_pipeline.graph.builder import GraphBuilder
+from onnx_pipeline.graph.objective import bottleneck, check_partition
+from onnx_pipeline.graph.target import Target
+from onnx_pipeline.graph.ticks import NS
+from onnx_pipeline.partition.instance.build import build
+from onnx_pipeline.partition.portfolio import partition
+from onnx_pipeline.partition.search.exactly import slice_exactly
+from onnx_pipeline.partition.search.orders import in_degrees, kahn
+from onnx_pipeline.partition.search.slicing import stages_of
+from onnx_pipeline.partition.search.tapes import make_tape
+from tests.random_graphs import brute_force, solvable
+
+
+def test_every_stage_is_used() -> None:
+    """An order is cut into k segments whenever it has k nodes, valid and no better than the optimum."""
+    cut = 0
+    for graph, target, k in solvable(200, 17):
+        inst = build(graph, target)
+        order = kahn(inst, in_degrees(inst), np.arange(inst.n, dtype=np.float64))
+        ends = np.zeros(k, dtype=np.int64)
+        optimum = brute_force(graph, target, k)
+        if not slice_exactly(make_tape(inst, order), k, 0, optimum, ends):
+            assert inst.n < k or (inst.pin >= 0).any()
+            continue
+        stage = inst.expand(stages_of(order, ends, k))
+        assert sorted(set(stage.tolist())) == list(range(k))
+        assert not check_partition(graph, stage, k)
+        assert bottleneck(graph, target, stage, k) >= optimum
+        cut += 1
+    assert cut > 100
+
+
+def test_filling_stages_of_a_graph_that_costs_nothing() -> None:
+    """From a bottleneck of 0 the search for a cut still gets to limits that can be met."""
+    b = GraphBuilder("idle", ticks_per_second=NS)
+    x, y = b.add_node("x", 0), b.add_node("y", 0)
+    b.add_net("t", x, [y], nbytes=5)
+    result = partition(b.build(), 2, Target(bandwidth=1e9), exactly=True)
+    assert (result.used, result.upper, result.lower) == (2, 5, 0)
+    with pytest.raises(InfeasibleError, match="cannot all be filled"):
+        partition(b.build(), 3, Target(bandwidth=1e9), exactly=True)

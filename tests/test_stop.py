@@ -1,0 +1,57 @@
+"""Stopping criteria."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from threading import Event
+
+import pytest
+
+from onnx_pipeline import stop
+from onnx_pipeline.stop import AnyOf, Deadline, GapReached, never
+
+
+@dataclass
+class Known:
+    """A best bottleneck and a best bound."""
+
+    upper: int
+    lower: int
+
+
+def test_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Time counts from construction, and what remains is never negative."""
+    now = 100.0
+    monkeypatch.setattr(stop.time, "monotonic", lambda: now)
+    deadline = Deadline(5)
+    assert (deadline(), deadline.remaining, deadline.seconds) == (False, 5, 5)
+    now = 104.0
+    assert (deadline(), deadline.remaining) == (False, 1)
+    now = 105.0
+    assert (deadline(), deadline.remaining) == (True, 0)
+    now = 200.0
+    assert (deadline(), deadline.remaining) == (True, 0)
+
+
+def test_gap_follows_what_is_known() -> None:
+    """The criterion reads bound and bottleneck whenever it is asked; 0 asks for equality."""
+    known = Known(upper=1000, lower=0)
+    near, closed = GapReached(known, 0.1), GapReached(known, 0.0)
+    assert not near()
+    known.lower = 899
+    assert not near()
+    known.lower = 900
+    assert near()
+    assert not closed()
+    known.upper = 900
+    assert closed()
+
+
+def test_any_of() -> None:
+    """One criterion is enough; an event's flag is one like any other."""
+    cancelled = Event()
+    either = AnyOf(never, cancelled.is_set)
+    assert not either()
+    cancelled.set()
+    assert either()
+    assert not AnyOf()()
