@@ -1,0 +1,78 @@
+"""Configuration of the documentation site; ``make docs`` builds it into ``site/``.
+
+Nothing is fetched while building or reading: no web fonts, no scripts from elsewhere, no inventories of
+other projects.
+"""
+
+from __future__ import annotations
+
+from copy import copy
+from importlib import import_module
+from importlib.metadata import version as installed_version
+from typing import Any
+
+from docutils.nodes import Element, TextElement
+from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
+
+project = "onnx-pipeline"
+release = version = installed_version("onnx-pipeline")
+copyright = "the authors of onnx-pipeline; Apache-2.0"
+
+extensions = ["myst_parser", "numpydoc", "sphinx.ext.autodoc", "sphinx_click"]
+exclude_patterns = ["*.csv"]
+suppress_warnings = ["config.cache"]
+# A reference that leads nowhere is an error; the Makefile turns warnings into errors.
+nitpicky = True
+# Fixed strings such as ``"profile"`` and -- in prose stay as they are written.
+smartquotes = False
+
+html_theme = "furo"
+html_title = f"onnx-pipeline {release}"
+html_show_sourcelink = False
+html_copy_source = False
+
+myst_heading_anchors = 3
+
+# Signatures name parameters and defaults; the numpydoc sections below them give the types.
+autodoc_typehints = "none"
+autodoc_member_order = "bysource"
+autodoc_preserve_defaults = True
+numpydoc_show_class_members = False
+
+
+def setup(app: Sphinx) -> None:
+    """Resolve references to public names from wherever a docstring is written."""
+    app.connect("missing-reference", _resolve)
+
+
+def _resolve(app: Sphinx, env: BuildEnvironment, node: Element, content: TextElement) -> Element | None:
+    """Resolve what Sphinx cannot: docstrings name objects where they live, the site by their public names.
+
+    ``split`` and ``onnx_pipeline.pipeline.split`` lead to the one documented object of that last name. An
+    internal object that exists stays plain text; one that does not exist remains an error.
+    """
+    if node.get("refdomain") != "py":
+        return None
+    target = str(node["reftarget"])
+    python: Any = env.get_domain("py")
+    last = target.rpartition(".")[2]
+    found = [
+        name for name, entry in python.objects.items() if name.split(".")[-1] == last and not entry.aliased
+    ]
+    if len(found) == 1:
+        again = copy(node)
+        again["reftarget"] = found[0]
+        return python.resolve_xref(
+            env, node["refdoc"], app.builder, node["reftype"], found[0], again, content
+        )
+    return content if _exists(target) else None
+
+
+def _exists(name: str) -> bool:
+    """Whether a dotted name is a module or an attribute of one."""
+    head, _, last = name.rpartition(".")
+    try:
+        return hasattr(import_module(head), last) or bool(import_module(name))
+    except (ImportError, ValueError):
+        return False
