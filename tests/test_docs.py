@@ -35,10 +35,17 @@ def commands(page: str) -> Iterator[str]:
             yield found[1]
 
 
+def write_config() -> None:
+    """Write the example of the page on configuration files."""
+    (block,) = blocks("docs/guides/config.md", "toml")
+    Path("split.toml").write_text(block, encoding="utf-8")
+
+
 @pytest.fixture
 def names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """An empty folder with a small ``model.onnx``, and the variables that examples may use."""
     monkeypatch.chdir(tmp_path)
+    write_config()
     onnx.save(builders.mlp(width=8, batch="batch"), "model.onnx")
     x = np.zeros((1, 8), np.float32)
     return {"np": np, "x": x, "stream": [x] * 3}
@@ -84,8 +91,10 @@ def test_the_costs_file_loads(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if any(commands(page))])
-def test_command_lines_parse(page: str) -> None:
+def test_command_lines_parse(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every option in them exists and takes the value that it is given."""
+    monkeypatch.chdir(tmp_path)
+    write_config()
     for line in commands(page):
         _, *arguments = shlex.split(line, comments=True)
         command: click.Command = cli
