@@ -2,13 +2,15 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test soundness conformance fuzz kills install clean
+SITE := $(BIN)/sphinx-build -q -E -W --keep-going docs site
+
+.PHONY: demo test docs soundness conformance fuzz kills install clean
 
 install: .venv/installed
 
 .venv/installed: pyproject.toml
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[dev,benchmarks]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[dev,docs,benchmarks]"
 	touch $@
 
 demo: install
@@ -18,7 +20,13 @@ test: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(SITE)
 	$(BIN)/python -m pytest
+
+# Built from scratch each time: a page that was read before would not repeat its warnings, which are errors.
+docs: install
+	$(SITE)
+	@echo "open site/index.html"
 
 # 20,000 random small nets against brute force; a tenth of it is in the tests.
 soundness: install
@@ -34,4 +42,4 @@ kills: install
 	$(BIN)/python -m benchmarks.kills --count 100
 
 clean:
-	rm -rf .venv build demo *.egg-info
+	rm -rf .venv build demo site *.egg-info

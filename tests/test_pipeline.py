@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -182,24 +180,3 @@ def test_a_file_is_complete_or_absent(tmp_path: Path) -> None:
         fail()
     assert path.read_text() == "old"
     assert list(path.parent.iterdir()) == [path]
-
-
-def test_the_readme_is_true(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its Python and its device file run as they are printed, on a model of the test's choice."""
-    readme = Path(__file__).resolve().parent.parent.joinpath("README.md").read_text(encoding="utf-8")
-    monkeypatch.chdir(tmp_path)
-    onnx.save(builders.mlp(width=8, batch="batch"), "model.onnx")
-    x = np.zeros((1, 8), np.float32)
-    names = {"x": x, "stream": [x] * 3}
-    first, second, pipelined = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
-    exec(first, names)
-    assert np.shape(names["outputs"]) == (1, 1, 8)
-    names = {"op": op, "x": x, "requests": [{"x": x}] * 3}
-    exec(pipelined, names)
-    assert np.shape(names["future"].result()) == (1, 1, 8)
-    shutil.rmtree("out")
-    exec(second, {})
-    assert Path("out/manifest.json").is_file()
-    (table,) = re.findall(r"```toml\n(.*?)```", readme, re.DOTALL)
-    Path("device.toml").write_text(table)
-    assert op.load_device("device.toml").memory == 16 << 30

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 Document = Mapping[str, Any]
 BAR_WIDTH = 10
-NS = 1_000_000_000
 TOP_NODES = 10
 #: Wide enough for any table: where no terminal sets a width, nothing is folded or cut.
 PIPE_WIDTH = 200
@@ -236,7 +235,7 @@ def show_costs(graph: CostGraph, phases: Mapping[str, float], stream: IO[str] | 
             parameters[node] += size
     for node in sorted(range(graph.num_nodes), key=lambda v: (-int(graph.work[v]), v))[:TOP_NODES]:
         table.add_row(
-            format_seconds(graph.work[node] / NS),
+            format_seconds(graph.seconds(int(graph.work[node]))),
             f"{100 * graph.work[node] / total if total else 0:.1f} %",
             format_bytes(out[node]),
             format_bytes(parameters[node]),
@@ -244,7 +243,7 @@ def show_costs(graph: CostGraph, phases: Mapping[str, float], stream: IO[str] | 
         )
     print_whole(console, table)
     model = graph.meta.get("cost_model", "file")
-    lines = [("work", f"{format_seconds(total / NS)} per inference, cost model: {model}")]
+    lines = [("work", f"{format_seconds(graph.seconds(total))} per inference, cost model: {model}")]
     lines += [("parameters", format_bytes(int(graph.group_bytes.sum()))), ("time", _spent(phases))]
     print_lines(console, lines)
 

@@ -14,7 +14,6 @@ from onnx_pipeline.cli import tables
 from onnx_pipeline.cli.units import format_bandwidth, format_bytes, format_percent, format_seconds
 from onnx_pipeline.files import npz
 from onnx_pipeline.graph.builder import GraphBuilder
-from onnx_pipeline.graph.ticks import NS
 
 
 def document(*totals: float, overflow: float = 0.0, **certificate: Any) -> dict[str, Any]:
@@ -130,7 +129,7 @@ def test_one_empty_bottleneck_does_not_divide_by_zero() -> None:
 
 def test_costs_list_the_most_expensive_nodes_first() -> None:
     """Ten nodes, largest first, each with its output and its parameters."""
-    builder = GraphBuilder("net", meta={"cost_model": "profile"}, ticks_per_second=NS)
+    builder = GraphBuilder("net", meta={"cost_model": "profile"})
     for index in range(20):
         builder.add_node(f"node{index}", 1000 * index)
     builder.add_net("t", 19, [], nbytes=2048, to_host=True)
