@@ -1,1 +1,1 @@
-"""Studies behind every figure the documentation states; each module is a command of its own."""
+"""The studies behind every figure in the documentation; each module is a command."""

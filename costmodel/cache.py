@@ -1,8 +1,8 @@
-"""Measured costs kept between runs, in the user's cache directory.
+"""Measured costs, cached in the user's cache directory.
 
 A profile is found again only under everything that it depends on: the model's bytes, the versions of this
 package and of onnxruntime, provider, threads, dimensions, inputs, effort and the processor. A file that
-cannot be used is measured anew, never an error: a cache may be deleted at any time.
+cannot be used is ignored and measured again: a cache may be deleted at any time.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ _FORMAT = 3
 
 
 def cached(measure: CostModel) -> CostModel:
-    """Return a cost model that looks into ``request.cache`` first and keeps there what it measures."""
+    """Return a cost model that looks in ``request.cache`` first and stores there what it measures."""
 
     def lookup(request: CostRequest) -> NodeCosts:
-        """Read the kept costs or measure."""
+        """Read the cached costs or measure."""
         if request.cache is None:
             return measure(request)
         path = request.cache / "profiles" / f"{_key(request)}.json"
@@ -44,7 +44,7 @@ def cached(measure: CostModel) -> CostModel:
 
 
 def clear(folder: Path | None = None) -> tuple[int, int]:
-    """Remove every kept profile; return their number and their bytes."""
+    """Remove all cached profiles; return their number and size in bytes."""
     count = size = 0
     for path in _kept(folder):
         with suppress(FileNotFoundError):
@@ -55,7 +55,7 @@ def clear(folder: Path | None = None) -> tuple[int, int]:
 
 
 def usage(folder: Path | None = None) -> tuple[int, int]:
-    """Return number and bytes of the kept profiles."""
+    """Return number and size in bytes of the cached profiles."""
     sizes = [path.stat().st_size for path in _kept(folder)]
     return len(sizes), sum(sizes)
 

@@ -77,7 +77,7 @@ class Device:
             _rates(self.operator_rates, "operator_rates")
 
     def target(self, host_io: bool = True) -> Target:
-        """Return what the partitioner needs to know of this device."""
+        """Return the partitioner's view of this device."""
         return Target(
             bandwidth=self.bandwidth,
             memory=self.memory,

@@ -1,4 +1,4 @@
-"""What a cost model is asked, and what it answers."""
+"""The question to a cost model and its answer."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ class NodeCosts:
     meta : mapping
         Provenance that fits into JSON: provider, runs, threads, dims, seconds per inference.
     estimated : tuple of str
-        Operator types that had no rule of their own and were priced by a fallback.
+        Operator types without a rule of their own, priced by a fallback.
     spread : mapping of str to float
         Relative scatter of a node's time, where it was measured (interquartile range / median).
     border_ns : mapping of str to float
         Nanoseconds by tensor that a stage pays when the tensor crosses its border, beyond the transfer: the
         change from the layout that the kernels use between them to the one of the model.
     parameter_bytes : mapping of str to int
-        Bytes that the provider holds of a parameter, where that is known and not what the model says.
+        Bytes that the provider holds of a parameter, where known and not what the model says.
     """
 
     kind: str
@@ -99,7 +99,7 @@ def _numbers(document: Mapping[str, Any], key: str) -> dict[str, float]:
 
 @dataclass(frozen=True, eq=False)
 class CostRequest:
-    """Everything a cost model may look at.
+    """Everything that a cost model can use.
 
     Attributes
     ----------
@@ -107,27 +107,27 @@ class CostRequest:
     infos : mapping of str to TensorInfo
         Type and shape of every value of the main graph, for the bound dimensions.
     nodes : sequence of onnx_ir.Node
-        The executable nodes: exactly these need a cost.
+        The executable nodes: exactly these must be priced.
     dims : mapping of str to int
         Values of the symbolic dimensions.
     feeds : mapping of str to ndarray, or None
         Representative inputs; None for seeded random ones.
     device : Device
-        Its rates serve models that compute instead of measuring.
+        Its rates serve cost models that compute instead of measure.
     runs : int or None
-        Rounds of measurement; None for 10, and more for models that are quick.
+        Rounds to measure; None for 10, more for quick models.
     provider : str
-        onnxruntime execution provider to measure.
+        Execution provider of onnxruntime to measure.
     threads : int
         Intra-op threads of the measured sessions.
     seed : int
         Seed of random inputs.
     progress : Progress
-        Told about every round.
+        Called after every round.
     seconds : float or None
-        Bound on the wall time of a measurement; None for one that grows with ``runs``.
+        Time budget of a measurement; None for one that grows with ``runs``.
     cache : Path or None
-        Folder of kept profiles; None to measure always and keep nothing.
+        Folder of the cache; None to measure always and keep nothing.
     """
 
     source: SourceModel

@@ -1,4 +1,4 @@
-"""Quantities as people write them: ``16GB/s``, ``8GiB``, ``35us``, ``inf``."""
+"""Quantities with units: ``16GB/s``, ``8GiB``, ``35us``, ``inf``."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ def parse_bytes(text: str | float, what: str = "size") -> float:
     text : str or number
         ``"8GiB"``, ``"800 MB"``, ``"4096"``, ``"inf"``; a plain number is in bytes.
     what : str
-        How the error calls the quantity.
+        Name of the quantity in errors.
 
     Raises
     ------
     UsageError
-        If it is no size, or not positive.
+        If it is not a size, or not positive.
 
     Examples
     --------
@@ -52,12 +52,12 @@ def parse_bandwidth(text: str | float, what: str = "bandwidth") -> float:
     text : str or number
         ``"16GB/s"``, ``"800MB/s"``, ``"10Gbit/s"``, ``"inf"``; a plain number is in bytes per second.
     what : str
-        How the error calls the quantity.
+        Name of the quantity in errors.
 
     Raises
     ------
     UsageError
-        If it is no bandwidth, or not positive.
+        If it is not a bandwidth, or not positive.
 
     Examples
     --------
@@ -76,12 +76,12 @@ def parse_seconds(text: str | float, what: str = "duration") -> float:
     text : str or number
         ``"35us"``, ``"1.5 ms"``; a plain number is in seconds.
     what : str
-        How the error calls the quantity.
+        Name of the quantity in errors.
 
     Raises
     ------
     UsageError
-        If it is no duration, negative or infinite.
+        If it is not a duration, or negative or infinite.
     """
     value = _parse(text, {"": 1.0} | _SECONDS, what, "35us, 1.5ms, 0", divide=True)
     if not 0 <= value < math.inf:

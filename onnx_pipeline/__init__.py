@@ -98,7 +98,7 @@ __all__ = ["__version__", *_HOME]
 
 
 def __getattr__(name: str) -> Any:
-    """Import the home of a public name the first time that somebody asks for it (PEP 562)."""
+    """Import a public name's module on first use (PEP 562)."""
     if name == "__version__":
         from importlib.metadata import PackageNotFoundError, version
 

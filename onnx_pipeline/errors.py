@@ -1,4 +1,4 @@
-"""The few exceptions that callers catch; each maps to one exit code of the command line."""
+"""The exceptions that callers catch; each maps to an exit code of the command line."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str | None:
 
 
 class PipelineError(Exception):
-    """Base of every error that this package raises on purpose.
+    """Base class of all errors that this package raises deliberately.
 
     Parameters
     ----------
@@ -103,7 +103,7 @@ class PipelineError(Exception):
 
 
 class UsageError(PipelineError):
-    """A request that makes no sense whatever the files hold (exit code 2)."""
+    """A request that cannot make sense, whatever the files contain (exit code 2)."""
 
     exit_code = 2
 
@@ -114,7 +114,7 @@ class InputError(PipelineError):
     Parameters
     ----------
     source : str or os.PathLike or None
-        The file at fault, or None when the object never was a file.
+        The file at fault, or None for an object that did not come from a file.
     message : str
         One line: what is wrong, and where.
     hint : str, optional
@@ -139,9 +139,9 @@ class StageError(PipelineError):
     Parameters
     ----------
     file : str or os.PathLike
-        Of the stage.
+        File of the stage.
     stage : int
-        Its index.
+        Index of the stage.
     reason : str
         What went wrong.
     """
@@ -158,6 +158,6 @@ class InfeasibleError(PipelineError):
 
 
 class VerificationError(PipelineError):
-    """A split that does not do what its manifest says (exit code 5)."""
+    """A split that is not what its manifest says (exit code 5)."""
 
     exit_code = 5

@@ -80,7 +80,7 @@ class Stage:
     #: ``"file"`` where the peak holds for the order of the file only, and the memory may need it.
     execution_order: str | None = None
     measured: Mapping[str, float] | None = None
-    #: Execution providers to run it on, names and options; whoever deploys a split may write them here.
+    #: Execution providers to run it on, names and options; may be edited when a split is deployed.
     providers: tuple[tuple[str, Mapping[str, Any]], ...] = ()
 
 
@@ -96,7 +96,7 @@ class ModelEntry:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What an output directory holds and how good it is; field names are those of the JSON document."""
+    """Contents and certificate of an output directory; field names are those of the JSON document."""
 
     tool: Mapping[str, str]
     model: ModelEntry
@@ -146,7 +146,7 @@ class Manifest:
             raise InputError(source, f'not a manifest ("format": "{FORMAT}")')
         if document.get("format_version") != FORMAT_VERSION:
             version = document.get("format_version")
-            raise InputError(source, f"manifest version {version!r}; this tool reads {FORMAT_VERSION}")
+            raise InputError(source, f"manifest version {version!r}; this program reads {FORMAT_VERSION}")
         error = jsonschema.exceptions.best_match(_validator().iter_errors(document))
         if error is not None:
             raise InputError(source, f"{error.json_path}: {error.message[:200]}")
@@ -185,7 +185,7 @@ def read(directory: str | os.PathLike[str]) -> Manifest:
         raise InputError(folder, "no such directory" if not folder.exists() else "not a directory")
     path = folder / FILE_NAME
     if not path.is_file():
-        raise InputError(folder, f"no {FILE_NAME} in it: not the output of `onnx-pipeline split`")
+        raise InputError(folder, f"has no {FILE_NAME}: not an output of `onnx-pipeline split`")
     return Manifest.from_json(read_json(path), path)
 
 

@@ -1,4 +1,4 @@
-"""Parameter objects: what belongs together travels together, checked once.
+"""Parameter objects: values that belong together, checked once.
 
 Every object can be filled from the same configuration file that the command line reads with ``--config``.
 """
@@ -58,9 +58,9 @@ class SearchParams(Parameters):
     Attributes
     ----------
     time_limit : float
-        Seconds of wall time for search and certificate together.
+        Time limit in seconds, proofs included.
     gap : float
-        Stop as soon as this gap is proved; 0 asks for a proof of optimality.
+        Stop once this gap is proved; 0 asks for a proof of optimality.
     seed : int
         Same seed, one thread and no time limit reached: same partition.
     threads : int or None
@@ -68,7 +68,7 @@ class SearchParams(Parameters):
     exactly : bool
         Leave no stage empty. The bound stays that of at most k stages.
     bounds : collection of str or None
-        Certificates to compute, out of :data:`onnx_pipeline.settings.BOUNDS`.
+        Bounds to compute, out of :data:`onnx_pipeline.settings.BOUNDS`.
     """
 
     time_limit: float = 10.0
@@ -92,23 +92,23 @@ class ProfileParams(Parameters):
     cost_model : str
         ``"profile"``, ``"analytic"``, an installed cost model, or a COSTS.json or CSV file.
     device : str, path-like or Device
-        Its rates serve cost models that compute instead of measuring.
+        Its rates serve cost models that compute instead of measure.
     dims : mapping of str to int, optional
         Values of symbolic dimensions; 1 by default.
     inputs : path-like or mapping of str to ndarray, optional
         Representative inputs (an ``.npz`` file or arrays); seeded random ones by default.
     profile_runs : int, optional
-        Measured inferences per pair of sessions; by default 10, and more of a quick model.
+        Inferences to measure per pair of sessions; by default 10, more for quick models.
     profile_seconds : float, optional
-        Bound on the time that profiling takes; by default it grows with ``profile_runs``.
+        Time budget of the profile; by default it grows with ``profile_runs``.
     cache : bool
-        Keep profiles in the user's cache directory and use kept ones.
+        Use and keep profiles in the user's cache directory.
     provider : str
-        onnxruntime execution provider to measure.
+        Execution provider of onnxruntime to measure.
     custom_ops : sequence of path-like
         Libraries of custom operators for onnxruntime. Loading one runs its code.
     seed : int
-        Of random inputs.
+        Seed of random inputs.
     intra_op_threads : int
         Of the measured sessions.
     """
@@ -128,7 +128,7 @@ class ProfileParams(Parameters):
 
 @dataclass(frozen=True)
 class TargetParams(Parameters):
-    """The devices: one by name or file, and what overrides it.
+    """The devices: one by name or file, with overrides.
 
     Attributes
     ----------
@@ -139,9 +139,9 @@ class TargetParams(Parameters):
         Bytes/second between devices and bytes of fast memory, also as ``"16GB/s"`` and ``"8GiB"``. The memory
         ``"file"`` is the limit that a graph's file states, for parameters only.
     memory_mode : {"overflow", "hard"}
-        Whether bytes beyond the memory are streamed over the link or forbidden.
+        Whether what exceeds the memory is streamed over the link or forbidden.
     activations : bool
-        Whether the peak of a stage's live activations needs room in the memory beside its parameters.
+        Whether the peak of live activations counts against the memory, next to parameters.
     """
 
     device: PathLike | Device | None = None
@@ -151,7 +151,7 @@ class TargetParams(Parameters):
     activations: bool = True
 
     def target(self, graph: CostGraph | None = None) -> Target:
-        """Return what the partitioner needs to know of the devices.
+        """Return the partitioner's view of the devices.
 
         Parameters
         ----------
@@ -187,7 +187,7 @@ class TargetParams(Parameters):
 def _stated_memory(meta: Mapping[str, Any]) -> float:
     if "file_memory_bytes" not in meta:
         raise UsageError(
-            "no graph file states a memory limit (maxSizePerFPGA)",
+            "the graph file states no memory limit (maxSizePerFPGA)",
             Advice("{memory} needs one that does", memory="file"),
         )
     return float(meta["file_memory_bytes"])

@@ -1,4 +1,4 @@
-"""The product as one page: profile, plan and split, each readable as its own table of contents."""
+"""The facade on one page: profile, plan and split, each readable as a table of contents."""
 
 from __future__ import annotations
 
@@ -67,13 +67,13 @@ def split(
     model : path-like
         The ONNX file.
     stages : int
-        Number of devices k; stages that the best partition leaves empty are not written.
+        Number of devices k; stages that stay empty are not written.
     output : path-like
         Directory that appears complete or not at all.
     device : str, path-like or Device
         Built-in or installed device, or a TOML file.
     bandwidth, memory : float, optional
-        Override the device's bytes/second between devices and bytes of fast memory.
+        Override the device's link in bytes/second and its fast memory in bytes.
     cost_model : str
         ``"profile"``, ``"analytic"``, an installed cost model, or a COSTS.json or CSV file.
     dims : mapping of str to int, optional
@@ -81,30 +81,30 @@ def split(
     inputs : path-like or mapping of str to ndarray, optional
         Representative inputs (an ``.npz`` file or arrays); seeded random ones by default.
     time_limit : float
-        Seconds of wall time for search and certificate together.
+        Time limit in seconds, proofs included.
     gap : float
-        Stop as soon as this gap is proved.
+        Stop once this gap is proved.
     seed : int
-        Of random inputs and of the search.
+        Seed of random inputs and of the search.
     threads : int, optional
-        For the search; all cores by default.
+        Threads of the search; all cores by default.
     profile_runs : int, optional
-        Measured inferences per pair of sessions; by default 10, and more of a quick model.
+        Inferences to measure per pair of sessions; by default 10, more for quick models.
     profile_seconds : float, optional
-        Bound on the time that profiling takes; by default it grows with ``profile_runs``.
+        Time budget of the profile; by default it grows with ``profile_runs``.
     cache : bool
-        Keep profiles in the user's cache directory and use kept ones.
+        Use and keep profiles in the user's cache directory.
     provider : str
-        onnxruntime execution provider to measure.
+        Execution provider of onnxruntime to measure.
     measure : int, optional
         How often the stages are measured, the costs corrected and the model partitioned again; by default
         once for profiled costs, not at all for others. The best measured partition is written.
     memory_mode : {"overflow", "hard"}
-        Whether bytes beyond the memory are streamed over the link or forbidden.
+        Whether what exceeds the memory is streamed over the link or forbidden.
     activations : bool
-        Whether the peak of a stage's live activations needs room in the memory beside its parameters.
+        Whether the peak of live activations counts against the memory, next to parameters.
     demands : Demands
-        Constraints, and which bounds to compute.
+        Constraints, and the bounds to compute.
     log : path-like, optional
         CSV file for the history of the search: seconds, method, bottleneck and bound.
     annotate : bool
@@ -112,13 +112,13 @@ def split(
     weights : str
         Large weights in external data: ``"copy"`` them into each stage's data file, hard-``"link"`` the
         model's data files into the output, or only ``"reference"`` them where they are; stages that
-        reference run in :class:`~onnx_pipeline.runtime.PipelineSession` only.
+        reference run in :class:`~onnx_pipeline.PipelineSession` only.
     custom_ops : sequence of path-like
         Libraries of custom operators for onnxruntime. Loading one runs its code.
     force : bool
         Replace an existing output of this package.
     progress : Progress
-        Told what is going on.
+        Called with the phase, the share done and a message.
 
     Returns
     -------
@@ -246,12 +246,12 @@ def plan(
     graph : CostGraph or path-like
         COSTS.json or an MSR workload.
     device : optional
-        As in :func:`split`. By default ``cpu``; for a graph that brings its own transfer times an ideal
+        As in :func:`split`; by default ``cpu``, or for a graph with transfer times of its own an ideal
         device without overheads and limits.
     memory : float or ``"file"``, optional
         Bytes per device; ``"file"`` takes the limit that an MSR file states, for parameters only.
     ignore_colocation : bool
-        Let nodes of a colocation group part.
+        Ignore the graph's colocation groups.
 
     Returns
     -------
@@ -274,6 +274,6 @@ def plan(
             graph = read_graph(graph, ignore_colocation=ignore_colocation)
     target = devices.target(graph)
     if memory_mode == "overflow" and target.memory < float("inf") == target.bandwidth:
-        free = "the memory limit costs nothing over an unlimited link; give {bandwidth} too"
+        free = "over an unlimited link the memory limit costs nothing; give {bandwidth}, too"
         progress("note", None, Advice(free, bandwidth=...))
     return Planner(stages, target, search, demands, log, progress, phases).partition(graph)

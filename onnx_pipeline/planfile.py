@@ -120,7 +120,7 @@ def certificate_fields(result: PartitionResult) -> dict[str, Any]:
 
 
 def costs_text(result: PartitionResult) -> str:
-    """Say which costs the certificate refers to."""
+    """Return which costs the certificate refers to."""
     kind = str(result.graph.meta.get("cost_model", "file"))
     times = result.graph.meta.get("corrections", 0)
     return f"{kind}, corrected by {times} measurement{'s'[: times > 1]} of the stages" if times else kind
@@ -150,7 +150,7 @@ def read_plan(path: str | os.PathLike[str]) -> dict[str, Any]:
     Raises
     ------
     InputError
-        If the file cannot be read or is no plan; the message names the place.
+        If the file cannot be read or is not a plan; the message names the place.
     """
     from importlib.resources import files
 

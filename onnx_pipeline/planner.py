@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Planner:
-    """Everything that a partition depends on but the graph.
+    """Everything that a partition depends on except the graph.
 
     Attributes
     ----------
@@ -50,11 +50,11 @@ class Planner:
         object.__setattr__(self, "stages", check("stages", self.stages))
 
     def partition(self, graph: CostGraph) -> PartitionResult:
-        """Partition and certify a graph, write the log and say what is unexpected."""
+        """Partition and certify a graph, write the log and note surprises."""
         from onnx_pipeline.partition.portfolio import solve
 
         if self.stages > graph.num_nodes:
-            self._note(f"{self.stages} stages for {graph.num_nodes} nodes: empty stages are not emitted")
+            self._note(f"{self.stages} stages for {graph.num_nodes} nodes: empty stages are not written")
         with self.phases.measure("partition", self.progress):
             result = solve(self.demands.apply(graph), self.stages, self.target, self.search, self.progress)
         if self.log is not None:
@@ -64,12 +64,12 @@ class Planner:
         return result
 
     def partition_to_emit(self, graph: CostGraph) -> PartitionResult:
-        """Partition a graph for files: an interrupted search or an empty stage between others is none."""
+        """Partition a graph for files: an interrupted search or an empty stage in between is an error."""
         result = self.partition(graph)
         if result.interrupted:
             raise KeyboardInterrupt
         if result.used <= int(result.stage_of.max(initial=0)):
-            raise InfeasibleError("the pins leave a stage before a pinned one empty", "pin to lower stages")
+            raise InfeasibleError("the pins leave an earlier stage empty", "pin to lower stages")
         return result
 
     def _note(self, message: str) -> None:

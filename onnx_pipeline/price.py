@@ -33,7 +33,7 @@ class Priced:
 
     @cached_property
     def graph(self) -> CostGraph:
-        """The cost graph, lowered when it is first asked for."""
+        """The cost graph, lowered on first use."""
         from onnx_pipeline.model.lowering import lower
 
         return lower(self.source, self.infos, self.costs)
@@ -118,14 +118,12 @@ def price_source(
         )
         costs = measure(request)
     if costs.estimated:
-        progress(
-            "note", None, f"no cost rule for {', '.join(costs.estimated)}: priced by the bytes they move"
-        )
+        progress("note", None, f"no cost rule for {', '.join(costs.estimated)}: priced by the bytes moved")
     return Priced(params, source, infos, costs, dims, feeds)
 
 
 def _cost_model(params: ProfileParams) -> CostModel:
-    """Return the cost model; what can be wrong with the parameters before any work is wrong now."""
+    """Return the cost model; parameters that are wrong are refused before any work."""
     from onnx_pipeline.costmodel import cost_model
     from onnx_pipeline.costmodel.devices import load_device
     from onnx_pipeline.ort.providers import check_providers

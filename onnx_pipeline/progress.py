@@ -1,4 +1,4 @@
-"""How long work tells its caller where it is, and what it took, without knowing about terminals."""
+"""How long-running work reports progress and time spent, without knowing about terminals."""
 
 from __future__ import annotations
 

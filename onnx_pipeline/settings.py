@@ -29,13 +29,13 @@ LARGEST = 2**31 - 1
 
 
 class Setting:
-    """What a setting accepts, and in words what that is."""
+    """What a setting accepts, and a description of it."""
 
     def __init__(self, accept: Accept, what: str, *, optional: bool = False) -> None:
         self.accept, self.what, self.optional = accept, what, optional
 
     def check(self, value: Any, label: str) -> Any:
-        """Return the value in its final form; ``label`` is how errors call the setting.
+        """Return the value in its final form; errors call the setting ``label``.
 
         Raises
         ------
@@ -103,14 +103,14 @@ def _path(*, optional: bool = False) -> Setting:
 
 
 class _Quantity(Setting):
-    """Bytes or bytes/second, as a number or as people write them."""
+    """Bytes or bytes/second, as a number or as text with a unit."""
 
     def __init__(self, unit: str, *words: str) -> None:
         super().__init__(lambda value: value, "", optional=True)
         self.unit, self.words = unit, words
 
     def check(self, value: Any, label: str) -> Any:
-        """Return a float, or one of the words that stand for a value."""
+        """Return a float, or one of the words that are allowed instead."""
         from onnx_pipeline.costmodel.units import parse_bandwidth, parse_bytes
 
         if value is None or (isinstance(value, str) and value in self.words):
@@ -231,7 +231,7 @@ def check(name: str, value: Any) -> Any:
 def load(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Return the settings in a configuration file by their names in Python, checked.
 
-    Keys are the options of the command line without the dashes in front, with ``-`` or ``_`` inside. One file
+    Keys are the options of the command line without the leading dashes, with ``-`` or ``_`` inside. One file
     may serve several commands and parameter objects; each takes the settings that it has.
 
     Parameters

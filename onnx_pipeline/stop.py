@@ -62,7 +62,7 @@ class GapReached:
 
 
 class AnyOf:
-    """Stop as soon as one of several criteria says so."""
+    """Stop as soon as one of several criteria is met."""
 
     def __init__(self, *criteria: Stop) -> None:
         self.criteria = criteria

@@ -1,7 +1,7 @@
 """The steps of a split as ``onnx_ir`` passes: profile, partition, emit.
 
 Each pass is a thin wrapper over a plain function of its module. Costs and stages travel as metadata of the
-model (:mod:`onnx_pipeline.passes.metadata`), so each step can be replaced by somebody else's pass.
+model (:mod:`onnx_pipeline.passes.metadata`), so another pass can replace any of them.
 
 Examples
 --------
@@ -43,7 +43,7 @@ __all__ = list(_HOME)
 
 
 def __getattr__(name: str) -> Any:
-    """Import the home of a public name on first use (PEP 562): the registry loads nothing heavy."""
+    """Import a public name's module on first use (PEP 562): the registry loads nothing heavy."""
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)

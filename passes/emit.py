@@ -42,16 +42,16 @@ def emit_stages(
     target : Target or None
         Devices to evaluate the stages for; None for the annotated ones.
     force, annotate
-        As in :func:`onnx_pipeline.emission.emit.emit`.
+        As in :func:`onnx_pipeline.split`.
 
     Raises
     ------
     PreconditionError
-        If costs or stages are missing or no partition.
+        If costs or stages are missing, or the stages are not a partition.
     UsageError
         If ``output`` exists and ``force`` is not given.
     InputError
-        If it cannot be written or weights cannot be read.
+        If it cannot be written, or weights cannot be read.
     """
     infos = annotated_infos(source)
     result = read_stages(source, infos, target)

@@ -45,7 +45,7 @@ def require_names(model: ir.Model) -> None:
     for node in model.graph:
         if not node.name or node.name in seen:
             raise PreconditionError(
-                f"node {node.name or '(unnamed)'!r} ({node.op_type}) has no name of its own: load the model "
+                f"node {node.name or '(unnamed)'!r} ({node.op_type}) has no unique name: load the model "
                 "with onnx_pipeline.model.load, or run onnx_ir.passes.common.NameFixPass first"
             )
         seen.add(node.name)
@@ -85,7 +85,7 @@ def read_costs(model: ir.Model, nodes: Iterable[ir.Node]) -> NodeCosts:
     Raises
     ------
     PreconditionError
-        If a node has no work, or one that is no number >= 0; the message names the nodes.
+        If a node has no work, or one that is not a number >= 0; the message names the nodes.
     """
     remedy = "run a cost pass first, for instance ProfilePass(cost_model='analytic')"
     texts = read_texts(nodes, WORK, remedy)

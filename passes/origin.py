@@ -16,8 +16,8 @@ from onnx_pipeline.model.source import SourceModel
 def origin(model: ir.Model, source: SourceModel | None) -> SourceModel:
     """Return ``model`` as a SourceModel: ``source`` with the passes so far applied, or one made up.
 
-    A model that never was a file gets the name of its graph; its external weights, if any, must lie in one
-    folder. An earlier pass may have replaced the model object, so ``source.ir`` is never used as such.
+    A model that did not come from a file gets the name of its graph; its external weights, if any, must lie
+    in one folder. An earlier pass may have replaced the model object, so ``source.ir`` is never used as such.
 
     Raises
     ------
@@ -40,7 +40,7 @@ def origin(model: ir.Model, source: SourceModel | None) -> SourceModel:
 
 
 def with_digest(source: SourceModel) -> SourceModel:
-    """Fill in the hash of a model that never was a file: that of the bytes it would be saved as."""
+    """Fill in the hash of a model that did not come from a file: that of the bytes it would be saved as."""
     if source.sha256:
         return source
     return replace(source, sha256=hashlib.sha256(serialize(source.ir, source.path)).hexdigest())

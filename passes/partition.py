@@ -67,7 +67,7 @@ def annotate_stages(
     target : Target
         The devices; by default those of :func:`onnx_pipeline.split`.
     time_limit : float
-        Seconds for search and certificate together.
+        Time limit in seconds, proofs included.
     gap, seed, threads
         As in :func:`onnx_pipeline.partition.portfolio.partition`.
 
@@ -113,7 +113,7 @@ def write_stages(model: ir.Model, result: PartitionResult) -> None:
 def read_stages(
     source: SourceModel, infos: Mapping[str, TensorInfo], target: Target | None
 ) -> PartitionResult:
-    """Return the annotated partition with its certificate, whoever wrote the stages.
+    """Return the annotated partition with its certificate, whichever pass wrote the stages.
 
     Lower bounds hold for every partition of the same graph, target and k: they are kept when another pass
     moved nodes, and dropped for the simple bound when costs, target or k are not those they were proved for.
@@ -128,7 +128,7 @@ def read_stages(
     Raises
     ------
     PreconditionError
-        If a node has no stage or the stages are no partition; the message lists the problems.
+        If a node has no stage or the stages are not a partition; the message lists the problems.
     """
     record = metadata.read_record(source.ir, metadata.PARTITION)
     graph = annotated_graph(source, infos)
@@ -139,7 +139,7 @@ def read_stages(
     graph = countable(graph, target, stages)
     problems = check_partition(graph, stage_of, stages)
     if problems:
-        raise PreconditionError(f"the annotated stages are no partition: {'; '.join(problems[:5])}")
+        raise PreconditionError(f"the annotated stages are not a partition: {'; '.join(problems[:5])}")
     valid = record.get("problem") == _fingerprint(graph, target, stages)
     tick = graph.ticks_per_second
     proofs = (
@@ -156,7 +156,9 @@ def _stage(given: Mapping[str, int], names: tuple[str, ...]) -> int:
     """Stage of a group of ONNX nodes, which is a unit."""
     found = {given[name] for name in names}
     if len(found) > 1:
-        raise PreconditionError(f"nodes {', '.join(names[:5])} are one unit but have stages {sorted(found)}")
+        raise PreconditionError(
+            f"nodes {', '.join(names[:5])} belong together but are in stages {sorted(found)}"
+        )
     return found.pop()
 
 

@@ -44,7 +44,7 @@ def annotate_costs(
     cost_model : str
         Cost model: ``"profile"``, ``"analytic"``, an installed one or a file.
     device : str, Path or Device
-        Its rates serve cost models that compute instead of measuring.
+        Its rates serve cost models that compute instead of measure.
     dims : mapping of str to int
         Values of symbolic dimensions, default 1.
     feeds : mapping of str to ndarray
@@ -82,7 +82,7 @@ class ProfilePass(InPlacePass):
     Parameters
     ----------
     source : SourceModel or None
-        Where the model came from; None for a model that never was a file.
+        Where the model came from; None if it was not loaded from a file.
     cost_model, device, dims, feeds, runs, provider, threads, seed
         As in :func:`annotate_costs`.
     """

@@ -1,4 +1,4 @@
-"""Passes by kebab-case name, imported when they are asked for.
+"""Passes by kebab-case name, imported on demand.
 
 Other packages add theirs under the entry-point group ``onnx_pipeline.passes``.
 """
@@ -36,7 +36,7 @@ def load_pass(name: str) -> type[PassBase]:
     Raises
     ------
     UsageError
-        If no pass is called so; the message lists the known ones.
+        If there is no such pass; the message lists the known ones.
     """
     from onnx_pipeline.costmodel.plugins import load_plugin
 

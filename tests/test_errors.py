@@ -90,8 +90,8 @@ def test_a_note_in_both_languages() -> None:
     device = op.Device("ideal")
     op.plan(builder.build(), stages=1, device=device, memory=10, progress=lambda *said: notes.append(said))
     (note,) = (text for phase, _, text in notes if phase == "note")
-    assert "give bandwidth=... too" in note
-    assert "give --bandwidth RATE too" in spelled(note, as_option)
+    assert "give bandwidth=..., too" in note
+    assert "give --bandwidth RATE, too" in spelled(note, as_option)
 
 
 def test_an_error_of_the_search_in_both_languages() -> None:

@@ -35,7 +35,7 @@ def test_notes_and_log(graph: CostGraph, tmp_path: Path) -> None:
     planner = Planner(4, Target(), QUICK, demands, tmp_path / "h.csv", lambda *told: said.append(told))
     result = planner.partition(graph)
     assert [text for phase, _, text in said if phase == "note"] == [
-        "4 stages for 3 nodes: empty stages are not emitted",
+        "4 stages for 3 nodes: empty stages are not written",
         "the best partition found uses 2 of 4 stages",
     ]
     assert result.used == 2
@@ -47,7 +47,7 @@ def test_pins_that_leave_a_gap(graph: CostGraph) -> None:
     """Files are numbered without gaps, so there is no such split; a plan there is."""
     planner = Planner(4, Target(), QUICK, Demands(pins={"a": 1, "b": 3, "c": 3}))
     planner.partition(graph)
-    with pytest.raises(InfeasibleError, match="leave a stage before a pinned one empty; pin to lower stages"):
+    with pytest.raises(InfeasibleError, match="leave an earlier stage empty; pin to lower stages"):
         planner.partition_to_emit(graph)
 
 

@@ -49,7 +49,7 @@ class Layer:
 
 
 def read_foreign(path: Path) -> CostModel | None:
-    """Return the cost model of another tool's profile, or None if the file is none.
+    """Return the cost model of another tool's profile, or None if the file is something else.
 
     Raises
     ------
@@ -62,7 +62,7 @@ def read_foreign(path: Path) -> CostModel | None:
         return None
     kind, layers = found
     if not sum(layer.seconds for layer in layers) > 0:
-        raise InputError(path, f"a profile of {kind} without any layer that took time")
+        raise InputError(path, f"a profile of {kind} in which no layer took time")
 
     def imported(request: CostRequest) -> NodeCosts:
         """Divide the layers' times among the model's nodes."""
@@ -86,7 +86,7 @@ def _attribute(path: Path, kind: str, layers: Sequence[Layer], request: CostRequ
         some = ", ".join(sorted(lost, key=lambda name: -lost[name])[:3])
         raise InputError(
             path,
-            f"only {100 * share:.0f} % of its time belongs to nodes of {request.source.path.name} "
+            f"only {100 * share:.0f} % of its time matches nodes of {request.source.path.name} "
             f"(unmatched: {some}): is it a profile of this model?",
         )
     if lost:
@@ -212,9 +212,9 @@ def _onnxruntime(path: Path, events: Sequence[Mapping[str, Any]]) -> list[Layer]
     try:
         runs = [run for run in parse_trace(events) if run]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise InputError(path, f"a malformed onnxruntime profile: {error!r}") from None
+        raise InputError(path, f"malformed onnxruntime profile: {error!r}") from None
     if not runs:
-        raise InputError(path, "an onnxruntime profile without a finished run")
+        raise InputError(path, "onnxruntime profile without a complete run")
     runs = runs[1:] or runs
     wanted = [(event.op, event.name) for event in runs[-1]]
     alike = [run for run in runs if [(event.op, event.name) for event in run] == wanted]

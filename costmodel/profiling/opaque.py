@@ -1,4 +1,4 @@
-"""Providers that compile whole subgraphs: one kernel stands for many nodes, and says of none of them.
+"""Providers that compile whole subgraphs: one kernel stands for many nodes and names none.
 
 Such a session cannot save its optimised model. What its profile has are the nodes that run outside of the
 compiled subgraphs, under their own names, and one event per subgraph. Everything else of the model is inside:

@@ -47,7 +47,7 @@ FEWEST, MOST, PAIR_SECONDS = 10, 60, 1.2
 
 
 def profile(request: CostRequest) -> NodeCosts:
-    """Measure the model with onnxruntime; the sum over nodes is the time of one inference.
+    """Measure the model with onnxruntime; the sum over all nodes is the time of one inference.
 
     Raises
     ------
@@ -156,7 +156,7 @@ def _measure(request: CostRequest, runner: Runner, nodes: list[GraphNode], folde
         if not len(units):
             raise InputError(
                 request.source.path,
-                f"{request.provider} reports no kernels that can be matched to the model's nodes",
+                f"{request.provider} reports no kernels that match the model's nodes",
                 Advice("use {cost_model} or a file", cost_model="analytic"),
             )
         rows, shares = [units], [share]

@@ -1,4 +1,4 @@
-"""onnxruntime sessions for measurement, and what to tell the user when one fails."""
+"""onnxruntime sessions for measurement, and their error messages."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Runner:
         optimise : bool
             All optimisations, or none.
         save : bool
-            Whether a session with a profile saves its model, too.
+            Whether a session with a profile also saves its model.
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""The result of ``bench`` as people read it."""
+"""The result of ``bench`` as tables."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The commands that look at what was written: ``verify`` and ``show``."""
+"""The commands that inspect an output: ``verify`` and ``show``."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from onnx_pipeline.errors import InputError, UsageError, VerificationError
     "--model",
     type=options.PATH,
     metavar="MODEL.onnx",
-    help="The unsplit model: run both and compare the outputs.",
+    help="The unsplit model: run both, compare their outputs.",
 )
 @options.inputs
 @options.dims
@@ -28,7 +28,7 @@ from onnx_pipeline.errors import InputError, UsageError, VerificationError
     "--recheck",
     type=Value("recheck", click.FLOAT),
     metavar="SECONDS",
-    help="Prove the lower bound again by exhaustive search, this long from each end.",
+    help="Prove the lower bound again by exhaustive search, up to this long from each end.",
 )
 @options.custom_ops
 @reporting
@@ -38,7 +38,7 @@ def verify(directory: Path, model: Path | None, report: Report, **choices: Any) 
     from onnx_pipeline.verification.checks import inspect
 
     if model is None and (choices["inputs"] is not None or choices["dims"]):
-        raise UsageError("--inputs and --dim need --model: without it nothing is run")
+        raise UsageError("--inputs and --dim need --model: nothing runs without it")
     with report.console() as console:
         found = inspect(directory, model=model, progress=console, **choices)
         for note in found.notes:
@@ -53,7 +53,7 @@ def verify(directory: Path, model: Path | None, report: Report, **choices: Any) 
 @click.argument("path", type=options.PATH, metavar="DIR|PLAN.json")
 @reporting
 def show(path: Path, report: Report) -> None:
-    """Print the summary of a split or of a plan again."""
+    """Print the summary of a split or plan again."""
     from onnx_pipeline.cli import tables
 
     report.console()  # nothing takes time here, only the log level counts

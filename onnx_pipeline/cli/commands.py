@@ -24,7 +24,7 @@ def run(arguments: Sequence[str] | None, program: str) -> int:
     Raises
     ------
     UsageError
-        For everything that click has to say, in one line.
+        For every error that click reports, in one line.
     """
     complete = os.environ.get("_ONNX_PIPELINE_COMPLETE")
     if complete:

@@ -1,4 +1,4 @@
-"""``--config FILE``: options from a TOML file, for those that the command line leaves out."""
+"""``--config FILE``: options from a TOML file; the command line wins."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a running command says on stderr: a bar on a terminal, notes always, phases when asked.
+"""What a running command prints on stderr: a bar on a terminal, notes always, phases on request.
 
 Its result goes to stdout.
 """
@@ -29,7 +29,7 @@ class Console:
     Parameters
     ----------
     quiet : bool
-        Say nothing but errors.
+        Print nothing but errors.
     verbose : int
         1 logs every message of every phase, 2 asks for tracebacks too.
     spell : callable
@@ -82,7 +82,7 @@ class Console:
             self._print(f"{PROGRAM}: {phase}: {message}")
 
     def note(self, message: str) -> None:
-        """Say something that the user should know, once."""
+        """Print a note, once."""
         message = spelled(message, self._spell)
         if not self.quiet and message not in self._said:
             self._said.add(message)

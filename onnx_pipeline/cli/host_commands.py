@@ -16,11 +16,11 @@ from onnx_pipeline.cli.results import Report, output_file, reporting
     type=click.Choice(["threads", "processes"]),
     default="threads",
     show_default=True,
-    help="How the stages will run.",
+    help="How stages will be run.",
 )
 @reporting
 def calibrate(output: Path | None, transport: str, report: Report) -> None:
-    """Measure this host's borders between stages and its rates; write a device for --device."""
+    """Measure this host and write a device for --device."""
     from dataclasses import asdict
 
     from onnx_pipeline.cli import tables
@@ -37,12 +37,12 @@ def calibrate(output: Path | None, transport: str, report: Report) -> None:
 
 @click.group()
 def cache() -> None:
-    """Profiles kept in the user's cache directory."""
+    """Manage the profiles in the user's cache directory."""
 
 
 @cache.command()
 def clear() -> None:
-    """Remove all kept profiles."""
+    """Remove all profiles."""
     from onnx_pipeline.cli.units import format_bytes
     from onnx_pipeline.costmodel.cache import clear as clear_cache
     from onnx_pipeline.files.user_cache import user_cache
@@ -53,7 +53,7 @@ def clear() -> None:
 
 @cache.command()
 def info() -> None:
-    """Say where the profiles are kept and how many there are."""
+    """Show where profiles are kept and how many there are."""
     from onnx_pipeline.cli.units import format_bytes
     from onnx_pipeline.costmodel.cache import usage
     from onnx_pipeline.files.user_cache import user_cache

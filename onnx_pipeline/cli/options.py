@@ -20,7 +20,7 @@ stages = click.option(
     type=Value("stages", click.INT),
     required=True,
     metavar="K",
-    help="Number of stages.",
+    help="Number of stages, one per device.",
 )
 
 
@@ -31,7 +31,7 @@ def device(default: str | None = "cpu", explained: str = "cpu") -> Decorator[Any
         type=Value("device"),
         default=default,
         metavar="FILE|NAME",
-        help=f"Device: a TOML file or a built-in name.  [default: {explained}]",
+        help=f"Device: a built-in or installed name, or a TOML file.  [default: {explained}]",
     )
 
 
@@ -39,7 +39,7 @@ bandwidth = click.option(
     "--bandwidth",
     type=Value("bandwidth"),
     metavar="RATE",
-    help="Bandwidth between devices: 16GB/s, 800MB/s, inf.  [default: the device's]",
+    help="Bandwidth between devices: 16GB/s, 10Gbit/s, inf.  [default: the device's]",
 )
 
 
@@ -51,20 +51,20 @@ def memory(of_file: bool = False) -> Decorator[Any]:
             "--memory",
             type=Value("memory"),
             metavar="SIZE|file" if of_file else "SIZE",
-            help=f"Fast memory per device: 8GiB, 800MB, inf{more}.  [default: the device's]",
+            help=f"Fast memory of one device: 8GiB, 800MB, inf{more}.  [default: the device's]",
         ),
         click.option(
             "--memory-mode",
             type=click.Choice(MEMORY_MODES),
             default=TargetParams.memory_mode,
             show_default=True,
-            help="Bytes beyond the memory are streamed, or forbidden.",
+            help="Stream what exceeds the memory in every inference, or forbid it.",
         ),
         click.option(
             "--activations/--no-activations",
             default=TargetParams.activations,
             show_default=True,
-            help="Whether a stage's live activations need memory beside its parameters.",
+            help="Count live activations, or parameters only, against the memory.",
         ),
     )
 
@@ -84,10 +84,10 @@ dims = click.option(
     multiple=True,
     callback=_dims,
     metavar="NAME=INT",
-    help="Value of a symbolic dimension (repeat).  [default: 1]",
+    help="Value of a symbolic dimension; repeatable.  [default: 1]",
 )
 inputs = click.option(
-    "--inputs", type=PATH, metavar="X.npz", help="Representative inputs.  [default: random, seeded]"
+    "--inputs", type=PATH, metavar="X.npz", help="Representative inputs by name.  [default: random, seeded]"
 )
 seed = click.option(
     "--seed",
@@ -95,14 +95,14 @@ seed = click.option(
     default=SearchParams.seed,
     show_default=True,
     metavar="N",
-    help="Seed of everything random.",
+    help="Seed of all random choices.",
 )
 custom_ops = click.option(
     "--custom-ops",
     type=PATH,
     multiple=True,
     metavar="LIBRARY",
-    help="Library of custom operators for onnxruntime (repeat); its code is run.",
+    help="Library of custom operators for onnxruntime; loading it runs its code; repeatable.",
 )
 
 costs = group(
@@ -112,7 +112,7 @@ costs = group(
         default=ProfileParams.cost_model,
         show_default=True,
         metavar="profile|analytic|FILE",
-        help="Measure with onnxruntime, estimate from shapes, or read COSTS.json or CSV.",
+        help="Measure with onnxruntime, estimate from shapes, or read costs or a profile from a file.",
     ),
     dims,
     inputs,
@@ -120,19 +120,19 @@ costs = group(
         "--profile-runs",
         type=Value("profile_runs", click.INT),
         metavar="N",
-        help="Measured inferences per pair of sessions.  [default: 10, more for quick models]",
+        help="Inferences to measure per pair of sessions.  [default: 10, more for quick models]",
     ),
     click.option(
         "--profile-seconds",
         type=Value("profile_seconds", click.FLOAT),
         metavar="SECONDS",
-        help="Bound on the time of a profile.  [default: 12, or 1.2 per inference asked for]",
+        help="Time budget of the profile.  [default: 12, or 1.2 times --profile-runs]",
     ),
     click.option(
         "--cache/--no-cache",
         default=ProfileParams.cache,
         show_default=True,
-        help="Keep profiles in the user's cache directory and use them.",
+        help="Use and keep profiles in the user's cache directory.  [default: cache]",
     ),
     click.option(
         "--provider",
@@ -140,7 +140,7 @@ costs = group(
         default=ProfileParams.provider,
         show_default=True,
         metavar="NAME",
-        help="onnxruntime execution provider to measure.",
+        help="Execution provider of onnxruntime to measure.",
     ),
     custom_ops,
 )
@@ -152,7 +152,7 @@ search = group(
         default=SearchParams.time_limit,
         show_default=True,
         metavar="SECONDS",
-        help="Wall time for search and certificate together.",
+        help="Time limit of the search, proofs included.",
     ),
     click.option(
         "--gap",
@@ -160,7 +160,7 @@ search = group(
         default=SearchParams.gap,
         show_default=True,
         metavar="FRACTION",
-        help="Stop as soon as this gap is proved.",
+        help="Stop once this gap is proved.",
     ),
     seed,
     click.option(
@@ -186,37 +186,37 @@ constraints = gathered(
         type=Pair("NODE=STAGE", "a stage counted from 0"),
         multiple=True,
         metavar="NODE=STAGE",
-        help="Put a node into this stage (repeat).",
+        help="Put a node into a stage; repeatable.",
     ),
     click.option(
         "--together",
         type=Names(),
         multiple=True,
         metavar="NODE,NODE...",
-        help="Nodes that share a stage (repeat).",
+        help="Keep nodes in one stage; repeatable.",
     ),
     click.option(
         "--no-cut",
         "uncut",
         multiple=True,
         metavar="TENSOR",
-        help="Tensor that must not cross a border (repeat).",
+        help="Keep a tensor within one stage; repeatable.",
     ),
     click.option("--exactly", is_flag=True, help="Leave no stage empty."),
     click.option(
         "--bounds",
         type=Value("bounds"),
         metavar="NAME,NAME...",
-        help=f"Certificates to compute: {', '.join(BOUNDS)}.",
+        help=f"Lower bounds to compute: {', '.join(BOUNDS)}.",
     ),
 )
-log = click.option("--log", type=PATH, metavar="FILE.csv", help="Write the history of the search.")
+log = click.option("--log", type=PATH, metavar="FILE.csv", help="Write the history of the search as CSV.")
 
 measure = click.option(
     "--measure",
     type=Value("measure", click.INT),
     metavar="ROUNDS",
-    help="Measure the stages, correct the costs, partition again; keep the best measured.  "
+    help="Measure the stages, correct the costs, partition again; keep what measures best.  "
     "[default: 1 for profiled costs, else 0]",
 )
 writing = group(

@@ -1,4 +1,4 @@
-"""Where a command's result goes: stdout as a table or as JSON, a file, and what is said meanwhile."""
+"""Where a command's result goes (stdout as table or JSON, a file) and what it reports meanwhile."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Report:
     def result(
         self, document: Mapping[str, Any], show: Callable[[], object], written: Path | None = None
     ) -> None:
-        """Print the document as JSON, or show it to people and say where it was written."""
+        """Print the document as JSON, or as a table with the place of the written file."""
         if self.as_json:
             print_json(document)
             return
@@ -49,9 +49,11 @@ def _report(as_json: bool, quiet: bool, verbose: int) -> dict[str, Any]:
 
 reporting = gathered(
     _report,
-    click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout, nothing else there."),
-    click.option("-q", "--quiet", is_flag=True, help="Errors only on stderr."),
-    click.option("-v", "--verbose", count=True, help="More on stderr; twice: tracebacks."),
+    click.option(
+        "--json", "as_json", is_flag=True, help="Print one JSON document on stdout and nothing else there."
+    ),
+    click.option("-q", "--quiet", is_flag=True, help="Print only errors on stderr."),
+    click.option("-v", "--verbose", count=True, help="Print more on stderr; -vv adds tracebacks."),
 )
 
 

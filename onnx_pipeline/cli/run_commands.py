@@ -28,7 +28,7 @@ def _providers(ctx: click.Context, param: click.Parameter, parsed: Any) -> Any:
 
 
 def _observer(trace: Path | None, plot: Path | None) -> dict[str, Any]:
-    """Return what writes the timelines; what would go wrong then goes wrong now."""
+    """Return what writes the timelines; problems that can be foreseen are raised now."""
     if trace is None and plot is None:
         return {"observe": None}
     from onnx_pipeline.measurement import timeline
@@ -57,14 +57,14 @@ streaming = group(
         multiple=True,
         callback=_providers,
         metavar="[STAGE=]NAME[:key=value]",
-        help="Execution provider of all stages or of one (repeat).  [default: the manifest's, or CPU]",
+        help="Execution provider of all stages or of one; repeatable.  [default: the manifest's, else CPU]",
     ),
     click.option(
         "--backend",
         type=click.Choice(["auto", "threads", "processes"]),
         default="auto",
         show_default=True,
-        help="Where the stages work.",
+        help="Run stages on threads or in processes.",
     ),
     click.option(
         "--queue-depth",
@@ -78,7 +78,7 @@ streaming = group(
         "--max-in-flight",
         type=click.IntRange(min=1),
         metavar="N",
-        help="Requests inside at once.  [default: what stages and queues hold]",
+        help="Requests in flight at most.  [default: as many as stages and queues hold]",
     ),
     gathered(
         _observer,
@@ -96,7 +96,7 @@ streaming = group(
     "--inputs", type=options.PATH, required=True, metavar="X.npz", help="The model's inputs by name."
 )
 @output_file("Y.npz")
-@click.option("--batched", is_flag=True, help="The leading axis of every entry of X.npz counts requests.")
+@click.option("--batched", is_flag=True, help="The leading axis of every array in X.npz counts requests.")
 @streaming
 @reporting
 def run(directory: Path, inputs: Path, output: Path | None, report: Report, **choices: Any) -> None:
@@ -119,7 +119,7 @@ def run(directory: Path, inputs: Path, output: Path | None, report: Report, **ch
     "--requests",
     type=click.IntRange(min=1),
     metavar="N",
-    help="Pipelined requests in all rounds together.  [default: half a second per measurement]",
+    help="Pipelined requests in total.  [default: half a second per measurement]",
 )
 @click.option(
     "--rounds",
@@ -127,15 +127,15 @@ def run(directory: Path, inputs: Path, output: Path | None, report: Report, **ch
     default=5,
     show_default=True,
     metavar="N",
-    help="Rounds; each measures everything once.",
+    help="Rounds; each measures every contender once.",
 )
 @click.option(
     "--model",
     type=options.PATH,
     metavar="MODEL.onnx",
-    help="The unsplit model.  [default: put together from the stages]",
+    help="The unsplit model.  [default: reassembled from the stages]",
 )
-@click.option("--no-baselines", is_flag=True, help="Only the pipeline: the unsplit model is not loaded.")
+@click.option("--no-baselines", is_flag=True, help="Measure only the pipeline, not the unsplit model.")
 @options.inputs
 @options.dims
 @streaming

@@ -50,7 +50,7 @@ def split(model: Path, stages: int, output: Path | None, report: Report, **choic
 @config
 @reporting
 def profile(model: Path, output: Path | None, report: Report, **choices: Any) -> None:
-    """Only measure MODEL: work, parameter and output size of every node."""
+    """Measure MODEL only: work, parameter and output sizes of every node."""
     from onnx_pipeline import pipeline
     from onnx_pipeline.cli import tables
     from onnx_pipeline.files.atomic import new_file
@@ -73,12 +73,12 @@ def profile(model: Path, output: Path | None, report: Report, **choices: Any) ->
 @options.device(None, "cpu, or ideal where the graph brings transfer times")
 @options.bandwidth
 @options.memory(of_file=True)
-@click.option("--ignore-colocation", is_flag=True, help="Let nodes of a colocation group part.")
+@click.option("--ignore-colocation", is_flag=True, help="Ignore the graph's colocation groups.")
 @click.option(
     "--perturb",
     type=Value("perturb", click.FLOAT),
     metavar="FRACTION",
-    help="Report what costs that are off by up to this much do to the partition.",
+    help="Report how errors of the costs of up to this fraction would affect the partition.",
 )
 @click.option(
     "--samples",
@@ -86,7 +86,7 @@ def profile(model: Path, output: Path | None, report: Report, **choices: Any) ->
     default=50,
     show_default=True,
     metavar="N",
-    help="Perturbed graphs.",
+    help="Perturbed graphs to try.",
 )
 @options.search
 @options.constraints
@@ -96,7 +96,7 @@ def profile(model: Path, output: Path | None, report: Report, **choices: Any) ->
 def plan(
     graph: Path, output: Path | None, report: Report, perturb: float | None, samples: int, **choices: Any
 ) -> int:
-    """Only partition and certify GRAPH: COSTS.json or the MSR JSON format, no ONNX model needed."""
+    """Partition and certify GRAPH only: COSTS.json or MSR JSON; no ONNX model needed."""
     from onnx_pipeline import pipeline, planfile
     from onnx_pipeline.cli import tables
     from onnx_pipeline.progress import Phases
@@ -105,7 +105,7 @@ def plan(
     with report.console() as console:
         result = pipeline.plan(graph, progress=console, phases=phases, **choices)
         if result.interrupted:
-            console.note("interrupted: the best partition so far, its certificate is valid")
+            console.note("interrupted: this is the best partition so far; its certificate is valid")
         document = planfile.plan_document(result, graph)
         if perturb is not None and not result.interrupted:
             from onnx_pipeline.partition.sensitivity import sensitivity

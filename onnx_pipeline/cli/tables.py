@@ -1,7 +1,7 @@
-"""What people look at: the table of stages and the verdict below it.
+"""The table of stages and the verdict below it.
 
-Everything is rendered from a document, the manifest's or PLAN.json's, so that the table never shows a figure
-that ``--json`` does not hold.
+Everything is rendered from a document, manifest or PLAN.json, so the table never shows a figure that
+``--json`` lacks.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def show(document: Document, stream: IO[str] | None = None, title: str | None = 
 
 
 def make_console(stream: IO[str] | None = None) -> Console:
-    """Return a console that neither folds nor cuts lines when its output is no terminal."""
+    """Return a console that neither folds nor cuts lines when its output is not a terminal."""
     from rich.console import Console
 
     stream = sys.stdout if stream is None else stream
@@ -161,7 +161,7 @@ def verdict(document: Document) -> list[tuple[str, str]]:
     meaning = (
         "proved optimal in the cost model"
         if certificate["status"] == "optimal"
-        else "no partition is better by more than this"
+        else "no partition can be better by more than this"
     )
     if "costs" in certificate:
         meaning += f" (costs: {certificate['costs']})"
@@ -178,7 +178,7 @@ def _sensitivity(found: Document) -> str:
     times, regret = found["bottleneck_seconds"], found["regret"]
     return (
         f"costs off by up to {100 * found['perturb']:g} %: bottleneck {format_seconds(times['p10'])} to "
-        f"{format_seconds(times['p90'])} (p10 to p90); another partition is better by more than 0.5 % in "
+        f"{format_seconds(times['p90'])} (p10 to p90); another partition wins by more than 0.5 % in "
         f"{100 * found['other_partition_wins']:.0f} % of {found['samples']} samples, "
         f"by {100 * regret['p90']:.1f} % (p90)"
     )
@@ -194,9 +194,9 @@ def _measurement(summary: Document, stages: Sequence[Document]) -> str:
     error = slowest["predicted_seconds"] / slowest["seconds"] - 1 if slowest["seconds"] else 0.0
     whole = format_seconds(summary["reference_seconds"])
     return (
-        f"slowest stage {format_seconds(slowest['seconds'])} without transfers, "
+        f"slowest stage {format_seconds(slowest['seconds'])} (transfers excluded), "
         f"predicted {100 * error:+.1f} %, "
-        f"{summary['rounds']} rounds with the whole model ({whole})"
+        f"{summary['rounds']} rounds next to the whole model ({whole})"
     )
 
 

@@ -1,6 +1,6 @@
 """Partition -> k ONNX files, their weights, the cost graph and the manifest, in one directory.
 
-The directory is written beside its place under a temporary name and renamed when it is complete.
+The directory is written next to its final place under a temporary name and renamed when complete.
 """
 
 from __future__ import annotations

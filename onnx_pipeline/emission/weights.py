@@ -1,4 +1,4 @@
-"""Weights on their way into a stage: inline when small, else copied file to file, or used where they are."""
+"""Weights of a stage: inline when small, otherwise copied file to file or used where they are."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class SharedFiles:
         return self._names[file], offset, length
 
     def entry(self) -> dict[str, Any] | None:
-        """Return what the manifest says; None when every stage has its own copy."""
+        """Return the manifest's entry; None when every stage has its own copy."""
         if not self._names:
             return None
         files = [
@@ -96,7 +96,7 @@ def check_unchanged(source: SourceModel, file: Path) -> None:
 
 
 class WeightStore:
-    """The data file of one stage; it comes into being with the first tensor.
+    """The data file of one stage, created with the first tensor.
 
     Parameters
     ----------
@@ -104,7 +104,7 @@ class WeightStore:
     folder : Path
         Where to write.
     name : str
-        Of the data file.
+        Name of the data file.
     placed : mapping of str to Place
         Tensors that other data files in ``folder`` hold already, by name.
     shared : SharedFiles, optional
@@ -113,9 +113,9 @@ class WeightStore:
     Attributes
     ----------
     size : int
-        Bytes written; 0 means that there is no file.
+        Bytes written; 0 means that no file was created.
     sha256 : str
-        Of the file, valid after :meth:`close`.
+        Hash of the file, valid after :meth:`close`.
     placed : dict of str to Place
         Tensors in data files, by name.
     """

@@ -19,7 +19,7 @@ def check_file(output: Path, *, force: bool) -> None:
     UsageError
         If it exists and ``force`` is off, or is a directory.
     InputError
-        If nothing can be written beside it.
+        If nothing can be written next to it.
     """
     if output.is_dir():
         raise UsageError(f"{output}: is a directory", "name a file")
@@ -64,7 +64,7 @@ def _existing_parent(output: Path) -> Path:
 def new_file(output: Path) -> Iterator[Path]:
     """Yield a temporary sibling that takes the place of ``output`` when the block succeeds.
 
-    Missing parents are made. A device such as /dev/stdout is written directly.
+    Missing parents are created. A device such as /dev/stdout is written directly.
     """
     if _is_device(output):
         yield output

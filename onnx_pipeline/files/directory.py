@@ -46,14 +46,14 @@ def check_output(output: str | os.PathLike[str], *, force: bool = False) -> None
     if not parent.is_dir():
         raise InputError(path, f"cannot be created: {parent} is not a directory")
     if not os.access(parent, os.W_OK | os.X_OK):
-        raise InputError(path, f"cannot be created: no permission to write in {parent}")
+        raise InputError(path, f"cannot be created: no write permission for {parent}")
 
 
 @contextmanager
 def new_directory(output: str | os.PathLike[str], *, force: bool = False) -> Iterator[Path]:
     """Yield a temporary sibling directory that takes the place of ``output`` when the block succeeds.
 
-    Whatever ends the block early, Ctrl-C included, removes everything again and leaves ``output`` as it was.
+    If the block ends early, Ctrl-C included, everything is removed and ``output`` stays as it was.
 
     Raises
     ------
@@ -96,7 +96,7 @@ def _install(temporary: Path, path: Path, force: bool) -> None:
         os.rename(temporary, path)
         return
     if not force:
-        raise UsageError(f"{path}: appeared while this was being made")
+        raise UsageError(f"{path}: appeared while its replacement was being written")
     if _exchange(temporary, path):
         return
     # Without an atomic exchange there is a moment without the directory, never one with half of it.

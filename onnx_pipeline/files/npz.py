@@ -27,7 +27,7 @@ def load_arrays(path: str | os.PathLike[str]) -> Arrays:
     Raises
     ------
     InputError
-        If the file cannot be read or is no ``.npz`` file.
+        If the file cannot be read or is not an ``.npz`` file.
     """
     try:
         with np.load(path, allow_pickle=False) as data:
@@ -40,7 +40,7 @@ def load_arrays(path: str | os.PathLike[str]) -> Arrays:
 
 
 def save_arrays(arrays: Mapping[str, npt.NDArray[Any]], path: Path) -> None:
-    """Write an ``.npz`` file that is complete or absent; any name will do, ``file`` and ``a/b`` included."""
+    """Write an ``.npz`` file that is complete or absent; all names work, ``file`` and ``a/b`` included."""
     with new_file(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
         for name, array in arrays.items():
             # Strings come out of onnxruntime as objects, which would have to be pickled.
@@ -70,7 +70,7 @@ def run_file(
         Every entry has one more axis in front: entry ``i`` along it is request ``i``, and the outputs are
         stacked the same way. An output whose shape differs between requests becomes ``name[i]``.
     observe : Observe, optional
-        Shown what the requests did.
+        Called with the timelines of the requests.
     **options
         Of the :class:`~onnx_pipeline.PipelineSession`.
 

@@ -1,7 +1,7 @@
 """Temporary files and folders that a killed run cannot leave behind for good.
 
 Whoever makes one holds a lock on it for as long as it lives. The system drops the lock with the process, so
-the next run knows what nobody owns any more and removes it.
+the next run recognises what has no owner and removes it.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ def scratch_folder(parent: Path | None = None, prefix: str = PREFIX) -> Iterator
     Parameters
     ----------
     parent : Path, optional
-        Where; the system's temporary directory by default.
+        Where to make it; the system's temporary directory by default.
     prefix : str
-        Of its name, and of the names that are swept.
+        Prefix of its name, and of the names that are swept.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Building cost graphs piece by piece, checked once at the end."""
+"""Build cost graphs piece by piece, checked once at the end."""
 
 from __future__ import annotations
 
@@ -109,15 +109,15 @@ class GraphBuilder:
                 raise InputError(self.source, f"two nodes are called {name!r}")
             seen.add(name)
             if not 0 <= work < math.inf:
-                raise InputError(self.source, f"node {name!r} has negative or endless work: {work!r}")
+                raise InputError(self.source, f"node {name!r} has negative or infinite work: {work!r}")
         for name, producer, nbytes, _, consumers, time in self._nets:
             if nbytes < 0 or not (time is None or 0 <= time < math.inf):
-                raise InputError(self.source, f"tensor {name!r} has a negative or endless cost")
+                raise InputError(self.source, f"tensor {name!r} has a negative or infinite cost")
             for v in (producer, *consumers):
                 if not HOST <= v < n:
                     raise InputError(self.source, f"tensor {name!r} refers to a node that does not exist")
             if HOST in consumers:
-                raise InputError(self.source, f"tensor {name!r} has a consumer that is no node")
+                raise InputError(self.source, f"tensor {name!r} has a consumer that is not a node")
         for name, nbytes, nodes in self._groups:
             if nbytes < 0:
                 raise InputError(self.source, f"parameter group {name!r} has a negative size")
@@ -126,7 +126,7 @@ class GraphBuilder:
                     self.source, f"parameter group {name!r} refers to a node that does not exist"
                 )
         if not all(0 <= extra < math.inf for extra in self._extra):
-            raise InputError(self.source, "a tensor has a negative or endless border cost")
+            raise InputError(self.source, "a tensor has a negative or infinite border cost")
         times = [t[5] for t in self._nets]
         timed = any(t is not None for t in times)
         if timed and None in times:

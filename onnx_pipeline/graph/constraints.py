@@ -1,4 +1,4 @@
-"""What users demand of a partition, written into the cost graph so that every method and check sees it.
+"""Constraints of users, written into the cost graph so that every method and check sees them.
 
 Colocation, pins and tensors that must not cross are properties of the graph; a hard memory limit belongs to
 the target, and "exactly k stages" to the call of the partitioner.
@@ -19,7 +19,7 @@ from onnx_pipeline.parameters import Parameters
 
 @dataclass(frozen=True)
 class Demands(Parameters):
-    """Everything a caller demands of one partition beyond graph and target.
+    """Constraints on one partition beyond graph and target.
 
     Attributes
     ----------
@@ -28,7 +28,7 @@ class Demands(Parameters):
     exactly : bool
         Leave no stage empty.
     bounds : tuple of str or None
-        Which certificates to compute; see :data:`onnx_pipeline.settings.BOUNDS`.
+        Bounds to compute; see :data:`onnx_pipeline.settings.BOUNDS`.
     """
 
     together: tuple[tuple[str, ...], ...] = ()

@@ -148,7 +148,7 @@ class CostGraph:
         )
 
     def to_networkx(self) -> networkx.MultiDiGraph:
-        """Return the graph people can hold: nodes keyed by name, one edge per (tensor, consumer).
+        """Return a networkx graph: nodes keyed by name, one edge per (tensor, consumer).
 
         Nodes carry ``work`` (seconds) and ``onnx_nodes``; edges carry ``tensor`` and ``bytes``.
         """

@@ -120,31 +120,14 @@ def graph_from_json(
     fields = Fields(source)
     if document.get("format_version") != FORMAT_VERSION:
         raise fields.fail(
-            "format_version", f"this release reads version {FORMAT_VERSION}, not another; profile again"
+            "format_version", f"this release reads version {FORMAT_VERSION} only; profile again"
         )
     meta = document.get("meta", {})
     if not isinstance(meta, dict):
         raise fields.fail("meta", "expected an object")
     ticks = _ticks(fields, document) if "ticks_per_second" in document else None
     builder = GraphBuilder(str(document.get("name", "")), source, meta, ticks)
-    index: dict[str, int] = {}
-    for where, entry in fields.items(document, "nodes"):
-        name = fields.text(entry, "name", where)
-        if name in index:
-            raise fields.fail(where, f"two nodes are called {name!r}")
-        colocation = -1
-        if "colocation" in entry and not ignore_colocation:
-            colocation = fields.count(entry, "colocation", where)
-        onnx_nodes = entry.get("onnx_nodes")
-        if onnx_nodes is not None and not _strings(onnx_nodes):
-            raise fields.fail(where, "'onnx_nodes' must be a list of strings")
-        index[name] = builder.add_node(
-            name,
-            fields.number(entry, "work_ns", where),
-            colocation=colocation,
-            pinned=fields.count(entry, "stage", where) if "stage" in entry else -1,
-            onnx_nodes=onnx_nodes,
-        )
+    index = _add_nodes(builder, fields, document, ignore_colocation)
 
     def node(name: object, where: str) -> int:
         if not isinstance(name, str) or name not in index:
@@ -175,6 +158,31 @@ def graph_from_json(
             nodes(entry, "nodes", where),
         )
     return builder.build()
+
+
+def _add_nodes(
+    builder: GraphBuilder, fields: Fields, document: Mapping[str, Any], ignore_colocation: bool
+) -> dict[str, int]:
+    """Add every node; return their indices by name."""
+    index: dict[str, int] = {}
+    for where, entry in fields.items(document, "nodes"):
+        name = fields.text(entry, "name", where)
+        if name in index:
+            raise fields.fail(where, f"two nodes are called {name!r}")
+        colocation = -1
+        if "colocation" in entry and not ignore_colocation:
+            colocation = fields.count(entry, "colocation", where)
+        onnx_nodes = entry.get("onnx_nodes")
+        if onnx_nodes is not None and not _strings(onnx_nodes):
+            raise fields.fail(where, "'onnx_nodes' must be a list of strings")
+        index[name] = builder.add_node(
+            name,
+            fields.number(entry, "work_ns", where),
+            colocation=colocation,
+            pinned=fields.count(entry, "stage", where) if "stage" in entry else -1,
+            onnx_nodes=onnx_nodes,
+        )
+    return index
 
 
 def _ticks(fields: Fields, document: Mapping[str, Any]) -> int:

@@ -1,4 +1,4 @@
-"""THE objective, written plainly.
+"""The objective, written plainly: the only definition there is.
 
 Everything that computes a cost, a bound or a gap agrees with :func:`stage_costs`.
 
@@ -47,7 +47,7 @@ class StageCost:
 def stage_costs(
     graph: CostGraph, target: Target, stage_of: Sequence[int] | IntArray, stages: int, *, up: bool = False
 ) -> list[StageCost]:
-    """Evaluate the objective of Archer et al. 2024, section 2, slowly and obviously.
+    """Evaluate the objective of Archer et al. 2024, section 2, in the plainest way.
 
     Parameters
     ----------
@@ -104,7 +104,7 @@ def stage_costs(
 
 
 def countable(graph: CostGraph, target: Target, stages: int) -> CostGraph:
-    """Return the graph with ticks so long that whatever a partition pays for the target can be counted.
+    """Return the graph with ticks so long that everything a partition pays can be counted.
 
     Raises
     ------
@@ -126,7 +126,7 @@ def countable(graph: CostGraph, target: Target, stages: int) -> CostGraph:
     fitting = [ticks for ticks in TICKS if ticks <= tick and seconds * ticks < most]
     if not fitting:
         raise UsageError(
-            f"a partition could pay {seconds:.3g} s, more than can be counted: is the link so slow?"
+            f"a partition could pay {seconds:.3g} s, more than can be counted: is the link really so slow?"
         )
     return graph.counted(fitting[-1])
 
@@ -143,7 +143,7 @@ def bottleneck(graph: CostGraph, target: Target, stage_of: Sequence[int] | IntAr
 
 
 def check_partition(graph: CostGraph, stage_of: Sequence[int] | IntArray, stages: int) -> list[str]:
-    """Return everything that is wrong with a partition; an empty list means valid."""
+    """Return all problems of a partition; an empty list means that it is valid."""
     if len(stage_of) != graph.num_nodes:
         return [f"{len(stage_of)} stages given for {graph.num_nodes} nodes"]
     wrong = [
@@ -164,7 +164,9 @@ def check_partition(graph: CostGraph, stage_of: Sequence[int] | IntArray, stages
     for v in range(graph.num_nodes):
         colour = int(graph.colocation[v])
         if colour >= 0 and home.setdefault(colour, int(stage_of[v])) != stage_of[v]:
-            wrong.append(f"node {graph.node_names[v]!r} is not with its colocation group {colour}")
+            wrong.append(f"node {graph.node_names[v]!r} is apart from its colocation group {colour}")
         if graph.pinned[v] >= 0 and graph.pinned[v] != stage_of[v]:
-            wrong.append(f"node {graph.node_names[v]!r} is pinned to stage {graph.pinned[v]}, not there")
+            wrong.append(
+                f"node {graph.node_names[v]!r} is not in stage {graph.pinned[v]}, to which it is pinned"
+            )
     return wrong

@@ -31,7 +31,7 @@ class Target:
     memory_mode : {"overflow", "hard"}
         What happens to bytes beyond ``memory``: streamed over the link in every inference, or forbidden.
     activations : bool
-        Whether a stage's peak of live activations needs room in ``memory`` beside its parameters.
+        Whether the peak of live activations counts against ``memory``, next to parameters.
     name : str
         Shown in reports.
 

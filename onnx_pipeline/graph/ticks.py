@@ -37,7 +37,7 @@ def choose_ticks(seconds: float) -> int:
         return NS
     fitting = [ticks for ticks in TICKS if seconds * ticks <= WORK_TICKS]
     if not fitting:
-        raise UsageError(f"{seconds:.3g} s of work in all are more than can be counted")
+        raise UsageError(f"{seconds:.3g} s of work in all is more than can be counted")
     return fitting[-1]
 
 
@@ -51,7 +51,7 @@ def whole(values: npt.ArrayLike, *, up: bool = False) -> IntArray:
     """
     times = np.asarray(values, dtype=np.float64)
     if times.size and not times.max() < MOST_TICKS:
-        raise UsageError("a transfer or another cost is too long to be counted beside the rest of the graph")
+        raise UsageError("a transfer or another cost is too long to be counted next to the rest of the graph")
     nearest = np.rint(times)
     kept = np.abs(times - nearest) <= np.maximum(np.abs(times), 1.0) * 2.0**-50
     result: IntArray = np.where(kept, nearest, np.ceil(times) if up else np.floor(times)).astype(np.int64)

@@ -33,7 +33,7 @@ def unsplit(
     def runner(threads: int) -> Runner:
         whole = load_whole(session.directory, session.manifest, model, threads, provider, session.custom_ops)
         if {value.name for value in whole.get_inputs()} - set(feeds):
-            raise InputError(model, "this is not the model that was split: it has other inputs")
+            raise InputError(model, "this is not the model that was split: its inputs differ")
         return Runner(whole)
 
     arrays = check_feeds(session.manifest, feeds)

@@ -1,4 +1,4 @@
-"""What a split delivers on this machine: measured in rounds, each of which measures everything once.
+"""What a split delivers on this machine, measured in rounds that measure everything once.
 
 Clocks and neighbours make a machine faster and slower within seconds, so only times of the same round are
 compared, and medians over rounds of their ratios are reported.
@@ -67,21 +67,21 @@ def bench(
     directory : path-like
         Output of ``split``.
     requests : int, optional
-        Pipelined requests of all rounds together; by default each measurement takes about half a second.
+        Pipelined requests in total; by default each measurement takes about half a second.
     rounds : int
         Every round measures each contender once.
     model : Path, optional
-        The unsplit model; put together from the stages by default.
+        The unsplit model; reassembled from the stages by default.
     inputs : mapping of str to array, optional
         One request; random numbers by default.
     dims : mapping of str to int, optional
-        Symbolic dimensions of random inputs; those of the profile by default.
+        Symbolic dimensions of random inputs; the profile's by default.
     providers, backend, queue_depth, max_in_flight, custom_ops
         As for :class:`~onnx_pipeline.PipelineSession`. The unsplit model runs on the first stage's provider.
     baselines : bool
-        Also run the unsplit model: with one thread, with all, and as replicas beside each other.
+        Also run the unsplit model: with one thread, with all, and as replicas side by side.
     observe : Observe, optional
-        Shown what the last round's pipelined requests did.
+        Called with the timelines of the last round's pipelined requests.
 
     Returns
     -------

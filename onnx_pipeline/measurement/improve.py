@@ -1,4 +1,4 @@
-"""The closed loop on behalf of ``split``: a partition in, the best measured one out."""
+"""The closed loop of ``split``: a partition in, the best measured one out."""
 
 from __future__ import annotations
 

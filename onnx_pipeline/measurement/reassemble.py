@@ -1,4 +1,4 @@
-"""The unsplit model again, put together from its stages: what a pipeline is compared with."""
+"""The unsplit model, reassembled from its stages: what a pipeline is compared with."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def load_whole(
         Of the split.
     document : Manifest
     model : Path, optional
-        The model's file; put together from the stages by default.
+        The model's file; reassembled from the stages by default.
     threads : int
         Intra-op threads.
     provider : str or (str, mapping)

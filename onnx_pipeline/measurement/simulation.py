@@ -1,4 +1,4 @@
-"""How a pipeline would run on k devices, for those who have none.
+"""How a pipeline would run on k devices, simulated.
 
 Requests keep their order, so the events of one request follow from those of earlier ones: a discrete-event
 simulation without an event list. For request i, stage s, queue depth d and at most m requests inside:
@@ -34,18 +34,18 @@ from onnx_pipeline.runtime.stats import Span, Timeline, latencies
 
 @dataclass(frozen=True)
 class Simulation:
-    """What a simulated pipeline did; times in seconds.
+    """Result of a simulation; times in seconds.
 
     Attributes
     ----------
     requests : int
     period_seconds : float
-        Between completions, once the pipeline is full.
+        Time between completions once the pipeline is full.
     throughput_per_second : float
     latency_seconds : dict
         ``p50``, ``p95``, ``p99`` from admission to completion.
     utilisation : tuple of float
-        Share of the time until the last completion that each stage computes.
+        Share of the total time that each stage computes.
     timelines : list of Timeline
         Every request in every stage, as a real session gives them.
     """
@@ -91,9 +91,9 @@ def simulate(
         Time of every stage, shape (k,), or of every request in every stage, shape (requests, k). By default
         the costs of the manifest, transfers and overheads included.
     handover_seconds : float
-        From one stage to the next, and from the last to the caller, where the stage times do not hold it.
+        From one stage to the next, and from the last to the caller, if stage times exclude it.
     arrival_seconds : sequence of float, optional
-        When each request comes, not decreasing; all at once by default.
+        When each request arrives, not decreasing; all at once by default.
 
     Raises
     ------

@@ -119,12 +119,14 @@ def _random(
         made: npt.NDArray[Any] = _random_container(source, value, shape, random)
         return made
     if dtype is None or not isinstance(value.type, ir.TensorType):
-        raise InputError(source.path, f"input {name!r} is not a dense tensor; no values can be made for it")
+        raise InputError(
+            source.path, f"input {name!r} is not a dense tensor; random values cannot be made for it"
+        )
     if dtype == ir.DataType.STRING:
         return random.choice(np.array(["a", "b", "c"], dtype=object), size=shape)
     kind = _numpy_type(dtype)
     if kind is None:
-        raise InputError(source.path, f"input {name!r} has type {dtype}; no values can be made for it")
+        raise InputError(source.path, f"input {name!r} has type {dtype}; random values cannot be made for it")
     if "mask" in name.lower():
         return np.ones(shape, dtype=kind)
     if dtype == ir.DataType.BOOL:
@@ -148,7 +150,9 @@ def _random_container(
     """Return a sequence of one element, or what an optional may hold."""
     kind = value.type
     if not isinstance(kind, (ir.SequenceType, ir.OptionalType)) or isinstance(kind.elem_type, ir.DataType):
-        raise InputError(source.path, f"input {value.name!r} has a type that no values can be made for")
+        raise InputError(
+            source.path, f"input {value.name!r} has a type for which random values cannot be made"
+        )
     inside = ir.Value(name=value.name, type=kind.elem_type, shape=value.shape)
     element = _random(source, inside, shape, random)
     return [element] if isinstance(kind, ir.SequenceType) else element

@@ -1,4 +1,4 @@
-"""How large, how deep and how intricate a model may be; whatever exceeds a limit is refused in one line.
+"""Limits on size, depth and complexity of a model; what exceeds one is refused with one line.
 
 The limits are far above real models and far below what would exhaust time or memory: a file of two bytes per
 empty node would otherwise cost a thousand times its size.
@@ -48,7 +48,7 @@ _UNSCANNED_BYTES = 1 << 20
 def check_elements(path: Path, data: bytes) -> None:
     """Count the elements of a serialised model before anything is built from it.
 
-    Malformed data is left to the parser, which says so.
+    Malformed data is left to the parser, which reports it.
 
     Raises
     ------

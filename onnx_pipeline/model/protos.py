@@ -48,7 +48,7 @@ def to_ir(proto: onnx.ModelProto) -> ir.Model:
 
 def _read(path: Path) -> bytes:
     if path.is_dir():
-        raise InputError(path, "this is a directory; give the .onnx file in it")
+        raise InputError(path, "this is a directory; give the .onnx file inside it")
     try:
         if path.exists() and not path.is_file():
             raise InputError(path, "this is not a regular file; an ONNX model is read from one")

@@ -41,7 +41,7 @@ def open_model(source: SourceModel, settings: SessionSettings, extra_outputs: Se
 
 
 def explain_failure(source: SourceModel, dims: Mapping[str, int] | None, error: Exception) -> InputError:
-    """Turn onnxruntime's refusal to run the model into one line that says which dimension to set.
+    """Turn onnxruntime's refusal to run the model into one line that names the dimension to set.
 
     Other values of one or two symbolic dimensions are tried for a few seconds.
     """

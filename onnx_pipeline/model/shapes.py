@@ -93,7 +93,7 @@ def value_infos(
     for info in infos.values():
         if info.nbytes > MAX_VALUE_BYTES:
             raise InputError(
-                source.path, f"value {info.name!r} of shape {list(info.shape or ())} is absurdly large"
+                source.path, f"value {info.name!r} of shape {list(info.shape or ())} is implausibly large"
             )
     return infos
 
@@ -215,7 +215,7 @@ def _fill(
         if "terminate" in str(error).lower():
             raise InputError(
                 source.path,
-                f"a Loop runs longer than {MAX_LOOP_SECONDS} seconds, and unknown shapes need a run",
+                f"unknown shapes need a run, and a Loop takes more than {MAX_LOOP_SECONDS} seconds",
                 Advice("give inputs that end it with {inputs}", inputs=...),
             ) from None
         raise explain_failure(source, bound, error) from error

@@ -1,4 +1,4 @@
-"""Loading an ONNX model safely: one clear line for whatever is wrong with it.
+"""Loading an ONNX model safely: one clear line for anything that is wrong with it.
 
 Weights stay where they are: external tensors are opened lazily and never gathered in memory.
 """
@@ -35,7 +35,7 @@ class SourceModel:
     ir : onnx_ir.Model
         The model; external weights are not read. Every node of the main graph has a unique name.
     sha256 : str
-        Of the model file itself (external data not included).
+        Hash of the model file itself, without external data.
     data_dir : Path
         The folder that the locations of external tensors in ``ir`` are relative to; links are resolved.
     stamps : mapping of Path to (int, int)

@@ -45,7 +45,7 @@ def check_tensor(path: Path, tensor: onnx.TensorProto) -> None:
     if kind == ir.DataType.UNDEFINED:
         raise InputError(path, f"{where} has no type")
     if len(tensor.dims) > MAX_RANK or any(d < 0 for d in tensor.dims):
-        raise InputError(path, f"{where} has no valid shape: {list(tensor.dims)[:8]}")
+        raise InputError(path, f"{where} has an invalid shape: {list(tensor.dims)[:8]}")
     if tensor.data_location == _T.EXTERNAL:
         if kind == ir.DataType.STRING:
             raise InputError(path, f"{where} holds strings, which cannot lie in external data")
@@ -97,7 +97,7 @@ def _dense(path: Path, sparse: onnx.SparseTensorProto, room: int) -> tuple[onnx.
         check_tensor(path, part)
     dims = list(sparse.dims)
     if sparse.values.data_type == _T.STRING or not dims or any(d <= 0 for d in dims):
-        raise InputError(path, f"{where} has no valid type or shape: {dims[:8]}")
+        raise InputError(path, f"{where} has an invalid type or shape: {dims[:8]}")
     size = nbytes(ir.DataType(sparse.values.data_type), math.prod(dims))
     if size > room:
         raise InputError(path, f"{where} takes {size:,} bytes dense; at most {MAX_SPARSE_BYTES:,} for all")

@@ -1,4 +1,4 @@
-"""What a search knows so far: the best partition, the best bounds, and when each improved."""
+"""The state of a search: best partition, best bounds, and when each improved."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ UNKNOWN = 1 << 62
 
 @dataclass(eq=False)
 class Incumbent:
-    """Collects partitions and bounds of the original graph and refuses nonsense.
+    """Collects partitions and bounds of the original graph and checks each.
 
     Every partition is re-evaluated by the one objective before it counts, and a bound above a known
     partition stops everything: it would be a bug.
@@ -62,7 +62,7 @@ class Incumbent:
         return len(np.unique(self.stage_of))
 
     def forget(self) -> None:
-        """Drop the partition, keep the bounds: a further demand makes it worthless."""
+        """Drop the partition, keep the bounds: a further constraint invalidates it."""
         self.upper, self.stage_of = UNKNOWN, np.zeros(0, dtype=np.int64)
 
     def offer(self, stage_of: IntArray, method: str) -> bool:

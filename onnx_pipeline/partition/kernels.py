@@ -1,4 +1,4 @@
-"""Compile the numba kernels once, and say so while it takes its seconds."""
+"""Compile the numba kernels once, with a note while it takes its seconds."""
 
 from __future__ import annotations
 

@@ -56,9 +56,9 @@ def partition(
     target : Target, optional
         Devices and links; default: free transfers, unlimited memory.
     time_limit : float
-        Seconds of wall time for search and certificate together.
+        Time limit in seconds, proofs included.
     gap : float
-        Stop as soon as this gap is proved; 0 asks for a proof of optimality.
+        Stop once this gap is proved; 0 asks for a proof of optimality.
     seed : int
         Same seed, one thread and no time limit reached: same partition.
     threads : int, optional
@@ -66,7 +66,7 @@ def partition(
     exactly : bool
         Leave no stage empty. The bound stays that of at most ``stages`` stages.
     bounds : collection of str, optional
-        Certificates to compute, out of :data:`onnx_pipeline.settings.BOUNDS`; by default those of
+        Bounds to compute, out of :data:`onnx_pipeline.settings.BOUNDS`; by default those of
         ``DEFAULT_BOUNDS``.
     progress : Progress
 

@@ -26,11 +26,11 @@ class Bound:
     method : str
         ``"simple"``, ``"min-cut"``, ``"bottleneck"``, ...
     ticks : int
-        The bound, already rounded to the safe side.
+        The bound, rounded down.
     exact : bool
-        True for exact integer reasoning, False for a solver's claim, rounded down by its tolerance.
+        True if proved in integers, False for a solver's claim, rounded down by its tolerance.
     solver : str or None
-        Who computed it, when it was not this package.
+        The solver that computed it, or None for this package.
     wall_seconds : float
         Time spent on it.
     ticks_per_second : int
@@ -144,7 +144,7 @@ class HistoryPoint(NamedTuple):
 
 @dataclass(frozen=True)
 class SearchRecord:
-    """How a partition was found; empty for one that somebody else made.
+    """How a partition was found; empty for one made elsewhere.
 
     Attributes
     ----------
@@ -178,7 +178,7 @@ class SearchRecord:
 
     @classmethod
     def from_json(cls, entry: Mapping[str, Any]) -> SearchRecord:
-        """Read what :meth:`to_json` wrote; whatever is missing is unknown."""
+        """Read what :meth:`to_json` wrote; missing entries are unknown."""
         return cls(
             tuple(entry.get("methods", ())),
             int(entry.get("evaluations", 0)),
@@ -190,7 +190,7 @@ class SearchRecord:
 
 @dataclass(frozen=True, eq=False)
 class PartitionResult:
-    """A partition, its certificate and the record of the search, and what is asked of them most."""
+    """A partition, its certificate and the record of the search, with shortcuts."""
 
     partition: Partition
     certificate: Certificate
@@ -238,7 +238,7 @@ class PartitionResult:
 
     @property
     def history(self) -> tuple[HistoryPoint, ...]:
-        """When the search found something better."""
+        """When the search improved, and to what."""
         return self.search.history
 
     @property

@@ -1,4 +1,4 @@
-"""How much a partition depends on costs that may be off."""
+"""How sensitive a partition is to errors in the costs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MARGIN = 0.005
 
 @dataclass(frozen=True)
 class Sensitivity:
-    """What happens to a partition when every node's work is off by up to ``perturb``.
+    """What happens to a partition when each node's work is wrong by up to ``perturb``.
 
     Attributes
     ----------
@@ -74,11 +74,11 @@ def sensitivity(
         Largest relative error of a node's work, in (0, 1); uniform and independent between nodes.
     samples : int
     seed : int
-        Of the factors and of the searches.
+        Seed of the factors and of the searches.
     time_limit : float
         Seconds for all searches together.
     threads : int, optional
-        Of the searches.
+        Threads of the searches.
     progress : Progress
 
     Raises
@@ -88,8 +88,8 @@ def sensitivity(
 
     Notes
     -----
-    Independent errors partly cancel within a stage: the result is a lower estimate of what errors that
-    concern a whole kind of operator do.
+    Independent errors partly cancel within a stage: errors that concern a whole kind of operator can have
+    a larger effect.
     """
     perturb, samples = check("perturb", perturb), check("samples", samples)
     search = SearchParams(time_limit, seed=seed, threads=threads).shared(samples)

@@ -135,6 +135,6 @@ def _finisher(gate: Gate, recorder: Recorder) -> Finish:
 
 
 def _abandon(backend: Backend, gate: Gate) -> None:
-    reason = PipelineError("the pipeline session is gone")
+    reason = PipelineError("the pipeline session no longer exists")
     gate.close(reason)
     backend.close(reason)

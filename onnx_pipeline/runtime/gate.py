@@ -1,4 +1,4 @@
-"""How many requests may be inside at once; whoever is early waits, first come first served."""
+"""A limit on requests in flight: those above it wait, first come, first served."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Gate:
             return waiter
 
     def wait(self) -> None:
-        """Enter, as late as that may be."""
+        """Enter; wait as long as it takes."""
         waiter = self.enter()
         if waiter is None:
             return
@@ -54,7 +54,7 @@ class Gate:
             raise
 
     def give_up(self, waiter: Future[None]) -> None:
-        """Stop waiting; leave if the waiter got in meanwhile."""
+        """Stop waiting; leave if the waiter has been admitted meanwhile."""
         if not waiter.cancel() and not waiter.cancelled() and waiter.exception() is None:
             self.leave()
 
@@ -71,7 +71,7 @@ class Gate:
                 self._changed.notify_all()
 
     def close(self, reason: BaseException) -> None:
-        """Let nobody in any more; those who wait are told the reason."""
+        """Admit nobody further; waiters get the reason."""
         with self._changed:
             self._closed = reason
             while self._waiters:
@@ -80,7 +80,7 @@ class Gate:
                     waiter.set_exception(reason)
 
     def wait_idle(self, timeout: float | None = None) -> bool:
-        """Wait until nobody is inside; return whether that came true in time."""
+        """Wait until nobody is inside; return whether that happened in time."""
         deadline = None if timeout is None else time.monotonic() + timeout
         with self._changed:
             while self.inside:

@@ -1,4 +1,4 @@
-"""What runs where: execution providers, session options and cores of every stage."""
+"""Placement of stages: execution providers, session options and cores."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def place(
     pin: bool = False,
     custom_ops: Sequence[str | os.PathLike[str]] = (),
 ) -> list[StageSpec]:
-    """Return how to load every stage; parameters as :class:`~onnx_pipeline.runtime.PipelineSession`.
+    """Return how to load every stage; parameters as for :class:`~onnx_pipeline.PipelineSession`.
 
     Raises
     ------

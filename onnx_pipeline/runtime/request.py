@@ -19,7 +19,7 @@ class Request:
     number : int
         Counts the requests of a session.
     live : dict of str to value
-        Tensors that somebody still needs.
+        Tensors that are still needed.
     wanted : sequence of str
         Outputs to return.
     submitted : int
@@ -77,5 +77,5 @@ class Backend(Protocol):
         Parameters
         ----------
         reason : exception, optional
-            Fail what is inside with it, at once; without one nothing is inside any more.
+            Fail requests in flight with it, at once; without one there are none.
         """

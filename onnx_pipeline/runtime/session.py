@@ -1,4 +1,4 @@
-"""PipelineSession: the call of an onnxruntime session, over stages that work at the same time."""
+"""PipelineSession: the interface of an onnxruntime session over stages that run concurrently."""
 
 from __future__ import annotations
 
@@ -51,17 +51,17 @@ class PipelineSession:
         entries (names with a dot). By default the cores are shared out evenly among the stages. A
         SessionOptions object cannot be sent to other processes.
     backend : {"auto", "threads", "processes"}
-        Where the stages work. Threads hand tensors over by reference. Processes copy them through shared
-        memory, but do not share an interpreter lock with each other and with the caller.
+        Where stages run. Threads hand tensors over by reference. Processes copy them through shared
+        memory, but share no interpreter lock with each other or with the caller.
     queue_depth : int
         Requests that may wait between two stages.
     max_in_flight : int, optional
-        Requests inside at once; a caller that submits more waits. By default as many as the stages and the
-        queues between them hold, and one more for the first stage to take.
+        Requests in flight at most; a caller that submits more waits. By default as many as stages and
+        queues hold, and one more for the first stage to take.
     restart : bool
-        Start the stages again when a worker process died. What was in flight has failed even so.
+        Start the stages again when a worker process dies. Requests in flight still fail.
     pin : bool
-        Confine each stage to its own share of the cores. It pays only where nothing else runs on the machine.
+        Confine each stage to its own share of the cores. It helps only where nothing else runs.
     custom_ops : sequence of path-like
         Libraries of custom operators for onnxruntime. Loading one runs its code.
 
@@ -133,11 +133,11 @@ class PipelineSession:
         return self._flow.backend.name
 
     def get_inputs(self) -> list[NodeArg]:
-        """Return what :meth:`run` must be fed."""
+        """Return the inputs that :meth:`run` takes."""
         return [NodeArg.of(port) for port in self.manifest.model.inputs]
 
     def get_outputs(self) -> list[NodeArg]:
-        """Return what :meth:`run` gives."""
+        """Return the outputs that :meth:`run` returns."""
         return [NodeArg.of(port) for port in self.manifest.model.outputs]
 
     def get_providers(self) -> list[str]:
@@ -162,7 +162,7 @@ class PipelineSession:
         feeds : mapping of str to array
             Every model input.
         run_options : None
-            Only there to have InferenceSession's signature.
+            Accepted for the signature of InferenceSession; must be None.
 
         Returns
         -------
@@ -179,16 +179,16 @@ class PipelineSession:
             If the session is closed.
         """
         if run_options is not None:
-            raise UsageError("a pipeline takes no run_options")
+            raise UsageError("run_options are not supported by a pipeline")
         return self.submit(feeds, output_names).result()
 
     def submit(self, feeds: Feeds, output_names: Sequence[str] | None = None) -> Future[list[Any]]:
-        """Start a request; wait first while ``max_in_flight`` requests are inside.
+        """Start a request; wait first while ``max_in_flight`` requests are in flight.
 
         Returns
         -------
         concurrent.futures.Future
-            Of what :meth:`run` returns or raises; bad feeds raise here and now.
+            Its result is what :meth:`run` returns or raises; bad feeds raise at once.
         """
         return self._flow.submit(self._request(feeds, output_names))
 
@@ -205,20 +205,20 @@ class PipelineSession:
     ) -> Iterator[list[Any]]:
         """Run a stream of requests, lazy on both ends.
 
-        At most ``max_in_flight`` requests have been taken from ``feeds`` and not been yielded yet: a caller
-        that stops reading stops the stream. If ``feeds`` itself raises, or a request is malformed, what
-        was before it is yielded first.
+        At most ``max_in_flight`` requests are taken from ``feeds`` and not yet yielded: a caller
+        that stops reading stops the stream. If ``feeds`` raises, or a request is malformed, all earlier
+        results are yielded first.
 
         Parameters
         ----------
         feeds : iterable of mapping
             One per request.
         ordered : bool
-            Yield in the order of the requests, or else as they get done.
+            Yield in the order of the requests; otherwise as they finish.
         output_names : sequence of str, optional
             As for :meth:`run`.
         return_exceptions : bool
-            Yield the exception of a failed request in the place of its outputs and go on, instead of
+            Yield the exception of a failed request in place of its outputs and go on instead of
             raising it.
 
         Returns
@@ -233,29 +233,29 @@ class PipelineSession:
         return stream(submit, feeds, ordered, self.max_in_flight, return_exceptions)
 
     def warm_up(self, runs: int = 1, feeds: Feeds | None = None) -> None:
-        """Run every stage a few times and forget the statistics; zeros are fed by default."""
+        """Run every stage a few times, then reset the statistics; feeds zeros by default."""
         given = blank_feeds(self.manifest) if feeds is None else feeds
         for _ in range(runs):
             self.run(None, given)
         self._flow.forget()
 
     def stats(self) -> Stats:
-        """Return what the session did so far."""
+        """Return the statistics of the session so far."""
         return self._flow.stats()
 
     def timelines(self) -> list[Timeline]:
-        """Return when the last requests (at most 1024) were in which stage."""
+        """Return which stage the last requests (at most 1024) were in, and when."""
         return self._flow.timelines()
 
     def close(self, drain: bool = True, timeout: float | None = None) -> None:
-        """Let no request in any more and release the stages.
+        """Admit no further requests and release the stages.
 
         Parameters
         ----------
         drain : bool
-            Finish what is in flight first; otherwise it fails at once.
+            Finish requests in flight first; otherwise they fail at once.
         timeout : float, optional
-            Seconds after which what is in flight fails even so.
+            Seconds after which requests in flight fail after all.
         """
         self._flow.close(drain, timeout)
 

@@ -72,13 +72,13 @@ class StageStats:
 
 @dataclass(frozen=True)
 class Stats:
-    """What a session did.
+    """Statistics of a session.
 
     Attributes
     ----------
     backend : str
     requests, failed, in_flight : int
-        Finished well, finished with an error, inside now.
+        Requests finished, failed and in flight.
     seconds : float
         From the first submission to the last completion.
     throughput_per_second : float

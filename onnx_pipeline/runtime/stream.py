@@ -83,7 +83,7 @@ class _InOrder:
 
 
 class _AsDone:
-    """Futures in the order in which they get done."""
+    """Futures in the order in which they finish."""
 
     def __init__(self) -> None:
         self._done: SimpleQueue[Future[list[Any]]] = SimpleQueue()

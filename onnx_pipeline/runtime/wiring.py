@@ -59,7 +59,7 @@ class Wiring:
 
     @cached_property
     def last_reader(self) -> Mapping[str, int]:
-        """The last stage that reads a tensor, k for what the caller gets; tensors nobody reads are absent.
+        """The last stage that reads a tensor, k for the caller; unread tensors are absent.
 
         A model input that is a model output too never enters a stage for the caller's sake.
         """
@@ -70,7 +70,7 @@ class Wiring:
 
     @cached_property
     def released(self) -> tuple[tuple[str, ...], ...]:
-        """Per stage, the tensors that nobody needs once it is done, its unread outputs included."""
+        """Per stage, the tensors that are not needed after it, its unread outputs included."""
         done: list[list[str]] = [[] for _ in range(self.stages)]
         for name, stage in self.last_reader.items():
             if stage < self.stages:

@@ -125,7 +125,7 @@ def same_form(names: Sequence[str], actual: Sequence[Any], expected: Sequence[An
     """Yield one line per output whose type or shape differs, whatever its values."""
     for name, a, e in zip(names, actual, expected, strict=True):
         if not all(_alike(x, y) for x, y in _leaves(a, e)):
-            yield f"output {name!r} has another type or shape"
+            yield f"output {name!r} differs in type or shape"
 
 
 def same_distribution(

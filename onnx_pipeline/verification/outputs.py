@@ -109,7 +109,7 @@ def _compare_random(
         return [], [str(error)], []
     operators = ", ".join(sorted({node.op_type for node in random_nodes(source)}))
     note = (
-        f"the model draws random numbers ({operators}): every run differs, split or not; outputs are "
+        f"the model uses random numbers ({operators}), so outputs differ between runs; they are "
         f"compared by mean and scatter over {RANDOM_RUNS} runs, without graph optimisations"
     )
     problems = [*same_form(names, actual[0], expected[0])]
@@ -124,8 +124,8 @@ def _explain(folder: Path, source: SourceModel, arrays: Mapping[str, npt.NDArray
         actual = stages(arrays)
     expected = _unsplit(source, plain=True)(arrays)
     if all(compare_output("", a, e, 0.0).equal for a, e in zip(actual, expected, strict=True)):
-        return "without onnxruntime's graph optimisations the outputs are equal bit for bit"
-    return "the outputs differ without onnxruntime's graph optimisations, too"
+        return "without onnxruntime's graph optimisations the outputs are bitwise equal"
+    return "the outputs differ even without onnxruntime's graph optimisations"
 
 
 Runner = Callable[[Mapping[str, npt.NDArray[Any]]], list[Any]]

@@ -206,7 +206,7 @@ def test_more_stages_than_nodes(run: Run, model: Path) -> None:
     """Allowed: empty stages are not emitted, and it is said."""
     outcome = run("split", model, "-k", 50, "--json", *QUICK)
     assert outcome.code == 0
-    assert "50 stages for 8 nodes: empty stages are not emitted" in outcome.err
+    assert "50 stages for 8 nodes: empty stages are not written" in outcome.err
     assert 1 <= len(outcome.document["stages"]) <= 8
     assert outcome.document["target"]["stages"] == 50
 

@@ -82,7 +82,7 @@ def test_table_has_every_figure() -> None:
     assert "bottleneck   10.0 ms, 100 inferences/s" in text
     assert "speed-up     1.80 x over one device (18.0 ms)" in text
     assert "lower bound  9.00 ms by the flow bound (someone)" in text
-    assert "gap          10.00 %, no partition is better by more than this" in text
+    assert "gap          10.00 %, no partition can be better by more than this" in text
     assert "time         2.50 s (load 500 ms, partition 2.00 s)" in text
     assert text.splitlines()[0] == "net: 2 stages on cpu, 16 GB/s"
 
@@ -201,7 +201,7 @@ def test_measured_stages_are_shown() -> None:
     text = rendered(content)
     assert "9.00 ms ±2%" in text
     assert "5.00 MiB" in text
-    assert "slowest stage 12.5 ms without transfers, predicted -20.0 %, 12 rounds" in text
+    assert "slowest stage 12.5 ms (transfers excluded), predicted -20.0 %, 12 rounds" in text
     assert "(costs: profile, corrected by 1 measurement of the stages)" in text
 
 

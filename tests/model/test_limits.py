@@ -52,7 +52,7 @@ def test_tensors_must_hold_what_they_say(tmp_path: Path) -> None:
     tensor.dims[0] = 1 << 40
     assert "holds 64 of" in refused(model, tmp_path)
     tensor.dims[0] = -4
-    assert "no valid shape" in refused(model, tmp_path)
+    assert "an invalid shape" in refused(model, tmp_path)
     tensor.CopyFrom(original)
     tensor.data_type = 99
     assert "unknown type" in refused(model, tmp_path)

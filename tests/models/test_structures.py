@@ -34,7 +34,7 @@ def test_every_structure_at_every_k(name: str, tmp_path: Path) -> None:
         report = inspect(tmp_path / f"k{k}", model=path)
         assert report.problems == ()
         equal = all(check.equal for check in report.outputs)
-        assert equal or name in ROUNDED or "are equal bit for bit" in report.notes[0]
+        assert equal or name in ROUNDED or "are bitwise equal" in report.notes[0]
 
 
 @pytest.mark.parametrize("name", structures.RANDOM)
@@ -45,4 +45,4 @@ def test_random_models_agree_in_distribution(name: str, tmp_path: Path) -> None:
     split(path, tmp_path / "out", 2)
     report = inspect(tmp_path / "out", model=path)
     assert report.problems == ()
-    assert "draws random numbers" in report.notes[0]
+    assert "uses random numbers" in report.notes[0]

@@ -94,4 +94,4 @@ def test_a_forgotten_flow_ends_its_stages() -> None:
     flow, stages = make()
     del flow
     gc.collect()
-    assert [str(reason) for reason in stages.closed] == ["the pipeline session is gone"]
+    assert [str(reason) for reason in stages.closed] == ["the pipeline session no longer exists"]

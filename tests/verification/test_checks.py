@@ -127,7 +127,7 @@ def _output(document: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (_loop, "source 2 is no earlier stage"),
+        (_loop, "source 2 is not an earlier stage"),
         (_dtype, "int64 expected, float32 produced"),
         (_target, "does not read it"),
         (_order, "not numbered"),
@@ -216,3 +216,19 @@ def test_comparison_of_sequences() -> None:
     assert compare_output("s", [a, b], [a, b], 0.0).equal
     assert not compare_output("s", [a], [a, b], 0.0).ok
     assert not compare_output("s", [b, b], [a, b], 0.0).ok
+
+
+def test_verify_proves_the_bound_again(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``recheck`` reaches the proof, and its verdict counts."""
+    asked: list[float] = []
+
+    def fail(partition: object, proofs: object, seconds: float) -> list[str]:
+        asked.append(seconds)
+        return ["not proved again"]
+
+    monkeypatch.setattr("onnx_pipeline.partition.certificate.recheck", fail)
+    assert verify(tmp_path / "out").ok
+    assert asked == []
+    with pytest.raises(VerificationError, match="not proved again"):
+        verify(tmp_path / "out", recheck=7)
+    assert asked == [7]

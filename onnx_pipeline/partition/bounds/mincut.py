@@ -30,7 +30,7 @@ def mincut(inst: Instance, stop: Stop = never, enough: int | None = None) -> int
     ----------
     inst : Instance
     stop : Stop
-        Asked between anchors.
+        Checked between anchors.
     enough : int, optional
         Stop once the bound reaches this value (a known bottleneck).
     """

@@ -1,4 +1,4 @@
-"""The simple bound: somebody runs at least the average work, and somebody runs the heaviest node.
+"""The simple bound: some stage gets at least the average work, and some stage the heaviest node.
 
 References
 ----------

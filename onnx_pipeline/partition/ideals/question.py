@@ -68,7 +68,7 @@ class IdealSearch:
         decisions : int
             Effort allowed.
         stop : Stop
-            Asked about twenty times a second.
+            Checked about twenty times a second.
         """
         if limit < self.hyper.alpha:
             return Answer(proved_none=True)

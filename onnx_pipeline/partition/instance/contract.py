@@ -53,7 +53,7 @@ def contract(inst: Instance, stop: Stop = never) -> Instance:
     ----------
     inst : Instance
     stop : Stop
-        Asked before every round; a round merges disjoint pairs, so chains of length L need about log2(L).
+        Checked before every round; a round merges disjoint pairs, so chains of length L need about log2(L).
     """
     while not stop():
         label = _find_merges(inst)

@@ -36,7 +36,7 @@ def beam(search: IdealSearch, limit: int, beta: float, stop: Stop) -> IntArray |
     beta : float
         Weight of live tensors in the score.
     stop : Stop
-        Asked after every ideal.
+        Checked after every ideal.
 
     Returns
     -------

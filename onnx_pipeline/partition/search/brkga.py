@@ -108,7 +108,7 @@ def brkga(
         Topological orders for the first population.
     rng : numpy.random.Generator
     stop : Stop
-        Asked between chunks of a generation.
+        Checked between chunks of a generation.
     params : BrkgaParams
     """
     inst, low, incumbent = task.inst, task.lower, task.upper

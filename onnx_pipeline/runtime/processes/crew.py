@@ -1,4 +1,4 @@
-"""The worker processes of one start: how they are made, told, watched and ended."""
+"""The worker processes of one start: made, instructed, watched and ended."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ class Crew:
     def autopsy(self) -> PipelineError:
         """Return why the workers are gone."""
         self._watcher.join(GRACE)
-        return self._culprit or PipelineError("the worker processes are gone")
+        return self._culprit or PipelineError("the worker processes have ended")
 
     def stop(self, at_once: bool) -> None:
         """End the processes and wait for that; without ``at_once`` each ends when the one before has."""
@@ -151,7 +151,7 @@ class Crew:
                 process.wait()
 
     def close(self) -> None:
-        """Give everything back; the processes have ended."""
+        """Release everything; the processes have ended."""
         self._watcher.join(GRACE)
         for sender in (*self._controls, self._first):
             sender.close()

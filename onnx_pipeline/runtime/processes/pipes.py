@@ -23,7 +23,7 @@ class Sender:
         Raises
         ------
         BrokenPipeError
-            If nobody reads any more.
+            If the other end is closed.
         """
         body = marshal.dumps(message)
         data = memoryview(_HEADER.pack(len(body)) + body)
@@ -31,7 +31,7 @@ class Sender:
             data = data[os.write(self.descriptor, data) :]
 
     def close(self) -> None:
-        """Let the other end know that nothing more comes; once is enough."""
+        """Close this end; the other sees the end of the stream. May be called again."""
         if self.descriptor >= 0:
             os.close(self.descriptor)
             self.descriptor = -1
@@ -54,7 +54,7 @@ class Receiver:
         Raises
         ------
         EOFError
-            If nobody writes any more.
+            If the other end is closed.
         """
         self._fill(_HEADER.size)
         end = _HEADER.size + _HEADER.unpack_from(self._buffer)[0]
@@ -64,7 +64,7 @@ class Receiver:
         return message
 
     def close(self) -> None:
-        """Give the descriptor back; once is enough."""
+        """Close the descriptor. May be called again."""
         if self.descriptor >= 0:
             os.close(self.descriptor)
             self.descriptor = -1

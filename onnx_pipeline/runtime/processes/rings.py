@@ -66,7 +66,7 @@ class Ring:
     index : int
         Number of the ring.
     descriptor : int
-        Of the file; this object owns it.
+        Descriptor of the file; this object owns it.
     slots : int
     """
 
@@ -93,7 +93,7 @@ class Ring:
         if known is not None and known.nbytes >= nbytes:
             return known
         if nbytes > STRIDE:
-            raise ValueError(f"{nbytes} bytes cross a border between stages, more than a slot holds")
+            raise ValueError(f"{nbytes} bytes cross a border between stages, more than one slot holds")
         size = max(_LEAST, 1 << (nbytes - 1).bit_length())
         view = np.frombuffer(mmap.mmap(self._descriptor, size, offset=slot * STRIDE), np.uint8)
         self._maps[slot], self._addresses[slot] = view, view.ctypes.data

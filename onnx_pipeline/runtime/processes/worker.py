@@ -40,7 +40,7 @@ class WorkerSpec:
     ----------
     spec : StageSpec
     inputs, outputs : sequence of str
-        Of the stage.
+        Inputs and outputs of the stage.
     released : frozenset of str
         Tensors that the stage is the last to read.
     source, sink : int
@@ -71,7 +71,7 @@ class WorkerSpec:
 
 
 def main(control: int, status: int) -> None:
-    """Be a stage until there is nothing more to do."""
+    """Run a stage until its input ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which closes the pipes
     pipe, report = Receiver(control), Sender(status)
     try:
@@ -117,7 +117,7 @@ class _Stage:
         self._bound = _Bound(self._runner, told, self._rings) if _can_bind(session, told) else None
 
     def serve(self) -> None:
-        """Take, run and pass on until the stage before has gone."""
+        """Take, run and pass on requests until the previous stage has ended."""
         told = self._told
         while True:
             idle = now()

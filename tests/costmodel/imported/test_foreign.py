@@ -141,10 +141,10 @@ def test_onnxruntime_profile(tmp_path: Path, optimise: bool) -> None:
     ("name", "content", "message"),
     [
         ("p.json", [{"name": "alien", "averageMs": 1.0}], "0 % of its time.*alien"),
-        ("p.json", [{"name": "a", "averageMs": 0.0}], "without any layer that took time"),
+        ("p.json", [{"name": "a", "averageMs": 0.0}], "in which no layer took time"),
         ("p.json", [{"name": "a", "averageMs": -1.0}], "layer 'a'.*-1.0"),
         ("p.json", [{"name": "a", "averageMs": "x"}], "layer 'a'.*'x'"),
-        ("p.json", [{"cat": "Node", "name": "a_kernel_time", "ts": 1, "dur": 2, "args": {}}], "finished run"),
+        ("p.json", [{"cat": "Node", "name": "a_kernel_time", "ts": 1, "dur": 2, "args": {}}], "complete run"),
         ("p.json", [{"cat": "Node", "name": "a_kernel_time"}, {"name": "model_run"}], "malformed"),
         ("p.json", {"avg_performance": {"total": 1}}, 'without the list "nodes"'),
     ],

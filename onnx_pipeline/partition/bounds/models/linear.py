@@ -39,15 +39,15 @@ class SolveParams:
 
 
 class Outcome(NamedTuple):
-    """What a solver says of a model, in units of the model.
+    """What a solver reports on a model, in units of the model.
 
     Attributes
     ----------
     bound : float
-        Dual bound on the objective; 0 when the solver got nowhere, and above the objective's range when it
-        proved that there is no solution at all.
+        Dual bound on the objective; 0 when the solver found none, and above the objective's range when it
+        proved that there is no solution.
     infeasible : bool
-        There is no solution.
+        Whether there is no solution.
     values : list of int, optional
         Of the columns in the best solution, if the solver is asked for one and found one.
     """

@@ -1,0 +1,132 @@
+"""The files of an output directory: hashes, wiring, stage models."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from onnx_pipeline.manifest import Manifest, Port, Stage
+
+
+def check_files(folder: Path, document: Manifest) -> Iterator[str]:
+    """Check that every file is there and has the recorded hash; weights in place, size and time of change."""
+    for stage in document.stages:
+        entries = [(stage.file, stage.sha256)]
+        if stage.data is not None:
+            entries.append((stage.data.file, stage.data.sha256))
+        for name, digest in entries:
+            path = folder / name
+            if not path.is_file():
+                yield f"{name} is missing"
+                continue
+            with path.open("rb") as file:
+                if hashlib.file_digest(file, "sha256").hexdigest() != digest:
+                    yield f"{name} is not the file that was written: its SHA-256 differs"
+
+    yield from _check_shared(folder, document)
+
+
+def _check_shared(folder: Path, document: Manifest) -> Iterator[str]:
+    """Check size and time of change of linked or referenced weights; they may be too large to hash."""
+    weights = document.weights
+    if weights is None:
+        return
+    base = Path(weights["folder"]) if weights["mode"] == "reference" else folder
+    for entry in weights["files"]:
+        name = entry["file"]
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            yield f"weights {name!r} lie outside their folder"
+            continue
+        try:
+            found = (base / name).stat()
+        except OSError:
+            yield f"weights {name!r} are missing in {base}"
+            continue
+        if (found.st_size, found.st_mtime_ns) != (entry["bytes"], entry.get("modified_ns")):
+            yield f"weights {name!r} changed since the model was split"
+
+
+def check_wiring(document: Manifest) -> Iterator[str]:
+    """Check that every tensor comes from where the manifest says, with its type, and is read there."""
+    stages = document.stages
+    if [stage.index for stage in stages] != list(range(len(stages))):
+        yield "the stages are not numbered 0, 1, 2, ..."
+        return
+    inputs = {port.name: port for port in document.model.inputs}
+    produced: dict[tuple[str | int, str], Port] = {("model", name): port for name, port in inputs.items()}
+    produced |= {(stage.index, port.name): port for stage in stages for port in stage.outputs}
+    for stage in stages:
+        for port in stage.inputs:
+            where = f"stage {stage.index}, input {port.name!r}"
+            giver = produced.get((port.source, port.name))
+            if port.source != "model" and not (isinstance(port.source, int) and port.source < stage.index):
+                yield f"{where}: source {port.source!r} is not an earlier stage"
+            elif giver is None:
+                yield f"{where}: {port.source!r} does not produce it"
+            elif giver.dtype != port.dtype:
+                yield f"{where}: {port.dtype} expected, {giver.dtype} produced"
+        yield from _check_targets(document, stage)
+    given = {p.name for stage in stages for p in stage.outputs if "model" in p.targets}
+    for result in document.model.outputs:
+        if result.name not in given and result.name not in inputs:
+            yield f"no stage produces the model output {result.name!r}"
+
+
+def _check_targets(document: Manifest, stage: Stage) -> Iterator[str]:
+    for port in stage.outputs:
+        for target in port.targets:
+            if target == "model":
+                known = any(p.name == port.name for p in document.model.outputs)
+            else:
+                known = any(
+                    other.index == target and p.name == port.name and p.source == stage.index
+                    for other in document.stages
+                    for p in other.inputs
+                )
+            if not known:
+                yield f"stage {stage.index}, output {port.name!r}: {target!r} does not read it"
+
+
+def check_stages(folder: Path, document: Manifest) -> Iterator[str]:
+    """Check that each stage is a valid model with the boundary that the manifest says."""
+    import onnx
+
+    from onnx_pipeline.emission.emit import type_text
+
+    for stage in document.stages:
+        path = folder / stage.file
+        try:
+            if document.weights is not None:  # the checker refuses links and other folders
+                onnx.checker.check_model(_without_weights(onnx.load(path, load_external_data=False)))
+            else:
+                onnx.checker.check_model(str(path))
+        except onnx.checker.ValidationError as error:
+            reason = " ".join(str(error).split())
+            if "No Op registered" not in reason:  # operators that only the runtime knows
+                yield f"{stage.file} is not a valid ONNX model: {reason[:300]}"
+                continue
+        graph = onnx.load(path, load_external_data=False).graph
+        weights = {tensor.name for tensor in graph.initializer}
+        for label, ports, values in (
+            ("inputs", stage.inputs, [v for v in graph.input if v.name not in weights]),
+            ("outputs", stage.outputs, list(graph.output)),
+        ):
+            expected = [(p.name, p.dtype) for p in ports]
+            if expected != [(v.name, type_text(v.type)) for v in values]:
+                yield f"{stage.file}: its {label} are not those of the manifest"
+
+
+def _without_weights(model: Any) -> Any:
+    """Turn external initializers into inputs: the checker looks for them beside the stage."""
+    import onnx
+
+    external = [t for t in model.graph.initializer if t.data_location == onnx.TensorProto.EXTERNAL]
+    for tensor in external:
+        model.graph.initializer.remove(tensor)
+        if model.ir_version >= 4:
+            model.graph.input.append(
+                onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims))
+            )
+    return model
