@@ -135,7 +135,7 @@ def this_host() -> Device:
     return calibrate().device("this host")
 
 
-def contiguous(graph: CostGraph, weights: Sequence[float], stages: int) -> np.ndarray:
+def contiguous(graph: CostGraph, weights: Sequence[float] | np.ndarray, stages: int) -> np.ndarray:
     """Cut one topological order so that the largest sum of weights is smallest."""
     order = list(graph.order)
     values = [float(weights[v]) for v in order]

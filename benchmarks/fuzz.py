@@ -48,7 +48,7 @@ def seeds() -> list[bytes]:
 
 def mutant(random: np.random.Generator, originals: Sequence[bytes]) -> bytes:
     """Return one broken file."""
-    data = originals[random.integers(len(originals))]
+    data = originals[int(random.integers(len(originals)))]
     kind = random.random()
     if kind < 0.05:
         return bytes(random.bytes(int(random.integers(1, 3000))))

@@ -41,7 +41,7 @@ def plain(tape, k):
 
 def median(run: Callable[[], object], seconds: float = 0.5) -> float:
     run()
-    times = []
+    times: list[float] = []
     end = time.perf_counter() + seconds
     while time.perf_counter() < end or len(times) < 3:
         start = time.perf_counter()

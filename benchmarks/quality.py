@@ -34,7 +34,7 @@ from onnx_pipeline.partition.task import Task
 from onnx_pipeline.progress import silent
 from onnx_pipeline.stop import Deadline
 
-Trace = list[tuple[float, int]]
+Trace = list[tuple[float, float]]
 METHODS = ("random", "brkga", "anneal", "portfolio")
 
 
@@ -50,7 +50,7 @@ def run(method: str, graph: CostGraph, target: Target, k: int, seconds: float, s
     """Best bottleneck found against time."""
     if method == "portfolio":
         result = partition(graph, k, target, time_limit=seconds, threads=1, seed=seed)
-        return [(point.seconds, point.upper) for point in result.history]
+        return [(point.seconds, point.bottleneck) for point in result.history]
     known = Incumbent(graph, target, k)
     inst = contract(build(graph, target))
     task, stop = Task(inst, known), Deadline(seconds)
@@ -69,11 +69,11 @@ def run(method: str, graph: CostGraph, target: Target, k: int, seconds: float, s
             if found:
                 task.offer(slicing.stages_of(order, ends, found), "random")
     elif method == "brkga":
-        trace = [(known.seconds, known.upper)]
-        return trace + [(known.seconds, value) for value, _ in brkga(task, [], rng, stop)]
+        trace = [(known.seconds, graph.seconds(known.upper))]
+        return trace + [(known.seconds, graph.seconds(value)) for value, _ in brkga(task, [], rng, stop)]
     else:
         Annealer(task, seed).turn(stop)
-    return [(point.seconds, point.upper) for point in known.history]
+    return [(point.seconds, point.bottleneck) for point in known.history]
 
 
 def main() -> None:
@@ -89,7 +89,7 @@ def main() -> None:
     rows: list[tuple[object, ...]] = []
     print("| graph | k | " + " | ".join(METHODS) + " |\n|" + "---|" * (2 + len(METHODS)))
     for graph, target, k in instances():
-        bound = partition(graph, k, target, time_limit=options.seconds, threads=1).lower
+        bound = partition(graph, k, target, time_limit=options.seconds, threads=1).lower_bound
         cells = []
         for method in METHODS:
             finals = []

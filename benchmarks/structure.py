@@ -46,7 +46,7 @@ def functions(tree: ast.Module) -> Iterator[Function]:
 
 def body_lines(function: Function) -> int:
     body = function.body[1:] if ast.get_docstring(function) else function.body
-    return body[-1].end_lineno - body[0].lineno + 1 if body else 0
+    return (body[-1].end_lineno or 0) - body[0].lineno + 1 if body else 0
 
 
 def parameters(function: Function) -> int:

@@ -49,7 +49,7 @@ class Net:
         self.outputs.append(helper.make_tensor_value_info(name, dtype, shape))
         return name
 
-    def constant(self, array: np.ndarray, name: str = "") -> str:
+    def constant(self, array: np.ndarray | np.generic, name: str = "") -> str:
         """Add an initializer with these values."""
         name = name or self._fresh("const")
         self.weights.append(numpy_helper.from_array(np.asarray(array, order="C"), name))

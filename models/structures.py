@@ -353,7 +353,7 @@ def with_quantization_annotations() -> onnx.ModelProto:
     """Return a chain whose values note their scales in the graph's ``quantization_annotation``."""
     model = builders.mlp(3, 8)
     for index, node in enumerate(model.graph.node[:-1]):
-        scale = numpy_helper.from_array(np.float32(0.1 * (index + 1)), f"scale{index}")
+        scale = numpy_helper.from_array(np.array(0.1 * (index + 1), np.float32), f"scale{index}")
         model.graph.initializer.append(scale)
         note = model.graph.quantization_annotation.add(tensor_name=node.output[0])
         note.quant_parameter_tensor_names.add(key="SCALE_TENSOR", value=scale.name)
