@@ -132,7 +132,7 @@ costs = group(
         "--cache/--no-cache",
         default=ProfileParams.cache,
         show_default=True,
-        help="Use and keep profiles in the user's cache directory.  [default: cache]",
+        help="Use and keep profiles in the user's cache directory.",
     ),
     click.option(
         "--provider",
