@@ -94,13 +94,14 @@ def solvable(
 
 
 def contracted(
-    count: int, seed: int, max_nodes: int = 6, *, possible: bool = True
+    count: int, seed: int, max_nodes: int = 6, *, possible: bool = True, ticks_per_second: int | None = NS
 ) -> Iterator[tuple[CostGraph, Target, int, Instance]]:
     """Yield random (graph, target, k, contracted instance) with every feature."""
     rng = np.random.default_rng(seed)
     while count:
         k = int(rng.integers(1, 5))
-        graph = random_graph(rng, max_nodes, pins=k if rng.random() < 0.4 else 0)
+        pins = k if rng.random() < 0.4 else 0
+        graph = random_graph(rng, max_nodes, pins=pins, ticks_per_second=ticks_per_second)
         target = random_target(rng)
         if possible and brute_force(graph, target, k) is None:
             continue

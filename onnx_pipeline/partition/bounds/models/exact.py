@@ -26,8 +26,8 @@ from onnx_pipeline.partition.bounds.models.linear import ONE, SolveParams
 from onnx_pipeline.partition.bounds.windows import reach_by_sets, windows
 from onnx_pipeline.partition.instance.instance import Instance
 
-#: Total of all costs up to which nothing is rounded: 18 minutes in nanoseconds, 2**63 is far away.
-EXACT_RESOLUTION = 1 << 40
+#: Total of all costs up to which nothing is rounded: work takes up to 2**46 ticks, CP-SAT sums in 63 bits.
+EXACT_RESOLUTION = 1 << 54
 
 
 class ExactAnswer(NamedTuple):

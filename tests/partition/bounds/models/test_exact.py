@@ -12,6 +12,7 @@ from benchmarks.generators import layered
 from onnx_pipeline.graph.costgraph import CostGraph
 from onnx_pipeline.graph.objective import bottleneck, check_partition
 from onnx_pipeline.graph.target import INFEASIBLE, Target
+from onnx_pipeline.graph.ticks import NS
 from onnx_pipeline.partition.bounds.models import exact as exact_module
 from onnx_pipeline.partition.bounds.models.blocks import ScaledCosts, scaled
 from onnx_pipeline.partition.bounds.models.exact import exact_cpsat
@@ -33,9 +34,10 @@ def rounding(inst: Instance) -> int:
     return len(inst.group_bytes) + 1 if len(inst.group_bytes) and inst.ns_per_byte >= 0 else 0
 
 
-def test_exact_cpsat_is_the_optimum() -> None:
+@pytest.mark.parametrize("ticks_per_second", [NS, None])
+def test_exact_cpsat_is_the_optimum(ticks_per_second: int | None) -> None:
     """The bound is the brute-force optimum, exactly where nothing is rounded, and the partition has it."""
-    for graph, target, k, inst in contracted(160, 1):
+    for graph, target, k, inst in contracted(80, 1, ticks_per_second=ticks_per_second):
         optimum = brute_force(graph, target, k)
         answer = exact_cpsat(inst, k, 0, INFEASIBLE, LONG)
         assert optimum - rounding(inst) <= answer.bound <= optimum
