@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from benchmarks.generators import layered
+from onnx_pipeline.graph.builder import GraphBuilder
 from onnx_pipeline.graph.costgraph import CostGraph
 from onnx_pipeline.graph.objective import bottleneck, check_partition
 from onnx_pipeline.graph.target import INFEASIBLE, Target
@@ -145,3 +146,16 @@ def test_stop_ends_the_solver() -> None:
 
     with pytest.raises(KeyboardInterrupt):
         exact_cpsat(inst, 8, 0, upper, SolveParams(1e6, stop=interrupt))
+
+
+def test_every_tick_counts() -> None:
+    """Milliseconds in the ticks that a graph chooses: nothing is rounded, so the bound is the optimum."""
+    rng = np.random.default_rng(8)
+    b = GraphBuilder("milliseconds")
+    for v in range(7):
+        b.add_node(f"v{v}", float(rng.random() * 1e7))
+        if v:
+            b.add_net(f"t{v}", v - 1, [v], nbytes=int(rng.integers(1, 1000)))
+    graph, target = b.build(), Target(bandwidth=1.37e9)
+    answer = exact_cpsat(contract(build(graph, target)), 3, 0, INFEASIBLE, LONG)
+    assert answer.bound == brute_force(graph, target, 3)
