@@ -155,7 +155,9 @@ def _measure(request: CostRequest, runner: Runner, nodes: list[GraphNode], folde
         return found
     if len(unfused):
         walls, units, share = [wall for pair in pairs for wall in pair.walls], unfused, placed
-        meta = {"method": "unoptimised kernels, because the optimised ones could not be mapped"}
+        meta: dict[str, Any] = {
+            "method": "unoptimised kernels, because the optimised ones could not be mapped"
+        }
     else:  # No saved model: the provider compiles whole subgraphs.
         walls, units, share, meta = measure_units(request, runner, nodes, folder, _fewest(request), deadline)
     if not len(units):
