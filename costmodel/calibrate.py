@@ -98,12 +98,13 @@ def calibrate(transport: str = "threads", progress: Progress = silent) -> Calibr
 def write_device(device: Device, path: Path) -> None:
     """Write the TOML file that ``--device`` reads; numbers with three digits, as measured."""
     from onnx_pipeline.files.atomic import new_file
+    from onnx_pipeline.files.toml import quoted
 
     rates = ", ".join(f"{dtype} = {rate:.3g}" for dtype, rate in device.peak_flops.items())
-    own = ", ".join(f'"{kind}" = {rate:.3g}' for kind, rate in device.operator_rates.items())
+    own = ", ".join(f"{quoted(kind)} = {rate:.3g}" for kind, rate in device.operator_rates.items())
     bandwidth = '"inf"' if math.isinf(device.bandwidth) else f"{device.bandwidth:.3g}"
     lines = [
-        f'name = "{device.name}"',
+        f"name = {quoted(device.name)}",
         f"bandwidth = {bandwidth}  # bytes/second between stages",
         'memory = "inf"  # stages on one host share its memory',
         f'transfer_latency = "{device.transfer_latency * 1e6:.3g}us"  # per tensor',
@@ -116,7 +117,7 @@ def write_device(device: Device, path: Path) -> None:
             if own
             else []
         ),
-        f'source = "{device.source}"',
+        f"source = {quoted(device.source)}",
     ]
     with new_file(path) as temporary:
         temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")

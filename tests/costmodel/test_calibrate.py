@@ -35,6 +35,16 @@ def test_device_file_reads_back(tmp_path: Path) -> None:
     assert not load_device(tmp_path / "mine.toml").operator_rates
 
 
+@pytest.mark.parametrize(
+    "name", ['a"b', "a\\b", "line\nbreak", "bell\a\x7f", "ünïcode 🎉", "'", "#", "", "]\udcff"]
+)
+def test_any_name_reads_back(name: str, tmp_path: Path) -> None:
+    """A file may have any name, and the device is called like it."""
+    found = Calibration("threads", 3e-6, 1e-6, 3e-5, 1e9, {"float32": 1e11}, 2e10, 2e-7, {name or "x": 3e11})
+    write_device(found.device(name), tmp_path / "device.toml")
+    assert load_device(tmp_path / "device.toml").name == name.replace("\udcff", "?")
+
+
 @pytest.mark.parametrize("transport", ["threads", "processes"])
 def test_calibrate(transport: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """Every figure is positive and the file is accepted."""
