@@ -6,10 +6,11 @@ from pathlib import Path
 
 import click
 
+from onnx_pipeline.cli.once import Command
 from onnx_pipeline.cli.results import Report, output_file, reporting
 
 
-@click.command()
+@click.command(cls=Command)
 @output_file("DEVICE.toml")
 @click.option(
     "--transport",
@@ -40,7 +41,7 @@ def cache() -> None:
     """Manage the profiles in the user's cache directory."""
 
 
-@cache.command()
+@cache.command(cls=Command)
 def clear() -> None:
     """Remove all profiles."""
     from onnx_pipeline.cli.units import format_bytes
@@ -51,7 +52,7 @@ def clear() -> None:
     click.echo(f"removed {count} profiles, {format_bytes(size)}, from {user_cache() or 'nowhere'}")
 
 
-@cache.command()
+@cache.command(cls=Command)
 def info() -> None:
     """Show where profiles are kept and how many there are."""
     from onnx_pipeline.cli.units import format_bytes
