@@ -58,7 +58,7 @@ class SearchParams(Parameters):
     Attributes
     ----------
     time_limit : float
-        Time limit in seconds, proofs included.
+        Time limit in seconds, proofs included; infinity for none.
     gap : float
         Stop once this gap is proved; 0 asks for a proof of optimality.
     seed : int
