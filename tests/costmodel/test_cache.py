@@ -209,7 +209,7 @@ def test_command_line(
     assert main(["profile", str(path), "--profile-runs", "2", "-q"]) == 0
     capfd.readouterr()
     assert main(["cache", "info"]) == 0
-    assert capfd.readouterr().out.startswith("1 profiles, ")
+    assert capfd.readouterr().out.startswith("1 profile, ")
     assert main(["cache", "clear"]) == 0
-    assert capfd.readouterr().out.startswith("removed 1 profiles, ")
+    assert capfd.readouterr().out.startswith("removed 1 profile, ")
     assert usage() == (0, 0)
