@@ -6,6 +6,7 @@ Rates are those that onnxruntime reaches with one intra-op thread, since that is
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -98,7 +99,6 @@ def calibrate(transport: str = "threads", progress: Progress = silent) -> Calibr
 def write_device(device: Device, path: Path) -> None:
     """Write the TOML file that ``--device`` reads; numbers with three digits, as measured."""
     from onnx_pipeline.files.atomic import new_file
-    from onnx_pipeline.files.toml import quoted
 
     rates = ", ".join(f"{dtype} = {rate:.3g}" for dtype, rate in device.peak_flops.items())
     own = ", ".join(f"{quoted(kind)} = {rate:.3g}" for kind, rate in device.operator_rates.items())
@@ -121,6 +121,12 @@ def write_device(device: Device, path: Path) -> None:
     ]
     with new_file(path) as temporary:
         temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def quoted(text: str) -> str:
+    """Return a text as TOML writes it; what cannot be encoded, of a strange file name, becomes ``?``."""
+    clean = text.encode("utf-8", "replace").decode()
+    return json.dumps(clean, ensure_ascii=False).replace("\x7f", "\\u007f")  # else as in JSON
 
 
 def call_costs() -> tuple[float, float]:

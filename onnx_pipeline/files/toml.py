@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import tomllib
 from pathlib import Path
@@ -35,9 +34,3 @@ def read_toml(path: str | os.PathLike[str], what: str) -> dict[str, Any]:
         raise InputError(path, f"not valid TOML: {str(error).partition(';')[0]}") from None
     except OSError as error:
         raise InputError(path, f"cannot be read: {(error.strerror or str(error)).lower()}") from None
-
-
-def quoted(text: str) -> str:
-    """Return a text as TOML writes it; what cannot be encoded, of a strange file name, becomes ``?``."""
-    clean = text.encode("utf-8", "replace").decode()
-    return json.dumps(clean, ensure_ascii=False).replace("\x7f", "\\u007f")  # else as in JSON
