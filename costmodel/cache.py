@@ -41,7 +41,7 @@ def cached(measure: CostModel) -> CostModel:
             request.progress("profile", 1.0, Advice("from the cache ({cache} measures again)", cache=False))
             return kept
         costs = measure(request)
-        noise = float(costs.meta.get("noise", 0.0))
+        noise = costs.meta.get("noise") or 0.0
         if noise <= NOISY:
             _write(path, costs)
         else:

@@ -86,7 +86,7 @@ def profile(request: CostRequest) -> NodeCosts:
         "dims": dict(request.dims),
         "wall_seconds_per_inference": float(np.median(measured.wall)),
         "wall_seconds_min": float(measured.wall.min()),
-        "noise": round(measured.noise, 4),
+        "noise": None if measured.noise is None else round(measured.noise, 4),
         "spread": {"median": float(np.median(spread)), "p90": float(np.quantile(spread, 0.9))},
         "profile_seconds": round(time.monotonic() - began, 3),
         "onnxruntime": onnxruntime.__version__,
@@ -114,8 +114,13 @@ class _Measured:
     stalled: float = 0.0
 
     @property
-    def noise(self) -> float:
-        """What other work on the machine added to a run: by its scatter, or by waits for a processor."""
+    def noise(self) -> float | None:
+        """What other work on the machine added to a run: by its scatter, or by waits for a processor.
+
+        One run alone tells neither.
+        """
+        if len(self.wall) < 2 and not self.stalled:
+            return None
         scatter = float(np.median(self.wall) / max(np.quantile(self.wall, 0.1), 1e-9)) - 1.0
         return max(scatter, self.stalled)
 
@@ -185,7 +190,8 @@ def _brief(runner: Runner, folder: Path, deadline: Deadline) -> _Pair | None:
             walls.append(runner.timed(plain))
             runner.run(traced.session)
     kernels, weights = traced.saved()
-    return _Pair(walls or [alone], traced.finish(kernels, int(bool(walls))), kernels, weights)
+    times = traced.finish(kernels, int(bool(walls)))  # a first run is slower, where there is another
+    return _Pair(walls[1:] or walls or [alone], times, kernels, weights)
 
 
 def _computed(request: CostRequest) -> FloatArray:

@@ -250,6 +250,7 @@ def test_noise_is_told() -> None:
     assert profile_module._Measured(steady, nodes, {}).noise == 0.0
     assert profile_module._Measured(rising, nodes, {}).noise == pytest.approx(1.0)
     assert profile_module._Measured(steady, nodes, {}, stalled=0.4).noise == 0.4
+    assert profile_module._Measured(steady[:1], nodes, {}).noise is None
 
 
 def test_unknown_provider(mlp: Path) -> None:
