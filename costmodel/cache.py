@@ -1,8 +1,9 @@
 """Measured costs, cached in the user's cache directory.
 
 A profile is found again only under everything that it depends on: the model's bytes, the versions of this
-package and of onnxruntime, provider, threads, dimensions, inputs, effort and the processor. A file that
-cannot be used is ignored and measured again: a cache may be deleted at any time.
+package and of onnxruntime, provider, threads, dimensions, inputs, effort, rates that divide what is measured
+as a whole, and the processor. A file that cannot be used, or that is not as it was written, is ignored and
+measured again: a cache may be deleted at any time. What a busy machine has measured is not kept.
 """
 
 from __future__ import annotations
@@ -20,8 +21,11 @@ from typing import Any
 from onnx_pipeline.costmodel.request import CostModel, CostRequest, NodeCosts
 from onnx_pipeline.errors import Advice
 from onnx_pipeline.files.user_cache import user_cache
+from onnx_pipeline.ort.providers import CPU
 
-_FORMAT = 3
+_FORMAT = 4
+#: Share of a run's time, as a profile's ``noise`` states it, above which the profile is not kept.
+NOISY = 0.25
 
 
 def cached(measure: CostModel) -> CostModel:
@@ -37,7 +41,12 @@ def cached(measure: CostModel) -> CostModel:
             request.progress("profile", 1.0, Advice("from the cache ({cache} measures again)", cache=False))
             return kept
         costs = measure(request)
-        _write(path, costs)
+        noise = costs.meta.get("noise") or 0.0
+        if noise <= NOISY:
+            _write(path, costs)
+        else:
+            reason = f"other work slowed the runs down by {100 * noise:.0f} %: this profile is not kept"
+            request.progress("profile", 1.0, reason)
         return costs
 
     return lookup
@@ -47,16 +56,19 @@ def clear(folder: Path | None = None) -> tuple[int, int]:
     """Remove all cached profiles; return their number and size in bytes."""
     count = size = 0
     for path in _kept(folder):
-        with suppress(FileNotFoundError):
-            size += path.stat().st_size
+        with suppress(OSError):
+            nbytes = path.lstat().st_size
             path.unlink()
-            count += 1
+            count, size = count + 1, size + nbytes
     return count, size
 
 
 def usage(folder: Path | None = None) -> tuple[int, int]:
     """Return number and size in bytes of the cached profiles."""
-    sizes = [path.stat().st_size for path in _kept(folder)]
+    sizes = []
+    for path in _kept(folder):
+        with suppress(OSError):
+            sizes.append(path.lstat().st_size)
     return len(sizes), sum(sizes)
 
 
@@ -81,9 +93,22 @@ def _key(request: CostRequest) -> str:
         "dims": dict(sorted(request.dims.items())),
         "inputs": request.seed if request.feeds is None else _digest(request.feeds),
         "effort": [request.runs, request.seconds],
+        "rates": _rates(request),
         "processor": processor(),
     }
     return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
+
+
+def _rates(request: CostRequest) -> list[Any] | None:
+    """Return the device's rates where they may divide what is measured as a whole.
+
+    That is a subgraph that a provider compiles, or a fused kernel of a model that is slow for its budget.
+    """
+    if request.provider == CPU and request.seconds is None:
+        return None
+    device = request.device
+    tables = [sorted(device.peak_flops.items()), sorted(device.operator_rates.items())]
+    return [*tables, device.memory_bandwidth, device.launch_overhead]
 
 
 def _external_files(request: CostRequest) -> list[tuple[str, int, int]]:
@@ -118,7 +143,12 @@ def processor() -> str:
 
 def _read(path: Path, names: list[str]) -> NodeCosts | None:
     try:
-        costs = NodeCosts.from_json(json.loads(path.read_text(encoding="utf-8")))
+        if not path.is_file():  # nor wait for a pipe
+            return None
+        digest, _, content = path.read_bytes().partition(b"\n")
+        if digest != _checksum(content):
+            return None
+        costs = NodeCosts.from_json(json.loads(content))
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return None
     if set(costs.work_ns) != set(names):
@@ -129,6 +159,15 @@ def _read(path: Path, names: list[str]) -> NodeCosts | None:
 def _write(path: Path, costs: NodeCosts) -> None:
     from onnx_pipeline.files.atomic import new_file
 
+    content = json.dumps(costs.to_json()).encode()
     # A full or read-only disk costs the next run its time, not this run its result.
-    with suppress(OSError), new_file(path) as temporary:
-        temporary.write_text(json.dumps(costs.to_json()), encoding="utf-8")
+    with suppress(OSError):
+        if not path.is_file():
+            path.unlink(missing_ok=True)  # a pipe, which would be written to
+        with new_file(path) as temporary:
+            temporary.write_bytes(_checksum(content) + b"\n" + content)
+
+
+def _checksum(content: bytes) -> bytes:
+    """Return what tells a damaged file: its numbers may be wrong in ways that no other check finds."""
+    return hashlib.sha256(content).hexdigest().encode()

@@ -6,6 +6,7 @@ Rates are those that onnxruntime reaches with one intra-op thread, since that is
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -100,10 +101,10 @@ def write_device(device: Device, path: Path) -> None:
     from onnx_pipeline.files.atomic import new_file
 
     rates = ", ".join(f"{dtype} = {rate:.3g}" for dtype, rate in device.peak_flops.items())
-    own = ", ".join(f'"{kind}" = {rate:.3g}' for kind, rate in device.operator_rates.items())
+    own = ", ".join(f"{quoted(kind)} = {rate:.3g}" for kind, rate in device.operator_rates.items())
     bandwidth = '"inf"' if math.isinf(device.bandwidth) else f"{device.bandwidth:.3g}"
     lines = [
-        f'name = "{device.name}"',
+        f"name = {quoted(device.name)}",
         f"bandwidth = {bandwidth}  # bytes/second between stages",
         'memory = "inf"  # stages on one host share its memory',
         f'transfer_latency = "{device.transfer_latency * 1e6:.3g}us"  # per tensor',
@@ -116,10 +117,16 @@ def write_device(device: Device, path: Path) -> None:
             if own
             else []
         ),
-        f'source = "{device.source}"',
+        f"source = {quoted(device.source)}",
     ]
     with new_file(path) as temporary:
         temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def quoted(text: str) -> str:
+    """Return a text as TOML writes it; what cannot be encoded, of a strange file name, becomes ``?``."""
+    clean = text.encode("utf-8", "replace").decode()
+    return json.dumps(clean, ensure_ascii=False).replace("\x7f", "\\u007f")  # else as in JSON
 
 
 def call_costs() -> tuple[float, float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
@@ -24,6 +25,8 @@ DEVICE_GROUP = "onnx_pipeline.devices"
 @dataclass(frozen=True)
 class Device:
     """One of k identical devices and its link to the others.
+
+    Quantities may be given as text with a unit, as in files: ``Device("board", bandwidth="1GB/s")``.
 
     Attributes
     ----------
@@ -51,7 +54,7 @@ class Device:
     Raises
     ------
     UsageError
-        If a figure is out of its range.
+        If a figure is no number or quantity, or out of its range.
     """
 
     name: str
@@ -66,15 +69,11 @@ class Device:
     source: str = ""
 
     def __post_init__(self) -> None:
-        """Check every range once."""
-        parse_bandwidth(self.bandwidth)
-        parse_bytes(self.memory, "memory")
-        parse_bandwidth(self.memory_bandwidth, "memory_bandwidth")
-        for key in ("transfer_latency", "stage_overhead", "launch_overhead"):
-            parse_seconds(getattr(self, key), key)
-        _rates(self.peak_flops, "peak_flops")
-        if self.operator_rates:
-            _rates(self.operator_rates, "operator_rates")
+        """Read every figure once."""
+        for key, read in _READERS.items():
+            value = getattr(self, key)
+            if value != {} or key == "peak_flops":
+                object.__setattr__(self, key, read(value, key))
 
     def target(self, host_io: bool = True) -> Target:
         """Return the partitioner's view of this device."""
@@ -103,8 +102,9 @@ def load_device(name_or_path: str | os.PathLike[str] | Device) -> Device:
     Parameters
     ----------
     name_or_path : str, path-like or Device
-        ``"cpu"``, ``"gpu"``, ``"edge"``, a name of the entry-point group ``onnx_pipeline.devices`` (a
-        :class:`Device` or a function that returns one), or a file such as ``my-device.toml``.
+        ``"cpu"``, ``"gpu"``, ``"edge"``, ``"ideal"``, a name of the entry-point group
+        ``onnx_pipeline.devices`` (a :class:`Device` or a function that returns one), or a file such as
+        ``my-device.toml``.
 
     Raises
     ------
@@ -137,15 +137,13 @@ def _built_in() -> dict[str, dict[str, Any]]:
 
 
 def _device(table: Mapping[str, Any], name: str, source: Path | None) -> Device:
-    values: dict[str, Any] = {"name": name}
-    for key, value in table.items():
+    for key in table:
         if key not in _READERS:
             raise InputError(source, f"unknown key {key!r}: a device has {', '.join(sorted(_READERS))}")
-        try:
-            values[key] = _READERS[key](value, key)
-        except UsageError as error:
-            raise InputError(source, error.message, error.hint) from None
-    return Device(**values)
+    try:
+        return Device(**{"name": name, **table})
+    except UsageError as error:
+        raise InputError(source, error.message, error.hint) from None
 
 
 def _rates(value: object, key: str) -> Mapping[str, float]:
@@ -154,7 +152,7 @@ def _rates(value: object, key: str) -> Mapping[str, float]:
     for dtype, rate in value.items():
         if isinstance(rate, bool) or not isinstance(rate, int | float):
             raise UsageError(f"{key}.{dtype} must be a number of operations/second, got {rate!r}")
-        if not 0 < rate < math.inf:
+        if not 0 < rate <= sys.float_info.max:
             raise UsageError(f"{key}.{dtype} must be positive and finite, got {rate!r}")
     return {str(dtype): float(rate) for dtype, rate in value.items()}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -92,7 +92,11 @@ def _object(document: Mapping[str, Any], key: str) -> dict[str, Any]:
 def _numbers(document: Mapping[str, Any], key: str) -> dict[str, float]:
     values = _object(document, key)
     for name, value in values.items():
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, int | float)
+            or not 0 <= value <= sys.float_info.max
+        ):
             raise ValueError(f"{key!r} of {name!r} must be a finite number >= 0, got {value!r}")
     return values
 

@@ -95,7 +95,10 @@ def _parse(
     if isinstance(text, bool) or not isinstance(text, (str, int, float)):
         raise UsageError(f"{what} {text!r} is not a quantity: write it like {examples}")
     if not isinstance(text, str):
-        return float(text)
+        try:
+            return float(text)
+        except OverflowError:  # a whole number of hundreds of digits
+            return math.inf if text > 0 else -math.inf
     match = _QUANTITY.fullmatch(text)
     if match is None:
         raise UsageError(f"{what} {text!r} is not a quantity: write it like {examples}")

@@ -58,7 +58,7 @@ class SearchParams(Parameters):
     Attributes
     ----------
     time_limit : float
-        Time limit in seconds, proofs included.
+        Time limit in seconds, proofs included; infinity for none.
     gap : float
         Stop once this gap is proved; 0 asks for a proof of optimality.
     seed : int
@@ -133,7 +133,7 @@ class TargetParams(Parameters):
     Attributes
     ----------
     device : str, path-like or Device, optional
-        By default ``"cpu"``; for a graph that brings its own transfer times an ideal device without
+        By default ``"cpu"``; for a graph that brings its own transfer times ``"ideal"``, without
         overheads and limits.
     bandwidth, memory : float or str, optional
         Bytes/second between devices and bytes of fast memory, also as ``"16GB/s"`` and ``"8GiB"``. The memory
@@ -165,12 +165,12 @@ class TargetParams(Parameters):
         InputError
             If the device's file is wrong.
         """
-        from onnx_pipeline.costmodel.devices import Device, load_device
+        from onnx_pipeline.costmodel.devices import load_device
 
         meta = {} if graph is None else graph.meta
         device = self.device
         if device is None and graph is not None and graph.net_time is not None:
-            device = Device("ideal", source="the graph's own transfer times")
+            device = "ideal"
         target = load_device("cpu" if device is None else device).target(
             host_io=meta.get("host_io", True) is not False
         )

@@ -27,6 +27,9 @@ MOST_STAGES = 100_000
 #: The largest whole number that every solver takes.
 LARGEST = 2**31 - 1
 
+#: Three years: a time limit beyond is none.
+MOST_SECONDS = 1e8
+
 
 class Setting:
     """What a setting accepts, and a description of it."""
@@ -79,6 +82,17 @@ def _number(holds: Callable[[float], bool], what: str, *, optional: bool = False
 
 def _seconds(*, optional: bool = False) -> Setting:
     return _number(lambda x: 0 < x < math.inf, "a number of seconds above 0", optional=optional)
+
+
+def _time_limit() -> Setting:
+    """Seconds, or infinity for no limit; no solver's clock goes beyond years."""
+    above = _number(lambda x: x > 0, "a number of seconds above 0")
+
+    def accept(value: Any) -> float | None:
+        seconds = above.accept(value)
+        return None if seconds is None else min(seconds, MOST_SECONDS)
+
+    return Setting(accept, above.what)
 
 
 def _flag() -> Setting:
@@ -185,7 +199,7 @@ SETTINGS: dict[str, Setting] = {
     "custom_ops": _list(_path_like, "paths"),
     "intra_op_threads": _whole(1),
     # The search.
-    "time_limit": _seconds(),
+    "time_limit": _time_limit(),
     "gap": _number(lambda x: 0 <= x < 1, "a fraction of at least 0 and below 1"),
     "seed": _whole(0),
     "threads": _whole(1, optional=True),

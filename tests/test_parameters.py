@@ -25,7 +25,7 @@ from onnx_pipeline.parameters import (
     SearchParams,
     TargetParams,
 )
-from onnx_pipeline.settings import KEYS, LARGEST, SETTINGS, load
+from onnx_pipeline.settings import KEYS, LARGEST, MOST_SECONDS, SETTINGS, load
 
 SETS = [Demands, MeasureParams, OutputParams, ProfileParams, SearchParams, TargetParams]
 
@@ -69,6 +69,19 @@ def test_ranges(make: Callable[[], Any], message: str) -> None:
         make()
     assert message in str(raised.value)
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("seconds", [math.inf, 1e300])
+def test_no_time_limit(seconds: float) -> None:
+    """Infinity is none; no solver is told more seconds than its clock counts."""
+    assert SearchParams(time_limit=seconds).time_limit == MOST_SECONDS
+    builder = op.GraphBuilder("g")
+    for name in "abcd":
+        builder.add_node(name, 10)
+    result = op.plan(
+        builder.build(), stages=2, time_limit=seconds, threads=1, demands=Demands(bounds=["mip"])
+    )
+    assert result.gap == 0
 
 
 @pytest.mark.parametrize("kind", SETS)

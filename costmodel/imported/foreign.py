@@ -2,7 +2,8 @@
 
 Each layer of such a profile names nodes or tensors of the model, alone or several that were fused. A layer's
 time is divided among the nodes it stands for by their computed costs; nodes that no layer names were fused
-into the layers that need them. Layers that name nothing of the model are listed, with their times.
+into the layers that need them. Layers that name nothing of the model are listed, with their times. Nodes
+that no layer needs are priced like the others, by computed costs; a file that leaves out most is refused.
 
 Formats
 -------
@@ -23,15 +24,26 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from onnx_pipeline.costmodel.profiling.mapping import GraphNode, attribute, original_nodes
+from onnx_pipeline.costmodel.profiling.mapping import (
+    Attribution,
+    FloatArray,
+    GraphNode,
+    attribute,
+    original_nodes,
+)
 from onnx_pipeline.costmodel.profiling.trace import parse_trace
 from onnx_pipeline.costmodel.request import CostModel, CostRequest, NodeCosts
 from onnx_pipeline.errors import InputError
 from onnx_pipeline.graph.ticks import NS
 
+BoolArray = npt.NDArray[np.bool_]
+
 #: Below this share of the measured time that belongs to nodes of the model, the file is of another model.
 MIN_SHARE = 0.5
+#: Fusion leaves one name for several nodes, but not for more than about twenty.
+MIN_NAMED = 0.05
 _SHOWN = 10
 _RANGE = re.compile(r"\[(?P<first>[^\[\]]+?)\.\.\.(?P<last>[^\[\]]+?)\]")
 _COPY = re.compile(r"^Reformatting CopyNode for (?:Input|Output) Tensor \d+ (?:to|of) ")
@@ -75,7 +87,8 @@ def _attribute(path: Path, kind: str, layers: Sequence[Layer], request: CostRequ
     nodes = original_nodes(request.nodes)
     names = _Names(nodes)
     kernels = [GraphNode(layer.op, layer.name, (), names.outputs(layer.name)) for layer in layers]
-    mapping = attribute(kernels, nodes, _weights(request))
+    weights = _weights(request)
+    mapping = attribute(kernels, nodes, weights)
     seconds = np.array([[layer.seconds for layer in layers]])
     share = mapping.placed_share(seconds)
     lost: dict[str, float] = defaultdict(float)
@@ -89,15 +102,11 @@ def _attribute(path: Path, kind: str, layers: Sequence[Layer], request: CostRequ
             f"only {100 * share:.0f} % of its time matches nodes of {request.source.path.name} "
             f"(unmatched: {some}): is it a profile of this model?",
         )
-    if lost:
-        shown = ", ".join(f"{name} ({1e6 * s:.0f} us)" for name, s in _largest(lost)[:_SHOWN])
-        more = f" and {len(lost) - _SHOWN} more" if len(lost) > _SHOWN else ""
-        request.progress(
-            "note", None, f"{len(lost)} layers of {path.name} match no node of the model: {shown}{more}"
-        )
-    # The unmatched time is spent somewhere: it is spread over all nodes in proportion.
-    total = round(float(seconds.sum()) * NS)
+    covered = _covered(path, names, kernels, mapping, weights)
     times = mapping.apply(seconds)[0]
+    times[~covered] = weights[~covered] * (times[covered].sum() / weights[covered].sum())
+    # The unmatched time is spent somewhere: it is spread over all nodes in proportion.
+    total = round(float(seconds.sum()) / times[covered].sum() * times.sum() * NS)
     edges = np.rint(np.concatenate([[0.0], np.cumsum(times)]) / times.sum() * total).astype(np.int64)
     work = {node.name: int(x) for node, x in zip(nodes, np.diff(edges), strict=True)}
     meta = {
@@ -107,21 +116,55 @@ def _attribute(path: Path, kind: str, layers: Sequence[Layer], request: CostRequ
         "layers": len(layers),
         "mapped_share": share,
         "unmatched_layers": dict(_largest(lost)),
-        "seconds_per_inference": float(seconds.sum()),
+        "seconds_per_inference": total / NS,
     }
+    if not covered.all():
+        meta["nodes_without_time"] = int(np.count_nonzero(~covered))
+    for note in _notes(path, lost, covered, float(times[~covered].sum() / times.sum())):
+        request.progress("note", None, note)
     return NodeCosts("file", work, meta)
+
+
+def _notes(path: Path, lost: Mapping[str, float], covered: BoolArray, computed: float) -> Iterator[str]:
+    """Say which layers match nothing, and what share of the total is computed because no layer covers it."""
+    if lost:
+        shown = ", ".join(f"{name} ({1e6 * s:.0f} us)" for name, s in _largest(lost)[:_SHOWN])
+        more = f" and {len(lost) - _SHOWN} more" if len(lost) > _SHOWN else ""
+        yield f"{len(lost)} layers of {path.name} match no node of the model: {shown}{more}"
+    if not covered.all():
+        missing = f"{np.count_nonzero(~covered)} of the model's {len(covered)} nodes"
+        yield f"{path.name} has no time for {missing}: computed costs, {100 * computed:.0f} % of the total"
+
+
+def _covered(
+    path: Path, names: _Names, kernels: Sequence[GraphNode], mapping: Attribution, weights: FloatArray
+) -> BoolArray:
+    """Return which nodes some layer stands for; a profile of a small part of the model is refused."""
+    covered = np.zeros(mapping.num_nodes, dtype=bool)
+    covered[mapping.member_node] = True
+    named = len({names.index[value] for kernel in kernels for value in kernel.writes})
+    share = float(weights[covered].sum() / weights.sum())
+    if named < MIN_NAMED * mapping.num_nodes or share < MIN_SHARE:
+        raise InputError(
+            path,
+            f"it has times for only {named} of the model's {mapping.num_nodes} nodes and what was fused with "
+            f"them, {100 * share:.0f} % of the computed costs: is it a profile of the whole model?",
+        )
+    return covered
 
 
 def _largest(seconds: Mapping[str, float]) -> list[tuple[str, float]]:
     return sorted(seconds.items(), key=lambda item: (-item[1], item[0]))
 
 
-def _weights(request: CostRequest) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """Relative costs for dividing a fused layer: computed ones."""
+def _weights(request: CostRequest) -> FloatArray:
+    """Relative costs, computed ones: they divide a fused layer, and none is zero."""
     from onnx_pipeline.costmodel.computed.analytic import analytic
 
     costs = analytic(request)
-    return np.array([costs.work_ns[str(node.name)] for node in request.nodes], dtype=np.float64)
+    weights = np.array([costs.work_ns[str(node.name)] for node in request.nodes], dtype=np.float64)
+    floor: FloatArray = np.maximum(weights, max(float(weights.max(initial=0.0)), 1.0) * 1e-9)
+    return floor
 
 
 class _Names:
@@ -211,7 +254,7 @@ def _onnxruntime(path: Path, events: Sequence[Mapping[str, Any]]) -> list[Layer]
     """Take the fastest of the recorded runs for every kernel, the first one aside if there are several."""
     try:
         runs = [run for run in parse_trace(events) if run]
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise InputError(path, f"malformed onnxruntime profile: {error!r}") from None
     if not runs:
         raise InputError(path, "onnxruntime profile without a complete run")
@@ -219,7 +262,9 @@ def _onnxruntime(path: Path, events: Sequence[Mapping[str, Any]]) -> list[Layer]
     wanted = [(event.op, event.name) for event in runs[-1]]
     alike = [run for run in runs if [(event.op, event.name) for event in run] == wanted]
     best = np.array([[event.duration for event in run] for run in alike], dtype=np.float64).min(axis=0)
-    return [Layer(name, us / 1e6, op) for (op, name), us in zip(wanted, best, strict=True)]
+    return [
+        Layer(name, _number(path, us, name) / 1e6, op) for (op, name), us in zip(wanted, best, strict=True)
+    ]
 
 
 def _tensorrt(path: Path, entries: Sequence[Mapping[str, Any]]) -> Iterator[Layer]:
@@ -229,7 +274,9 @@ def _tensorrt(path: Path, entries: Sequence[Mapping[str, Any]]) -> Iterator[Laye
             continue
         milliseconds = entry.get("medianMs", entry.get("averageMs"))
         if milliseconds is None:
-            milliseconds = _number(path, entry.get("timeMs"), entry["name"]) / max(int(count), 1)
+            milliseconds = _number(path, entry.get("timeMs"), entry["name"]) / max(
+                _number(path, count, "count"), 1.0
+            )
         yield Layer(str(entry["name"]), _number(path, milliseconds, entry["name"]) / 1e3)
 
 
@@ -273,7 +320,7 @@ def _mean(path: Path, rows: Sequence[tuple[str, str, Any]], per_second: float) -
 def _number(path: Path, value: Any, layer: object) -> float:
     try:
         number = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = -1.0
     if not 0 <= number < 1e12:
         raise InputError(path, f"layer {layer!r}: expected a time >= 0, got {value!r}")

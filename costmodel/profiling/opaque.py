@@ -53,10 +53,11 @@ def measure_units(
         runner.run(traced)
         walls.append(runner.timed(plain))
         request.progress("profile", None, f"{walls[-1] * 1e3:.3g} ms per inference")
-        if done > _WARM_UP and deadline():
+        if deadline() and (done > _WARM_UP or request.seconds is not None):
             break
-    walls = walls[_WARM_UP:]
-    runs = [run for run in read_trace(traced.end_profiling())[_WARM_UP:] if run]
+    warm_up = min(_WARM_UP, len(walls) - 1)
+    walls = walls[warm_up:]
+    runs = [run for run in read_trace(traced.end_profiling())[warm_up:] if run]
     alike = [run for run in runs if [e.name for e in run] == [e.name for e in runs[-1]]]
     if not alike:
         return walls, np.zeros((0, len(nodes))), 0.0, {}

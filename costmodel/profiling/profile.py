@@ -33,11 +33,14 @@ from onnx_pipeline.costmodel.request import CostRequest, NodeCosts
 from onnx_pipeline.errors import Advice, InputError, UsageError
 from onnx_pipeline.files.scratch import scratch_folder
 from onnx_pipeline.graph.ticks import NS
+from onnx_pipeline.ort.providers import CPU
 from onnx_pipeline.stop import Deadline
 
 WARM_UP = 2
 #: Rounds that are measured even when the time budget is spent.
 MIN_ROUNDS = 3
+#: Runs that everything together takes at least; a budget for fewer is kept by measuring less.
+AMPLE = 18
 SESSIONS = 2
 #: Wall time per requested round that a profile may take before it stops early.
 SECONDS_PER_RUN = 1.2
@@ -83,6 +86,7 @@ def profile(request: CostRequest) -> NodeCosts:
         "dims": dict(request.dims),
         "wall_seconds_per_inference": float(np.median(measured.wall)),
         "wall_seconds_min": float(measured.wall.min()),
+        "noise": None if measured.noise is None else round(measured.noise, 4),
         "spread": {"median": float(np.median(spread)), "p90": float(np.quantile(spread, 0.9))},
         "profile_seconds": round(time.monotonic() - began, 3),
         "onnxruntime": onnxruntime.__version__,
@@ -107,6 +111,18 @@ class _Measured:
     meta: dict[str, Any]
     border_ns: dict[str, int] = field(default_factory=dict)
     parameter_bytes: dict[str, int] = field(default_factory=dict)
+    stalled: float = 0.0
+
+    @property
+    def noise(self) -> float | None:
+        """What other work on the machine added to a run: by its scatter, or by waits for a processor.
+
+        One run alone tells neither.
+        """
+        if len(self.wall) < 2 and not self.stalled:
+            return None
+        scatter = float(np.median(self.wall) / max(np.quantile(self.wall, 0.1), 1e-9)) - 1.0
+        return max(scatter, self.stalled)
 
 
 @dataclass(frozen=True)
@@ -117,56 +133,109 @@ class _Pair:
     times: FloatArray
     kernels: list[GraphNode] = field(default_factory=list)
     weights: dict[str, int] = field(default_factory=dict)
+    #: Seconds of the plain runs in which the processor did something else, where that is known.
+    stalled: float = 0.0
 
 
 def _measure(request: CostRequest, runner: Runner, nodes: list[GraphNode], folder: Path) -> _Measured:
     seconds = SECONDS_PER_RUN * _fewest(request) if request.seconds is None else request.seconds
     deadline = Deadline(seconds)
-    unfused, plain_map = _unfused(request, runner, nodes, folder, deadline)
+    brief = None if request.seconds is None else _brief(runner, folder, deadline)
+    if brief is not None:
+        found = _attributed(request, nodes, [brief], _computed(request))
+        if found is not None:
+            return found
+    unfused, placed = _unfused(request, runner, nodes, folder, deadline)
     weights = unfused.min(axis=0) if len(unfused) else np.ones(len(nodes))
-    walls: list[float] = []
-    rows: list[FloatArray] = []
-    shares: list[float] = []
-    unmapped: dict[str, float] = defaultdict(float)
-    pair = _Pair([], np.zeros((0, 0)))
-    held: dict[str, int] = {}
+    pairs: list[_Pair] = []
     for index in range(SESSIONS):
         if index and deadline.remaining <= deadline.seconds / 2:
             break  # slow models do without the second pair of sessions
         traced = runner.traced(folder / f"fused{index}", optimise=True)
         if traced is None and not len(unfused):
             break
-        pair = _paired(request, runner, traced, deadline, index)
-        walls += pair.walls
-        if len(pair.times):
-            times = _without_overhead(pair.times, min(pair.walls) * 1e6)
-            mapping = attribute(pair.kernels, nodes, weights)
-            rows.append(mapping.apply(times))
-            shares.append(mapping.placed_share(times))
-            for kernel, share in _unplaced(mapping, pair.kernels, times):
-                unmapped[kernel] += share
-            held = _held(request, pair, nodes, mapping)
-    meta: dict[str, Any] = {"method": "optimised kernels", "kernels": len(pair.kernels)}
-    if not rows and len(unfused):
-        rows, shares = [unfused], [plain_map]
-        meta = {"method": "unoptimised kernels, because the optimised ones could not be mapped"}
-    if not rows:
-        # No saved model: the provider compiles whole subgraphs.
+        pairs.append(_paired(request, runner, traced, deadline, index))
+    found = _attributed(request, nodes, pairs, weights)
+    if found is not None:
+        return found
+    if len(unfused):
+        walls, units, share = [wall for pair in pairs for wall in pair.walls], unfused, placed
+        meta: dict[str, Any] = {
+            "method": "unoptimised kernels, because the optimised ones could not be mapped"
+        }
+    else:  # No saved model: the provider compiles whole subgraphs.
         walls, units, share, meta = measure_units(request, runner, nodes, folder, _fewest(request), deadline)
-        if not len(units):
-            raise InputError(
-                request.source.path,
-                f"{request.provider} reports no kernels that match the model's nodes",
-                Advice("use {cost_model} or a file", cost_model="analytic"),
-            )
-        rows, shares = [units], [share]
-    meta |= {
+    if not len(units):
+        raise InputError(
+            request.source.path,
+            f"{request.provider} reports no kernels that match the model's nodes",
+            Advice("use {cost_model} or a file", cost_model="analytic"),
+        )
+    meta |= {"mapped_share": share, "unmapped_kernels": {}}
+    return _Measured(np.array(walls), units, meta, _borders(request, nodes, pairs))
+
+
+def _brief(runner: Runner, folder: Path, deadline: Deadline) -> _Pair | None:
+    """Measure a model that is slow for its time: as many runs as fit, one at least; None for other models."""
+    traced = runner.traced(folder / "brief", optimise=True)
+    if traced is None:
+        return None
+    alone = runner.timed(traced.session)
+    if deadline.remaining > AMPLE * alone:
+        return None
+    walls: list[float] = []
+    if deadline.remaining > 2 * alone:
+        plain = runner.session()
+        while deadline.remaining > 2 * alone:
+            walls.append(runner.timed(plain))
+            runner.run(traced.session)
+    kernels, weights = traced.saved()
+    times = traced.finish(kernels, int(bool(walls)))  # a first run is slower, where there is another
+    return _Pair(walls[1:] or walls or [alone], times, kernels, weights)
+
+
+def _computed(request: CostRequest) -> FloatArray:
+    """Return computed costs of the nodes, to divide fused kernels by."""
+    from onnx_pipeline.costmodel.computed.analytic import analytic
+
+    costs = analytic(request).work_ns
+    return np.array([costs[str(node.name)] for node in request.nodes], dtype=np.float64)
+
+
+def _attributed(
+    request: CostRequest, nodes: list[GraphNode], pairs: list[_Pair], weights: FloatArray
+) -> _Measured | None:
+    """Divide the kernels' times among the nodes; None if no pair of sessions recorded any."""
+    rows: list[FloatArray] = []
+    shares: list[float] = []
+    unmapped: dict[str, float] = defaultdict(float)
+    held: dict[str, int] = {}
+    for pair in pairs:
+        if not len(pair.times):
+            continue
+        times = _without_overhead(pair.times, min(pair.walls) * 1e6)
+        mapping = attribute(pair.kernels, nodes, weights)
+        rows.append(mapping.apply(times))
+        shares.append(mapping.placed_share(times))
+        for kernel, share in _unplaced(mapping, pair.kernels, times):
+            unmapped[kernel] += share
+        held = _held(request, pair, nodes, mapping)
+    if not rows:
+        return None
+    walls = np.array([wall for pair in pairs for wall in pair.walls])
+    meta: dict[str, Any] = {
+        "method": "optimised kernels",
+        "kernels": len(pairs[-1].kernels),
         "mapped_share": float(np.mean(shares)),
         "unmapped_kernels": {op: share / len(shares) for op, share in sorted(unmapped.items())},
     }
+    stalled = sum(pair.stalled for pair in pairs) / max(float(walls.sum()), 1e-9)
+    return _Measured(walls, np.concatenate(rows), meta, _borders(request, nodes, pairs), held, stalled)
+
+
+def _borders(request: CostRequest, nodes: list[GraphNode], pairs: list[_Pair]) -> dict[str, int]:
     sizes = {name: info.nbytes for name, info in request.infos.items()}
-    borders = border_costs(pair.kernels, nodes, sizes, request.threads)
-    return _Measured(np.array(walls), np.concatenate(rows), meta, borders, held)
+    return border_costs(pairs[-1].kernels if pairs else [], nodes, sizes, request.threads)
 
 
 def _held(request: CostRequest, pair: _Pair, nodes: list[GraphNode], mapping: Attribution) -> dict[str, int]:
@@ -209,6 +278,7 @@ def _paired(
             runner.run(traced.session)
         runner.run(plain)
     walls: list[float] = []
+    busy = 0.0
     quick = runner.timed(plain) < QUICK_SECONDS
     enough = Deadline(PAIR_SECONDS)
     fewest = _fewest(request)
@@ -223,14 +293,19 @@ def _paired(
                 runner.run(traced.session)
         if quick:
             runner.run(plain)
+        began = time.thread_time()
         walls.append(runner.timed(plain))
+        busy += time.thread_time() - began
         part = (index + min(1.0, (done + 1) / fewest)) / SESSIONS
         request.progress("profile", part, f"{walls[-1] * 1e3:.3g} ms per inference")
     if traced is None:
         return _Pair(walls, np.zeros((0, 0)))
     kernels, weights = traced.saved()
     times = traced.finish(kernels, WARM_UP)
-    return _Pair(walls, times[1::2] if quick else times, kernels, weights)
+    # On one thread of the processor a run computes all the time, or something else did.
+    alone = request.threads == 1 and request.provider == CPU
+    stalled = max(0.0, sum(walls) - busy) if alone else 0.0
+    return _Pair(walls, times[1::2] if quick else times, kernels, weights, stalled)
 
 
 def _fewest(request: CostRequest) -> int:

@@ -8,12 +8,13 @@ from typing import Any
 import click
 
 from onnx_pipeline.cli import options
+from onnx_pipeline.cli.once import Command
 from onnx_pipeline.cli.results import Report, reporting
 from onnx_pipeline.cli.types import Value
 from onnx_pipeline.errors import InputError, UsageError, VerificationError
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("directory", type=options.PATH, metavar="DIR")
 @click.option(
     "--model",
@@ -49,7 +50,7 @@ def verify(directory: Path, model: Path | None, report: Report, **choices: Any) 
         raise VerificationError(f"{directory}: {'; '.join(found.problems)}")
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("path", type=options.PATH, metavar="DIR|PLAN.json")
 @reporting
 def show(path: Path, report: Report) -> None:

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import click
 
+from onnx_pipeline.cli.once import Command
 from onnx_pipeline.cli.results import Report, output_file, reporting
 
 
-@click.command()
+@click.command(cls=Command)
 @output_file("DEVICE.toml")
 @click.option(
     "--transport",
@@ -40,23 +41,26 @@ def cache() -> None:
     """Manage the profiles in the user's cache directory."""
 
 
-@cache.command()
+@cache.command(cls=Command)
 def clear() -> None:
     """Remove all profiles."""
-    from onnx_pipeline.cli.units import format_bytes
+    from onnx_pipeline.cli.units import format_bytes, format_count
     from onnx_pipeline.costmodel.cache import clear as clear_cache
     from onnx_pipeline.files.user_cache import user_cache
 
     count, size = clear_cache()
-    click.echo(f"removed {count} profiles, {format_bytes(size)}, from {user_cache() or 'nowhere'}")
+    click.echo(
+        f"removed {format_count(count, 'profile')}, {format_bytes(size)}, from {user_cache() or 'nowhere'}"
+    )
 
 
-@cache.command()
+@cache.command(cls=Command)
 def info() -> None:
     """Show where profiles are kept and how many there are."""
-    from onnx_pipeline.cli.units import format_bytes
+    from onnx_pipeline.cli.units import format_bytes, format_count
     from onnx_pipeline.costmodel.cache import usage
     from onnx_pipeline.files.user_cache import user_cache
 
     count, size = usage()
-    click.echo(f"{count} profiles, {format_bytes(size)}, in {user_cache() or 'no folder: there is no home'}")
+    place = user_cache() or "no folder: there is no home"
+    click.echo(f"{format_count(count, 'profile')}, {format_bytes(size)}, in {place}")

@@ -126,7 +126,7 @@ costs = group(
         "--profile-seconds",
         type=Value("profile_seconds", click.FLOAT),
         metavar="SECONDS",
-        help="Time budget of the profile.  [default: 12, or 1.2 times --profile-runs]",
+        help="Time a profile may take, one inference at least.  [default: 12, or 1.2 times --profile-runs]",
     ),
     click.option(
         "--cache/--no-cache",

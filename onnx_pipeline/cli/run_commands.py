@@ -11,6 +11,7 @@ import click
 
 from onnx_pipeline.cli import options
 from onnx_pipeline.cli.groups import gathered, group
+from onnx_pipeline.cli.once import Command
 from onnx_pipeline.cli.results import Report, output_file, reporting
 from onnx_pipeline.cli.types import Provider
 from onnx_pipeline.files.atomic import check_file
@@ -90,7 +91,7 @@ streaming = group(
 )
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("directory", type=options.PATH, metavar="DIR")
 @click.option(
     "--inputs", type=options.PATH, required=True, metavar="X.npz", help="The model's inputs by name."
@@ -113,7 +114,7 @@ def run(directory: Path, inputs: Path, output: Path | None, report: Report, **ch
     report.result(document, lambda: tables.show_arrays(arrays), output)
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("directory", type=options.PATH, metavar="DIR")
 @click.option(
     "--requests",

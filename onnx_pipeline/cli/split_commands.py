@@ -10,11 +10,12 @@ import click
 
 from onnx_pipeline.cli import options
 from onnx_pipeline.cli.config import config
+from onnx_pipeline.cli.once import Command
 from onnx_pipeline.cli.results import Report, output, output_file, reporting
 from onnx_pipeline.cli.types import Value
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("model", type=options.PATH)
 @options.stages
 @output("DIR", "<model stem>-k<K>")
@@ -41,7 +42,7 @@ def split(model: Path, stages: int, output: Path | None, report: Report, **choic
     report.result(document, lambda: tables.show(document), output)
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("model", type=options.PATH)
 @output_file("COSTS.json")
 @options.device()
@@ -66,7 +67,7 @@ def profile(model: Path, output: Path | None, report: Report, **choices: Any) ->
     report.result(costs_json.graph_to_json(graph), lambda: tables.show_costs(graph, phases), output)
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("graph", type=options.PATH)
 @options.stages
 @output_file("PLAN.json")

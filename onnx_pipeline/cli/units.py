@@ -30,6 +30,11 @@ def format_percent(fraction: float) -> str:
     return "0 %" if fraction == 0 else f"{100 * fraction:.2f} %"
 
 
+def format_count(number: int, noun: str) -> str:
+    """Return a number of things, one or several: ``1 profile``, ``2 profiles``."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def _scaled(value: float, step: int, units: tuple[str, ...]) -> str:
     if math.isinf(value):
         return "unlimited"

@@ -32,11 +32,15 @@ def load_arrays(path: str | os.PathLike[str]) -> Arrays:
     try:
         with np.load(path, allow_pickle=False) as data:
             return {name: np.asarray(data[name]) for name in data.files}
-    except (OSError, ValueError, EOFError, AttributeError, TypeError, zipfile.BadZipFile) as error:
-        reason = (
-            error.strerror.lower() if isinstance(error, OSError) and error.strerror else "not an .npz file"
-        )
-        raise InputError(path, f"cannot read arrays: {reason}") from None
+    except Exception as error:  # whatever a forged header provokes in numpy's parser
+        raise InputError(path, f"cannot read arrays: {unreadable(error)}") from None
+
+
+def unreadable(error: Exception) -> str:
+    """Say why numpy could not read a file of arrays."""
+    if isinstance(error, MemoryError):
+        return "they do not fit into memory"
+    return error.strerror.lower() if isinstance(error, OSError) and error.strerror else "not an .npz file"
 
 
 def save_arrays(arrays: Mapping[str, npt.NDArray[Any]], path: Path) -> None:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from onnx_pipeline.errors import InputError
 from onnx_pipeline.measurement.reassemble import load_whole
 from onnx_pipeline.ort.call import Runner
+from onnx_pipeline.ort.errors import reason
 from onnx_pipeline.ort.providers import CPU
 from onnx_pipeline.runtime import PipelineSession
 from onnx_pipeline.runtime.inputs import check_feeds
@@ -25,7 +26,8 @@ def unsplit(
     Raises
     ------
     InputError
-        If the unsplit model cannot be loaded, or is not the one that was split.
+        If the unsplit model cannot be loaded, or is not the one that was split; from the functions, if it
+        does not run.
     """
     cores, replicas = len(usable_cores()), len(session.manifest.stages)
     provider = session.get_stage_providers()[0][0] if session.get_providers() else CPU
@@ -43,8 +45,11 @@ def unsplit(
 
         def measure(count: int) -> float:
             begin = time.perf_counter()
-            for _ in range(count):
-                run(mine)
+            try:
+                for _ in range(count):
+                    run(mine)
+            except Exception as error:
+                raise InputError(model, f"the unsplit model does not run: {reason(error)}") from error
             return (time.perf_counter() - begin) / count
 
         return measure
@@ -60,12 +65,11 @@ def unsplit(
 
 
 def _side_by_side(copies: Sequence[Callable[[int], float]], count: int) -> float:
-    """Let replicas share the requests; return seconds per request."""
+    """Let replicas share the requests; return seconds per request. What fails in one of them is raised."""
     share = -(-count // len(copies))
-    threads = [threading.Thread(target=copy, args=(share,), daemon=True) for copy in copies]
-    begin = time.perf_counter()
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return (time.perf_counter() - begin) / (share * len(copies))
+    with ThreadPoolExecutor(len(copies)) as threads:
+        begin = time.perf_counter()
+        for done in [threads.submit(copy, share) for copy in copies]:
+            done.result()
+        seconds = time.perf_counter() - begin
+    return seconds / (share * len(copies))

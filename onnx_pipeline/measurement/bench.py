@@ -17,11 +17,12 @@ from typing import Any
 
 from onnx_pipeline.errors import UsageError
 from onnx_pipeline.measurement.baselines import unsplit
+from onnx_pipeline.measurement.feeds import request_feeds
 from onnx_pipeline.measurement.simulation import simulate
 from onnx_pipeline.measurement.timeline import Observe
 from onnx_pipeline.progress import Progress, silent
 from onnx_pipeline.runtime import PipelineSession
-from onnx_pipeline.runtime.inputs import blank_feeds, check_feeds
+from onnx_pipeline.runtime.inputs import check_feeds
 from onnx_pipeline.runtime.placement import usable_cores
 from onnx_pipeline.runtime.stats import NS, Timeline, latencies
 
@@ -91,7 +92,7 @@ def bench(
     Raises
     ------
     UsageError
-        If there is nothing to measure.
+        If there is nothing to measure, or a dimension is unknown or contradicts the inputs.
     InputError
         If the split or the inputs cannot be used.
     """
@@ -106,7 +107,7 @@ def bench(
         max_in_flight=max_in_flight,
         custom_ops=custom_ops,
     ) as session:
-        feeds = blank_feeds(session.manifest, dims, seed=0) if inputs is None else inputs
+        feeds = request_feeds(session.directory, session.manifest, dims, inputs, progress)
         check_feeds(session.manifest, feeds)
         contenders: dict[str, Callable[[int], float]] = {}
         if baselines:

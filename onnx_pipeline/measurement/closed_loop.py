@@ -53,7 +53,8 @@ def correct(graph: CostGraph, stage_of: IntArray, measured: Measurement) -> Cost
         factor = min(max((seconds * graph.ticks_per_second - border) / own, LEAST_FACTOR), LARGEST_FACTOR)
         edges = np.rint(np.concatenate([[0.0], np.cumsum(graph.work[inside])]) * factor)
         work[inside] = np.diff(edges).astype(np.int64)
-    corrections = int(graph.meta.get("corrections", 0)) + 1
+    before = graph.meta.get("corrections", 0)  # of a file, where it may be anything
+    corrections = (before if isinstance(before, int) else 0) + 1
     return replace(graph, work=work, meta={**graph.meta, "corrections": corrections})
 
 

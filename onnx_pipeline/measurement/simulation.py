@@ -18,7 +18,6 @@ queues with blocking after service.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,6 +29,9 @@ from onnx_pipeline.errors import UsageError
 from onnx_pipeline.manifest import Manifest
 from onnx_pipeline.runtime.session import capacity
 from onnx_pipeline.runtime.stats import Span, Timeline, latencies
+
+#: Timelines count nanoseconds in 64 bits, and requests add up.
+_LONGEST = 1e6
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ def simulate(
     max_in_flight: int | None = None,
     stage_seconds: npt.ArrayLike | None = None,
     handover_seconds: float = 0.0,
-    arrival_seconds: Sequence[float] | None = None,
+    arrival_seconds: npt.ArrayLike | None = None,
 ) -> Simulation:
     """Simulate a pipeline that is one device per stage.
 
@@ -92,7 +94,7 @@ def simulate(
         the costs of the manifest, transfers and overheads included.
     handover_seconds : float
         From one stage to the next, and from the last to the caller, if stage times exclude it.
-    arrival_seconds : sequence of float, optional
+    arrival_seconds : array_like, optional
         When each request arrives, not decreasing; all at once by default.
 
     Raises
@@ -109,19 +111,29 @@ def simulate(
     if requests < 1 or queue_depth < 1 or (max_in_flight is not None and max_in_flight < 1):
         raise UsageError("requests, queue_depth and max_in_flight must be at least 1")
     given = [s.cost["total_seconds"] for s in document.stages] if stage_seconds is None else stage_seconds
-    try:
-        times = np.broadcast_to(np.asarray(given, dtype=np.float64), (requests, stages))
-        arrivals = np.broadcast_to(np.asarray(arrival_seconds or 0.0, dtype=np.float64), (requests,))
-    except ValueError:
-        raise UsageError(f"times must be given for {stages} stages and {requests} requests") from None
-    if not (times >= 0).all() or not np.isfinite(times).all():
-        raise UsageError("stage times must be finite and not negative")
+    times = _finite("stage_seconds", given, (requests, stages))
+    arrivals = _finite("arrival_seconds", 0.0 if arrival_seconds is None else arrival_seconds, (requests,))
+    handover = float(_finite("handover_seconds", handover_seconds, ()))
+    if (np.diff(arrivals) < 0).any():
+        raise UsageError("arrival_seconds must not decrease")
     limit = max_in_flight or capacity(stages, queue_depth)
-    enter, start, end, handed, done = _flow(times, arrivals, queue_depth, limit, handover_seconds)
+    enter, start, end, handed, done = _flow(times, arrivals, queue_depth, limit, handover)
     return _summary(times, enter, start, end, handed, done)
 
 
 _Array = npt.NDArray[np.float64]
+
+
+def _finite(name: str, values: npt.ArrayLike, shape: tuple[int, ...]) -> _Array:
+    """Return times of that shape; one for all requests, or one for everything, will do."""
+    try:
+        times: _Array = np.broadcast_to(np.asarray(values, dtype=np.float64), shape)
+    except (ValueError, TypeError, OverflowError):
+        fits = f"numbers of shape {shape}, or what broadcasts to it" if shape else "a number"
+        raise UsageError(f"{name} must be {fits}") from None
+    if not ((times >= 0) & (times <= _LONGEST)).all():
+        raise UsageError(f"{name} must be from 0 to {_LONGEST:g} seconds")
+    return times
 
 
 def _flow(

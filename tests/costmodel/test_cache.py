@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+import os
 from pathlib import Path
+from typing import Any
 
 import onnx
 import pytest
 
 from models import builders
 from onnx_pipeline.cli.entry import main
-from onnx_pipeline.costmodel import load_device
+from onnx_pipeline.costmodel import Device, load_device
 from onnx_pipeline.costmodel.cache import cached, clear, usage
 from onnx_pipeline.costmodel.request import CostRequest, NodeCosts
 from onnx_pipeline.model.roles import executable_nodes
@@ -84,6 +87,81 @@ def test_no_cache(request_: CostRequest) -> None:
     assert measure.calls == 2
 
 
+def other_rates(name: str) -> Device:
+    """Return the built-in device with another rate."""
+    return dataclasses.replace(load_device(name), memory_bandwidth=1e9)
+
+
+@pytest.mark.parametrize("common", [{"provider": "Compiling"}, {"seconds": 1.0}])
+def test_rates_count_where_they_divide(request_: CostRequest, common: dict[str, Any]) -> None:
+    """A compiled subgraph, or a fused kernel under a budget, is divided by rates; else they do not count."""
+    measure = Counted()
+    for device in (load_device("cpu"), other_rates("cpu")):
+        cached(measure)(dataclasses.replace(request_, device=device))
+    assert measure.calls == 1
+    for device in (load_device("cpu"), other_rates("cpu"), load_device("cpu")):
+        cached(measure)(dataclasses.replace(request_, device=device, **common))
+    assert measure.calls == 3
+
+
+def test_noise_is_not_kept(request_: CostRequest) -> None:
+    """What a busy machine has measured serves this run only."""
+    calls = 0
+
+    def noisy(request: CostRequest) -> NodeCosts:
+        nonlocal calls
+        calls += 1
+        return NodeCosts("profile", {str(node.name): 1 for node in request.nodes}, {"noise": 0.5})
+
+    for _ in range(2):
+        assert "cached" not in cached(noisy)(request_).meta
+    assert calls == 2
+
+
+@pytest.mark.parametrize(
+    "number", ["NaN", "Infinity", "1e30", "-5", "1" + 400 * "0", 9999 * "[" + 9999 * "]"]
+)
+@pytest.mark.parametrize("place", ['"work_ns": {"%s": ', '"border_ns": {"t": ', '"meta": {"runs": '])
+def test_damaged_numbers_are_measured_again(request_: CostRequest, place: str, number: str) -> None:
+    """Whatever a file says after damage, it is not believed."""
+    measure = Counted()
+    cached(measure)(request_)
+    assert request_.cache is not None
+    (path,) = (request_.cache / "profiles").iterdir()
+    start = place % request_.nodes[0].name if "%" in place else place
+    text = path.read_text()
+    before, found, after = text.partition(start)
+    assert found
+    path.write_text(before + found + number + after[1:])
+    cached(measure)(request_)
+    assert measure.calls == 2
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")
+def test_a_pipe_is_replaced(request_: CostRequest) -> None:
+    """Nobody waits for what will never come, neither to read nor to write."""
+    measure = Counted()
+    cached(measure)(request_)
+    assert request_.cache is not None
+    (path,) = (request_.cache / "profiles").iterdir()
+    path.unlink()
+    os.mkfifo(path)
+    assert usage(request_.cache)[0] == 1
+    cached(measure)(request_)
+    cached(measure)(request_)
+    assert measure.calls == 2
+    assert path.is_file()
+
+
+def test_strange_entries_are_counted_and_cleared(request_: CostRequest) -> None:
+    """Folders and links to nothing disturb neither command."""
+    assert request_.cache is not None
+    (request_.cache / "profiles" / "folder.json").mkdir(parents=True)
+    (request_.cache / "profiles" / "link.json").symlink_to("nothing")
+    assert usage(request_.cache)[0] == 2
+    assert clear(request_.cache)[0] == 1
+
+
 @pytest.mark.parametrize("content", ["", "{}", "[]", '{"work_ns": {}}', '{"work_ns": 3}', "\x00"])
 def test_broken_file_is_measured_again(request_: CostRequest, content: str) -> None:
     """A damaged file is replaced, without an error."""
@@ -123,6 +201,7 @@ def test_command_line(
 ) -> None:
     """Profile keeps, --no-cache does not, `cache clear` removes."""
     monkeypatch.setenv("ONNX_PIPELINE_CACHE", str(tmp_path / "own"))
+    monkeypatch.setattr("onnx_pipeline.costmodel.cache.NOISY", math.inf)
     path = tmp_path / "mlp.onnx"
     onnx.save(builders.mlp(2), path)
     assert main(["profile", str(path), "--profile-runs", "2", "--no-cache", "-q"]) == 0
@@ -130,7 +209,7 @@ def test_command_line(
     assert main(["profile", str(path), "--profile-runs", "2", "-q"]) == 0
     capfd.readouterr()
     assert main(["cache", "info"]) == 0
-    assert capfd.readouterr().out.startswith("1 profiles, ")
+    assert capfd.readouterr().out.startswith("1 profile, ")
     assert main(["cache", "clear"]) == 0
-    assert capfd.readouterr().out.startswith("removed 1 profiles, ")
+    assert capfd.readouterr().out.startswith("removed 1 profile, ")
     assert usage() == (0, 0)

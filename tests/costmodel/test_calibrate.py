@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import tomllib
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 
 from onnx_pipeline.cli.entry import main
 from onnx_pipeline.costmodel import load_device
-from onnx_pipeline.costmodel.calibrate import Calibration, calibrate, write_device
+from onnx_pipeline.costmodel.calibrate import Calibration, calibrate, quoted, write_device
 from onnx_pipeline.costmodel.computed.operator_rates import probes
 from onnx_pipeline.errors import UsageError
 
@@ -33,6 +34,24 @@ def test_device_file_reads_back(tmp_path: Path) -> None:
     assert "calibrate" in device.source
     write_device(replace(found, operator_rates={}).device("mine"), tmp_path / "mine.toml")
     assert not load_device(tmp_path / "mine.toml").operator_rates
+
+
+@pytest.mark.parametrize(
+    "name", ['a"b', "a\\b", "line\nbreak", "bell\a\x7f", "ünïcode 🎉", "'", "#", "", "]\udcff"]
+)
+def test_any_name_reads_back(name: str, tmp_path: Path) -> None:
+    """A file may have any name, and the device is called like it."""
+    found = Calibration("threads", 3e-6, 1e-6, 3e-5, 1e9, {"float32": 1e11}, 2e10, 2e-7, {name or "x": 3e11})
+    write_device(found.device(name), tmp_path / "device.toml")
+    assert load_device(tmp_path / "device.toml").name == name.replace("\udcff", "?")
+
+
+@pytest.mark.parametrize(
+    "text", ["", "plain", 'a"b\\c', "\t\n\r\b\f\x00\x1f\x7f\x80", "é 🎉 \u2028", "'''", '"""']
+)
+def test_quoted_text_reads_back(text: str) -> None:
+    """Whatever is in the text."""
+    assert tomllib.loads(f"a = {quoted(text)}") == {"a": text}
 
 
 @pytest.mark.parametrize("transport", ["threads", "processes"])

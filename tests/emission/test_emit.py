@@ -22,23 +22,8 @@ from onnx_pipeline.runtime import PipelineSession
 from onnx_pipeline.verification.checks import verify
 from tests.splitting import even_cut, flat_costs, save, split
 
-TRICKY = {
-    "captured": """m (float[2,2] x, bool c) => (float[2,2] y) <float[2,2] w = {1,2,3,4}> {
-        a = Relu(x)
-        b = Add(a, x)
-        s = Sigmoid(b)
-        y0 = If (c) <
-            then_branch = t () => (float[2,2] p) {
-                p = If (c) <
-                    then_branch = tt () => (float[2,2] q) { q = MatMul(a, w) },
-                    else_branch = te () => (float[2,2] r) { r = Add(b, w) }
-                >
-            },
-            else_branch = e () => (float[2,2] z) { z = Sub(s, w) }
-        >
-        y1 = Mul(y0, w)
-        y = Add(y1, a)
-    }""",
+#: What only these tests need; the rest comes from the models that everything is tried on.
+OWN = {
     "loop": """m (float[2] x) => (float[2] y) {
         n = Constant <value = int64 {3}> ()
         t = Constant <value = bool {1}> ()
@@ -49,50 +34,10 @@ TRICKY = {
         }>
         y = Add(b, x)
     }""",
-    "passthrough": """m (float[2] x, float[3] u)
-        => (float[2] y, float[2] x, float[2] w, float[2] v, float[2] a) <float[2] w = {1,2}> {
-        v = Add(w, w)
-        a = Relu(x)
-        b = Add(a, v)
-        y = Add(b, w)
-    }""",
-    "optional-input": """m (float[4] x) => (float[4] y) <float one = {1}> {
-        a = Relu(x)
-        b = Clip(a, , one)
-        y = Add(b, x)
-    }""",
-    "dead-nodes": """m (float[4] x) => (float[4] y) <float[4] w = {1,2,3,4}> {
-        a = Relu(x)
-        dead = Add(a, w)
-        b = Relu(a)
-        deader = Relu(dead)
-        y = Add(b, x)
-    }""",
-    "sequence": """m (float[4] x) => (float[8] y) {
-        a = Relu(x)
-        b = Sigmoid(a)
-        s = SequenceConstruct(a, b)
-        c = ConcatFromSequence <axis = 0> (s)
-        d = Relu(c)
-        y = Neg(d)
-    }""",
-    "sequence-output": """m (float[4] x) => (seq(float[4]) s, float[4] c) {
-        a = Relu(x)
-        b = Sigmoid(a)
-        c = Neg(b)
-        s = SequenceConstruct(a, b)
-    }""",
     "unsorted-unnamed": """m (float[4] x) => (float[4] y) {
         y = Add(b, x)
         b = Relu(a)
         a = Neg(x)
-    }""",
-    "data-dependent": """m (float[N, 3] x) => (int64[2, M] y) {
-        a = Relu(x)
-        n = NonZero(a)
-        t = Transpose(n)
-        s = Transpose(t)
-        y = Abs(s)
     }""",
     "shared-parameters": """m (float[N, 4] x) => (float[N, 4] y)
         <float[16] w = {1,2,3,4,5,6,7,8,9,1,2,3,4,5,6,7}> {
@@ -105,40 +50,6 @@ TRICKY = {
         d = Relu(c)
         y = MatMul(d, m)
     }""",
-    "strings": """m (string[N] x) => (string[N] y, float[N, 2] z) {
-        a = StringConcat(x, x)
-        b = Identity(a)
-        y = StringConcat(b, x)
-        f = ai.onnx.ml.OneHotEncoder <cats_strings = ["aa", "bb"]> (b)
-        z = Relu(f)
-    }""",
-    "half": """m (float16[N, 4] x) => (bfloat16[N, 4] y, float16[N, 4] z) {
-        a = Relu(x)
-        b = Cast <to = 16> (a)
-        c = Identity(b)
-        y = Identity(c)
-        z = Neg(a)
-    }""",
-    "default-input": """m (float[4] x, float[4] w) => (float[4] y) <float[4] w = {1,2,3,4}> {
-        a = Add(x, w)
-        b = Relu(a)
-        y = Mul(b, w)
-    }""",
-    "random": """m (float[4] x) => (float[4] y) {
-        r = RandomNormal <shape = [4], seed = 1.0> ()
-        s = Neg(r)
-        a = Add(s, x)
-        y = Relu(a)
-    }""",
-    "functions": """m (float[4] x) => (float[4] y) {
-        a = local.twice(x)
-        b = Relu(a)
-        y = local.outer(b)
-    }
-    <domain: "local", opset_import: ["" : 20]> twice (x) => (y) { y = Add(x, x) }
-    <domain: "local", opset_import: ["" : 20, "local" : 1]> outer (x) => (y) { y = local.twice(x) }
-    <domain: "local", opset_import: ["" : 20]> unused (x) => (y) { y = Neg(x) }
-    """,
     "skipping": """m (float[4] x) => (float[4] y) {
         a = Relu(x)
         b = Neg(a)
@@ -147,6 +58,11 @@ TRICKY = {
         y = Add(d, a)
     }""",
 }
+SHARED = (
+    *("nested_if", "passed_through", "empty_inputs", "unused", "sequence", "sequence_output"),
+    *("data_dependent", "strings", "bfloat16", "default_input", "functions"),
+)
+TRICKY = OWN | {name: structures.TEXTS[name] for name in SHARED} | structures.RANDOM_TEXTS
 
 
 def check_alone(folder: Path, files: list[str]) -> None:
@@ -350,7 +266,7 @@ def test_a_failure_leaves_nothing_and_harms_nothing(
 
 def test_same_partition_same_bytes(tmp_path: Path) -> None:
     """Emitting twice gives identical stage files."""
-    path = save(tmp_path, TRICKY["captured"])
+    path = save(tmp_path, TRICKY["nested_if"])
     first, second = split(path, tmp_path / "a", 3), split(path, tmp_path / "b", 3)
     assert [s.sha256 for s in first.stages] == [s.sha256 for s in second.stages]
 

@@ -218,12 +218,58 @@ def test_measure_pairs_every_partition(model: Path, tmp_path: Path) -> None:
         op.split(model, stages=k, output=tmp_path / str(k), cost_model="analytic", time_limit=1.0)
     source = load(model)
     runner = Runner(source, make_feeds(source, {}), {})
-    one, three = chain.measure(runner, [tmp_path / "1", tmp_path / "3"], 2.0, seconds=0.05)
+    one, three = chain.measure(runner, [tmp_path / "1", tmp_path / "3"], 1e-9, seconds=2.0)
     assert (len(one.stage_seconds), len(three.stage_seconds)) == (1, 3)
     assert one.rounds == three.rounds >= chain.SESSIONS * chain.FEWEST
-    assert one.reference_seconds == 2.0
+    assert one.reference_seconds == 1e-9
     assert one.whole_seconds == three.whole_seconds > 0
     assert min(three.stage_seconds) > 0
+
+
+def test_a_disturbed_profile_is_corrected(model: Path, tmp_path: Path) -> None:
+    """Where the whole model runs faster than it was profiled, its own time is the scale, and it is said."""
+    op.split(model, stages=3, output=tmp_path / "3", cost_model="analytic", time_limit=1.0)
+    source = load(model)
+    notes: list[str] = []
+    (found,) = chain.measure(
+        Runner(source, make_feeds(source, {}), {}),
+        [tmp_path / "3"],
+        2.0,
+        seconds=0.05,
+        progress=lambda phase, _, text: notes.append(text) if phase == "note" else None,
+    )
+    assert found.whole_seconds <= found.reference_seconds < 1.0
+    assert sum(found.stage_seconds) < 1.0
+    assert "not 2e+03 ms as in the profile" in notes[0]
+
+
+def test_a_slow_model_is_measured_briefly(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where one round takes longer than all of them should, three are run instead of sixteen."""
+    op.split(model, stages=2, output=tmp_path / "2", cost_model="analytic", time_limit=1.0)
+    clock = 1000.0
+    run = Runner.run
+
+    def slow(self: Runner, session: Any) -> None:
+        nonlocal clock
+        run(self, session)
+        clock += 4.0
+
+    monkeypatch.setattr(Runner, "run", slow)
+    monkeypatch.setattr("onnx_pipeline.stop.time.monotonic", lambda: clock)
+    source = load(model)
+    (found,) = chain.measure(Runner(source, make_feeds(source, {}), {}), [tmp_path / "2"])
+    assert found.rounds == chain.SLOW_ROUNDS
+    assert clock <= 1000.0 + 4.0 * 2 * 3  # one more run before each: the model is quick by the other clock
+
+
+@pytest.mark.parametrize("written", [None, "three", [1], {"a": 2}, 1e300])
+def test_corrections_of_a_file_may_be_anything(written: Any) -> None:
+    """A file's own count of corrections is a count or nothing."""
+    graph = chained([10, 20])
+    fixed = correct(replace(graph, meta={"corrections": written}), np.array([0, 1]), measurement(1e-8, 2e-8))
+    assert fixed.meta["corrections"] == 1
 
 
 def test_statistics_pair_chain_and_whole() -> None:

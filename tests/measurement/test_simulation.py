@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -52,6 +54,15 @@ def test_requests_that_come_slowly_meet_an_empty_pipeline(document: Manifest) ->
     )
     assert found.latency_seconds["p99"] == pytest.approx(0.06 + 5 * 0.001)
     assert found.period_seconds == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize("kind", [list, tuple, np.array])
+def test_arrivals_may_be_an_array(document: Manifest, kind: Callable[[Any], Any]) -> None:
+    """Of any kind, all zero or not."""
+    for step in (0.0, 0.1):
+        arrivals = kind([step * i for i in range(20)])
+        found = op.simulate(document, 20, stage_seconds=[0.01] * 4, arrival_seconds=arrivals)
+        assert found.period_seconds == pytest.approx(max(step, 0.01))
 
 
 def events(times: np.ndarray, depth: int, limit: int) -> list[float]:
@@ -116,7 +127,19 @@ def test_costs_of_the_manifest_by_default(document: Manifest, tmp_path: Path) ->
         {"stage_seconds": [1, 2]},
         {"stage_seconds": [-1] * 4},
         {"stage_seconds": [float("nan")] * 4},
+        {"stage_seconds": [[1, 2], [3]]},
+        {"stage_seconds": [1e30] * 4},
+        {"stage_seconds": "soon"},
         {"arrival_seconds": [1, 2, 3]},
+        {"arrival_seconds": np.array([1, 2, 3])},
+        {"arrival_seconds": [float("nan")] * 100},
+        {"arrival_seconds": float("nan")},
+        {"arrival_seconds": float("inf")},
+        {"arrival_seconds": [-1.0] * 100},
+        {"arrival_seconds": list(range(100, 0, -1))},
+        {"handover_seconds": float("nan")},
+        {"handover_seconds": -1.0},
+        {"handover_seconds": [1.0, 2.0]},
     ],
 )
 def test_nothing_to_simulate(document: Manifest, options: dict) -> None:

@@ -154,3 +154,43 @@ def test_errors(chain: Asked, name: str, content: Any, message: str) -> None:
     with pytest.raises(InputError, match=message) as caught:
         chain.costs(name, content)
     assert name in str(caught.value)
+
+
+def test_a_small_part_of_a_model_is_refused(tmp_path: Path) -> None:
+    """Two layers of a model of many nodes tell nothing about it, wherever they are."""
+    onnx.save(builders.mlp(60), tmp_path / "mlp.onnx")
+    asked = Asked(tmp_path / "mlp.onnx")
+    names = [str(node.name) for node in asked.request.nodes]
+    for pair in (names[:2], names[-2:], (names[0], names[-1])):
+        layers = [{"name": name, "averageMs": 0.05} for name in pair]
+        with pytest.raises(InputError, match=f"times for only 2 of the model's {len(names)} nodes"):
+            asked.costs("part.json", layers)
+
+
+def test_nodes_without_a_time_are_computed(tmp_path: Path) -> None:
+    """Where most of a model is in the file, nodes that no layer needs cost in proportion; it is said."""
+    onnx.save(builders.mlp(8), tmp_path / "mlp.onnx")
+    asked = Asked(tmp_path / "mlp.onnx")
+    names = [str(node.name) for node in asked.request.nodes]
+    layers = [{"name": name, "averageMs": 0.05} for name in names[:-3]]
+    costs = asked.costs("part.json", layers)
+    assert min(costs.work_ns.values()) > 0
+    assert sum(costs.work_ns.values()) > 50_000 * len(layers)
+    assert sum(costs.work_ns[name] for name in names[:-3]) == pytest.approx(50_000 * len(layers), abs=9)
+    assert costs.meta["nodes_without_time"] == 3
+    assert any(f"no time for 3 of the model's {len(names)} nodes" in note for note in asked.notes)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        [{"cat": "Node", "name": "a_kernel_time", "ts": 0, "dur": 1e999, "args": {}}, {"name": "model_run"}],
+        [{"cat": "Node", "name": "a_kernel_time", "ts": 0, "dur": -5, "args": {}}, {"name": "model_run"}],
+        [{"count": "many"}, {"name": "a", "timeMs": 3}],
+        [{"name": "a", "averageMs": 10**400}],
+    ],
+)
+def test_impossible_numbers(chain: Asked, content: Any) -> None:
+    """One line."""
+    with pytest.raises(InputError):
+        chain.costs("p.json", content)

@@ -103,3 +103,21 @@ def test_profile_falls_back_to_units(tmp_path: Path, monkeypatch: pytest.MonkeyP
     work = dict(zip(graph.node_names, graph.work.tolist(), strict=True))
     # Whole nanoseconds: the running sum is rounded, so a node is off by at most one.
     assert abs(work["odd0"] - sum(work.values()) * 9 / 197) <= graph.ticks_per_second / 1e9
+
+
+def test_budget_is_a_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without time left one round is measured, which is one run of each session."""
+    monkeypatch.setattr(Runner, "traced", lambda *_, **__: None)
+    monkeypatch.setattr(opaque, "read_trace", lambda path: [EVENTS])
+    runs: list[object] = []
+    run = Runner.run
+
+    def counted(self: Runner, session: object) -> None:
+        runs.append(session)
+        run(self, session)
+
+    monkeypatch.setattr(Runner, "run", counted)
+    model(tmp_path / "mixed.onnx")
+    graph = op.profile(tmp_path / "mixed.onnx", profile_seconds=1e-9, cache=False)
+    assert graph.meta["runs"] == 1
+    assert len(runs) == 2

@@ -80,6 +80,7 @@ def test_profile(mlp: Path) -> None:
     assert costs.meta["mapped_share"] == 1.0
     assert costs.meta["dims"] == {"batch": 64}
     assert costs.meta["runs"] == 4
+    assert costs.meta["noise"] >= 0
     assert set(costs.spread) == set(costs.work_ns)
     assert json.loads(json.dumps(costs.meta)) == costs.meta
     assert said[-1] == ("profile", 1.0)
@@ -219,6 +220,37 @@ def test_budget_stops_early(mlp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(profile_module, "SECONDS_PER_RUN", 0.0)
     costs = cost_model("profile")(request_for(mlp, runs=50))
     assert costs.meta["runs"] == profile_module.MIN_ROUNDS
+
+
+@pytest.mark.parametrize(("runs", "most"), [(0.5, 1), (3, 3), (8, 8), (17, 17), (40, 40)])
+def test_budget_is_a_bound(mlp: Path, monkeypatch: pytest.MonkeyPatch, runs: float, most: int) -> None:
+    """A model that takes seconds runs as often as fits into --profile-seconds, and once at least."""
+    clock = 1000.0
+    run = Runner.run
+
+    def slow(self: Runner, session: Any) -> None:
+        nonlocal clock
+        run(self, session)
+        clock += 4.0
+
+    monkeypatch.setattr(Runner, "run", slow)
+    monkeypatch.setattr("onnx_pipeline.stop.time.monotonic", lambda: clock)
+    monkeypatch.setattr("onnx_pipeline.costmodel.profiling.sessions.time.perf_counter", lambda: clock)
+    request = request_for(mlp, seconds=4.0 * runs)
+    costs = cost_model("profile")(request)
+    assert (clock - 1000.0) / 4.0 <= most
+    assert costs.meta["wall_seconds_per_inference"] == pytest.approx(4.0)
+    check_sum(costs, request)
+
+
+def test_noise_is_told() -> None:
+    """Scatter of the runs, or waits for the processor where all runs are slow alike."""
+    steady, rising = np.ones(10), np.array([1.0] * 4 + [2.0] * 6)
+    nodes = np.ones((1, 1))
+    assert profile_module._Measured(steady, nodes, {}).noise == 0.0
+    assert profile_module._Measured(rising, nodes, {}).noise == pytest.approx(1.0)
+    assert profile_module._Measured(steady, nodes, {}, stalled=0.4).noise == 0.4
+    assert profile_module._Measured(steady[:1], nodes, {}).noise is None
 
 
 def test_unknown_provider(mlp: Path) -> None:
