@@ -36,6 +36,18 @@ class Deadline:
         return time.monotonic() >= self._end
 
 
+class Asked:
+    """Stop once asked more than ``times`` times: counted work, where a clock would make two runs differ."""
+
+    def __init__(self, times: float) -> None:
+        self.left = times
+
+    def __call__(self) -> bool:
+        """Return whether the work is used up."""
+        self.left -= 1
+        return self.left < 0
+
+
 class Bracket(Protocol):
     """A best bottleneck and a best lower bound, as they stand."""
 

@@ -67,6 +67,8 @@ def sensitivity(
 ) -> Sensitivity:
     """Evaluate a partition under perturbed work, and search every perturbed graph for a better one.
 
+    Where no stage of the partition was to stay empty, none of a better one may.
+
     Parameters
     ----------
     result : PartitionResult
@@ -92,7 +94,8 @@ def sensitivity(
     a larger effect.
     """
     perturb, samples = check("perturb", perturb), check("samples", samples)
-    search = SearchParams(time_limit, seed=seed, threads=threads).shared(samples)
+    exactly = result.partition.exactly
+    search = SearchParams(time_limit, seed=seed, threads=threads, exactly=exactly).shared(samples)
     rng = np.random.default_rng(search.seed)
     graph, ours, best = result.graph, [], []
     for index in range(samples):
