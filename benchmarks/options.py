@@ -6,7 +6,8 @@ Pins, groups, exactly k stages, both memory modes, activations, three time limit
 selected bounds, costs up to 2^62 ns. Checked on each net: the partition is valid, fills all stages where it
 must, and its certificate holds; the bottleneck is no better than the optimum and the bound no higher, so that
 "optimal" is the optimum; no partition is missed where one exists, except where the message leaves that open;
-nothing is returned where none exists; no run takes 0.5 s more than its limit, or raises anything but its own errors.
+nothing is returned where none exists; no run takes 0.5 s more than its limit, or raises anything but
+its own errors.
 """
 
 from __future__ import annotations
