@@ -20,11 +20,11 @@ def never() -> bool:
 
 
 class Deadline:
-    """Stop after ``seconds`` of wall time, counted from construction."""
+    """Stop after ``seconds`` of wall time, of which some are spent at construction."""
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, spent: float = 0.0) -> None:
         self.seconds = seconds
-        self._end = time.monotonic() + seconds
+        self._end = time.monotonic() + seconds - spent
 
     @property
     def remaining(self) -> float:

@@ -12,7 +12,7 @@ import numpy as np
 
 from onnx_pipeline.graph.costgraph import IntArray
 from onnx_pipeline.graph.objective import bottleneck, check_partition, countable, useful_stages
-from onnx_pipeline.partition.bounds.crossings import Crossings, paid_once_bound
+from onnx_pipeline.partition.bounds.crossings import SHARES_LIMIT, Crossings, paid_once_bound
 from onnx_pipeline.partition.bounds.mincut import mincut
 from onnx_pipeline.partition.bounds.simple import simple
 from onnx_pipeline.partition.bounds.windows import reach_by_cuts, reach_by_sets, window_bound
@@ -101,6 +101,8 @@ def _crossed(inst: Instance, k: int, limit: int) -> bool:
     """Whether crossings refute a limit; borders only where the bound needs them."""
     if limit < paid_once_bound(inst, k):
         return True
+    if inst.m * k > SHARES_LIMIT:
+        return False
     return Crossings(inst, k, reach_by_cuts(inst, reach_by_sets(inst))).refutes(limit, CHECK_ROUNDS)
 
 

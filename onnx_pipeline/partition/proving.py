@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
-from onnx_pipeline.partition.bounds.crossings import Crossings, paid_once_bound
+from onnx_pipeline.partition.bounds.crossings import SHARES_LIMIT, Crossings, paid_once_bound
 from onnx_pipeline.partition.bounds.mincut import mincut
 from onnx_pipeline.partition.bounds.windows import Reach, reach_by_cuts, reach_by_sets, window_bound
 from onnx_pipeline.partition.ideals.exhaustive import exhaust
@@ -29,8 +29,8 @@ MIP_SHARE = 0.1
 MIP_LIMIT = 2_000
 #: The exact search keeps bitsets of n^2 bits; above this size it is left out.
 EXACT_LIMIT = 6_000
-#: Size n k up to which the exact CP-SAT model is built.
-MODEL_LIMIT = 20_000
+#: Size n k up to which the exact models are built, in CP-SAT and in HiGHS.
+MODEL_LIMIT, MIP_MODEL_LIMIT = 20_000, 200_000
 
 
 class Prover(NamedTuple):
@@ -60,7 +60,7 @@ class Proving:
     ----------
     task : Task
     wanted : collection of str
-        Methods by name, out of :data:`onnx_pipeline.partition.portfolio.BOUNDS`.
+        Methods by name, out of :data:`onnx_pipeline.settings.BOUNDS`.
     seed : int
         Of the solvers.
     deadline : Deadline
@@ -111,7 +111,7 @@ class Proving:
         if "crossings" not in self.wanted:
             return
         inst, k, known = self.inst, self.task.k, self.known
-        if inst.n > EXACT_LIMIT:
+        if inst.n > EXACT_LIMIT or inst.m * k > SHARES_LIMIT:
             self._prove("crossings", ARITHMETIC, lambda: min(paid_once_bound(inst, k), known.upper))
             return
         pause = self._pause()
@@ -136,8 +136,8 @@ class Proving:
         if best is None:
             return
         known.offer(best.stage_of, "exhaustion")
-        if "ideals" in self.wanted:
-            method = "exactly" if known.exactly else "ideals"
+        method = "exactly" if known.exactly else "ideals"
+        if method in self.wanted:
             known.bound(Bound(method, best.ticks, True, None, time.perf_counter() - start))
 
     def turns(self) -> Iterator[None]:
@@ -175,6 +175,8 @@ class Proving:
             ("mip", HIGHS, lambda params: exact_highs(inst, k, known.lower, known.upper, params)),
         )
         for name, prover, model in models:
+            if name == "mip" and inst.n * k > MIP_MODEL_LIMIT:
+                continue
             if name in self.wanted and inst.n <= MIP_LIMIT and not self.stop():
                 # Nothing but models asked for: they may have all the time.
                 share = MIP_SHARE if self.ladder else 0.5

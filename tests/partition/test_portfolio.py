@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import time
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from onnx_pipeline.graph.ticks import NS
 from onnx_pipeline.partition.certificate import check
 from onnx_pipeline.partition.instance.instance import Instance
 from onnx_pipeline.partition.portfolio import partition
+from onnx_pipeline.partition.proving import Proving
 from tests.random_graphs import brute_force, random_graph, solvable
 
 Case = tuple[CostGraph, Target, int, Instance]
@@ -216,3 +218,28 @@ def test_more_stages_than_nodes_take_no_memory() -> None:
     result = partition(graph, 100_000, Target(bandwidth=1e9), time_limit=0.5)
     assert result.stages == 100_000
     assert check(result.partition, result.certificate) == []
+
+
+def test_many_stages_under_pins_keep_memory_bounded() -> None:
+    """Tables with an entry per tensor and stage are not made for a hundred thousand stages."""
+    graph = constrain(chain([10] * 300, size=9).build(), pins={"n5": 20, "n250": 90_000})
+    tracemalloc.start()
+    try:
+        partition(graph, 100_000, Target(bandwidth=1e9), time_limit=1.5, threads=1)
+        assert tracemalloc.get_traced_memory()[1] < 100e6
+    finally:
+        tracemalloc.stop()
+
+
+def test_loading_counts_against_the_time_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kernels that take their time to load leave the search half of it."""
+    graph = chain([7, 3, 9, 2, 8, 1, 9, 4], size=11).build()
+    partition(graph, 3, time_limit=0.5)
+    monkeypatch.setattr("onnx_pipeline.partition.portfolio.ensure_compiled", lambda _: time.sleep(0.6))
+    seen: list[float] = []
+    monkeypatch.setattr(
+        "onnx_pipeline.partition.portfolio.Proving",
+        lambda *arguments: seen.append(arguments[3].remaining) or Proving(*arguments),
+    )
+    partition(graph, 3, Target(bandwidth=1e9), time_limit=1.0)
+    assert 0.3 < seen[0] <= 0.5
