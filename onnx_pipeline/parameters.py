@@ -66,7 +66,7 @@ class SearchParams(Parameters):
     threads : int or None
         With two or more, searching and proving run side by side; None for all cores.
     exactly : bool
-        Leave no stage empty. The bound stays that of at most k stages.
+        Leave no stage empty. Bounds are those of at most k stages, except ``"exactly"`` on small graphs.
     bounds : collection of str or None
         Bounds to compute, out of :data:`onnx_pipeline.settings.BOUNDS`.
     """

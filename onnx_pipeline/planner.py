@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from onnx_pipeline.errors import InfeasibleError
+from onnx_pipeline.errors import InfeasibleError, UsageError
+from onnx_pipeline.files.atomic import check_writable
 from onnx_pipeline.graph.constraints import NO_DEMANDS, Demands
 from onnx_pipeline.parameters import PathLike, SearchParams
 from onnx_pipeline.planfile import write_log
@@ -15,7 +17,7 @@ from onnx_pipeline.settings import check
 if TYPE_CHECKING:
     from onnx_pipeline.graph.costgraph import CostGraph
     from onnx_pipeline.graph.target import Target
-    from onnx_pipeline.partition.result import PartitionResult
+    from onnx_pipeline.partition.result import HistoryPoint, PartitionResult
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +33,7 @@ class Planner:
         Of each search.
     demands : Demands
     log : path-like, optional
-        CSV file for the history of the last search.
+        CSV file for the history of all searches, one after the other.
     progress : Progress
     phases : Phases
         Takes the seconds of ``partition``.
@@ -44,10 +46,15 @@ class Planner:
     log: PathLike | None = None
     progress: Progress = silent
     phases: Phases = field(default_factory=Phases)
+    _history: list[HistoryPoint] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        """Check the number of stages."""
+        """Check the number of stages, and that the log can be written."""
         object.__setattr__(self, "stages", check("stages", self.stages))
+        if self.log is not None:
+            if Path(self.log).is_dir():
+                raise UsageError(f"log must be a file, {str(self.log)!r} is a folder")
+            check_writable(Path(self.log))
 
     def partition(self, graph: CostGraph) -> PartitionResult:
         """Partition and certify a graph, write the log and note surprises."""
@@ -58,7 +65,9 @@ class Planner:
         with self.phases.measure("partition", self.progress):
             result = solve(self.demands.apply(graph), self.stages, self.target, self.search, self.progress)
         if self.log is not None:
-            write_log(result.history, self.log)
+            before = self._history[-1].seconds if self._history else 0.0
+            self._history.extend(p._replace(seconds=before + p.seconds) for p in result.history)
+            write_log(self._history, self.log)
         if result.used < min(self.stages, graph.num_nodes):
             self._note(f"the best partition found uses {result.used} of {self.stages} stages")
         return result

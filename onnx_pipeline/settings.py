@@ -19,7 +19,18 @@ from onnx_pipeline.errors import InputError, UsageError, did_you_mean
 Accept = Callable[[Any], Any]
 
 #: Certificates by name. The simple bound is always there.
-BOUNDS = ("simple", "min-cut", "windows", "crossings", "ideals", "bottleneck", "guess", "cp-sat", "mip")
+BOUNDS = (
+    "simple",
+    "min-cut",
+    "windows",
+    "crossings",
+    "ideals",
+    "bottleneck",
+    "guess",
+    "cp-sat",
+    "mip",
+    "exactly",
+)
 MEMORY_MODES = ("overflow", "hard")
 WEIGHTS = ("copy", "link", "reference")
 #: More stages than any machine has; beyond this only the memory of this one would be tested.

@@ -20,11 +20,11 @@ def never() -> bool:
 
 
 class Deadline:
-    """Stop after ``seconds`` of wall time, counted from construction."""
+    """Stop after ``seconds`` of wall time, of which some are spent at construction."""
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, spent: float = 0.0) -> None:
         self.seconds = seconds
-        self._end = time.monotonic() + seconds
+        self._end = time.monotonic() + seconds - spent
 
     @property
     def remaining(self) -> float:
@@ -34,6 +34,18 @@ class Deadline:
     def __call__(self) -> bool:
         """Return whether the time is up."""
         return time.monotonic() >= self._end
+
+
+class Asked:
+    """Stop once asked more than ``times`` times: counted work, where a clock would make two runs differ."""
+
+    def __init__(self, times: float) -> None:
+        self.left = times
+
+    def __call__(self) -> bool:
+        """Return whether the work is used up."""
+        self.left -= 1
+        return self.left < 0
 
 
 class Bracket(Protocol):

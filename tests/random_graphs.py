@@ -11,7 +11,7 @@ import numpy as np
 from onnx_pipeline.errors import InfeasibleError
 from onnx_pipeline.graph.builder import GraphBuilder
 from onnx_pipeline.graph.costgraph import HOST, CostGraph
-from onnx_pipeline.graph.objective import stage_costs
+from onnx_pipeline.graph.objective import price_stages
 from onnx_pipeline.graph.target import INFEASIBLE, Target
 from onnx_pipeline.graph.ticks import NS
 from onnx_pipeline.partition.instance.build import build
@@ -112,7 +112,7 @@ def contracted(
             yield graph, target, k, inst
 
 
-def brute_force(graph: CostGraph, target: Target, stages: int) -> int | None:
+def brute_force(graph: CostGraph, target: Target, stages: int, *, exactly: bool = False) -> int | None:
     """Return the optimal bottleneck over all partitions, or None if constraints admit none.
 
     Dynamic programming over all downsets: cost(S) does not depend on how the rest is divided, so it is taken
@@ -139,7 +139,7 @@ def brute_force(graph: CostGraph, target: Target, stages: int) -> int | None:
     def price(s: int) -> int:
         if s not in cost:
             inside = [s >> v & 1 for v in range(n)]
-            cost[s] = stage_costs(graph, target, inside, 2)[1].total
+            cost[s] = price_stages(graph, target, inside, 2)[1].total
         return cost[s]
 
     def allowed(s: int, stage: int) -> bool:
@@ -147,11 +147,11 @@ def brute_force(graph: CostGraph, target: Target, stages: int) -> int | None:
 
     best = {0: 0}
     for stage in range(stages):
-        # One more stage, possibly empty.
+        # One more stage, possibly empty unless every one must be filled.
         step: dict[int, int] = {}
         for i, value in best.items():
             for j in downsets:
-                if i & ~j == 0 and allowed(j & ~i, stage):
+                if i & ~j == 0 and not (exactly and i == j) and allowed(j & ~i, stage):
                     worst = max(value, price(j & ~i))
                     if worst < step.get(j, worst + 1):
                         step[j] = worst

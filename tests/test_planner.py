@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from onnx_pipeline.errors import InfeasibleError, UsageError
+from onnx_pipeline.errors import InfeasibleError, InputError, UsageError
 from onnx_pipeline.graph.builder import GraphBuilder
 from onnx_pipeline.graph.constraints import Demands
 from onnx_pipeline.graph.costgraph import CostGraph
@@ -56,3 +56,22 @@ def test_the_number_of_stages() -> None:
     for stages in (0, 10**9, 1.5):
         with pytest.raises(UsageError, match="stages must be a whole number"):
             Planner(stages, Target(), QUICK)  # type: ignore[arg-type]
+
+
+def test_the_log_holds_every_search(graph: CostGraph, tmp_path: Path) -> None:
+    """A closed loop's searches follow each other, their seconds too."""
+    planner = Planner(2, Target(), QUICK, log=tmp_path / "h.csv")
+    points = [len(planner.partition(graph).history) for _ in range(2)]
+    lines = (tmp_path / "h.csv").read_text().splitlines()[1:]
+    assert len(lines) == sum(points)
+    seconds = [float(line.split(",")[0]) for line in lines]
+    assert seconds == sorted(seconds)
+
+
+def test_an_unwritable_log_is_refused_at_once(tmp_path: Path) -> None:
+    """Not after the search."""
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match="is a folder"):
+        Planner(2, Target(), QUICK, log=tmp_path)
+    with pytest.raises(InputError, match="cannot be written"):
+        Planner(2, Target(), QUICK, log=tmp_path / "file" / "h.csv")

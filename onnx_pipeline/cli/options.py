@@ -173,9 +173,9 @@ search = group(
 
 
 def _demands(pins: Any, together: Any, uncut: Any, exactly: bool, bounds: Any) -> dict[str, Any]:
-    from onnx_pipeline.graph.constraints import Demands
+    from onnx_pipeline.graph.constraints import Demands, joint_pins
 
-    return {"demands": Demands(together, uncut, dict(pins), exactly, bounds)}
+    return {"demands": Demands(together, uncut, joint_pins(pins), exactly, bounds)}
 
 
 constraints = gathered(

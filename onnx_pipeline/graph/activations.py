@@ -19,6 +19,9 @@ from typing import NamedTuple
 
 from onnx_pipeline.graph.costgraph import HOST, CostGraph, IntArray
 
+#: Nodes of a stage up to which every order is looked at before a limit is said to be broken.
+SMALL = 12
+
 
 class Schedule(NamedTuple):
     """A stage's nodes in execution order, and the bytes live at its worst moment."""
@@ -77,13 +80,60 @@ def schedule(graph: CostGraph, nodes: Sequence[int], room: float = math.inf) -> 
     Returns
     -------
     Schedule
-        The graph's own order if its peak fits, else the better of it and :func:`frugal_order`.
+        The graph's own order if its peak fits, else the better of it and :func:`frugal_order`; where neither
+        fits and the stage is small, an order that fits if there is one.
     """
     own = Schedule(tuple(nodes), peak_bytes(graph, nodes))
     if own.peak <= room:
         return own
     order = frugal_order(graph, nodes)
-    return min(own, Schedule(order, peak_bytes(graph, order)), key=lambda found: found.peak)
+    best = min(own, Schedule(order, peak_bytes(graph, order)), key=lambda found: found.peak)
+    fitting = fitting_order(graph, nodes, room) if best.peak > room and len(nodes) <= SMALL else None
+    return best if fitting is None else Schedule(fitting, peak_bytes(graph, fitting))
+
+
+def fitting_order(graph: CostGraph, nodes: Sequence[int], room: float) -> tuple[int, ...] | None:
+    """Return an order of a small stage whose peak fits, or None if there is none; looks at all sets of nodes.
+
+    What is live depends on the set of nodes that have run, not on their order.
+    """
+    index = {int(v): i for i, v in enumerate(nodes)}
+    everything = (1 << len(index)) - 1
+    before, makes = [0] * len(index), [0] * len(index)
+    held: list[tuple[int, int, int]] = []  # bytes, producer inside, readers that end it (0: stays)
+    for t in {t for v in index for t in graph.node_nets[v]}:
+        producer, size = index.get(int(graph.net_producer[t])), int(graph.net_bytes[t])
+        readers = [int(v) for v in graph.consumers(t)]
+        inside = sum(1 << index[v] for v in readers if v in index)
+        leaves = producer is not None and (bool(graph.net_to_host[t]) or inside.bit_count() < len(readers))
+        if producer is not None and (readers or leaves):
+            makes[producer] += size
+            for v in readers:
+                if v in index:
+                    before[index[v]] |= 1 << producer
+        if producer is None or readers or leaves:
+            held.append((size, 0 if producer is None else 1 << producer, 0 if leaves else inside))
+
+    def live(done: int) -> int:
+        return sum(size for size, made, ends in held if done & made == made and (not ends or ends & ~done))
+
+    came: dict[int, tuple[int, int]] = {0: (0, -1)}
+    waiting = [0]
+    while waiting:
+        done = waiting.pop()
+        now = live(done)
+        for i in range(len(index)):
+            after = done | 1 << i
+            if after != done and not before[i] & ~done and now + makes[i] <= room and after not in came:
+                came[after] = (done, i)
+                waiting.append(after)
+    if everything not in came:
+        return None
+    order: list[int] = []
+    while everything:
+        everything, i = came[everything]
+        order.append(int(nodes[i]))
+    return tuple(order[::-1])
 
 
 def frugal_order(graph: CostGraph, nodes: Sequence[int]) -> tuple[int, ...]:

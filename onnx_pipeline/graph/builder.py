@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,9 @@ import numpy as np
 from onnx_pipeline.errors import InputError, UsageError
 from onnx_pipeline.graph.costgraph import HOST, CostGraph, topological_order
 from onnx_pipeline.graph.ticks import NS, IntArray, choose_ticks, whole
+
+#: Bytes of everything together stay below: sums of them fit into 64 bits.
+MOST_BYTES = 1 << 60
 
 
 @dataclass
@@ -56,7 +60,17 @@ class GraphBuilder:
         pinned: int = -1,
         onnx_nodes: Sequence[str] | None = None,
     ) -> int:
-        """Add a node with ``work`` nanoseconds, whole or not; return its index."""
+        """Add a node with ``work`` nanoseconds, whole or not; return its index.
+
+        Raises
+        ------
+        InputError
+            If something is of the wrong type; ranges are checked in the end.
+        """
+        self._check_name("node", name)
+        self._check(f"the work of node {name!r}", work, Real)
+        self._check(f"the colocation of node {name!r}", colocation, Integral)
+        self._check(f"the pin of node {name!r}", pinned, Integral)
         members = tuple(onnx_nodes if onnx_nodes is not None else (name,))
         self._nodes.append((name, work, colocation, pinned, members))
         return len(self._nodes) - 1
@@ -83,15 +97,49 @@ class GraphBuilder:
         """Add a tensor produced by ``producer`` (or ``HOST``); return its index.
 
         ``time`` nanoseconds replace what a target charges for ``nbytes``; ``extra`` ones come on top.
+
+        Raises
+        ------
+        InputError
+            If something is of the wrong type; ranges are checked in the end.
         """
+        self._check_name("tensor", name)
+        for label, value, kind in (
+            ("producer", producer, Integral),
+            ("size", nbytes, Integral),
+            ("time", 0 if time is None else time, Real),
+            ("border cost", extra, Real),
+        ):
+            self._check(f"the {label} of tensor {name!r}", value, kind)
+        for v in consumers:
+            self._check(f"a consumer of tensor {name!r}", v, Integral)
         self._extra.append(extra)
         self._nets.append((name, producer, nbytes, to_host, sorted(set(consumers)), time))
         return len(self._nets) - 1
 
     def add_group(self, name: str, nbytes: int, nodes: Sequence[int]) -> int:
-        """Add a parameter group read by ``nodes``; return its index."""
+        """Add a parameter group read by ``nodes``; return its index.
+
+        Raises
+        ------
+        InputError
+            If something is of the wrong type; ranges are checked in the end.
+        """
+        self._check_name("parameter group", name)
+        self._check(f"the size of parameter group {name!r}", nbytes, Integral)
+        for v in nodes:
+            self._check(f"a user of parameter group {name!r}", v, Integral)
         self._groups.append((name, nbytes, sorted(set(nodes))))
         return len(self._groups) - 1
+
+    def _check_name(self, what: str, name: Any) -> None:
+        if not isinstance(name, str):
+            raise InputError(self.source, f"the name of a {what} must be text, got {name!r}")
+
+    def _check(self, what: str, value: Any, kind: type) -> None:
+        if isinstance(value, bool) or not isinstance(value, kind):
+            number = "a whole number" if kind is Integral else "a number"
+            raise InputError(self.source, f"{what} must be {number}, got {value!r}")
 
     def build(self) -> CostGraph:
         """Check and freeze.
@@ -127,6 +175,8 @@ class GraphBuilder:
                 )
         if not all(0 <= extra < math.inf for extra in self._extra):
             raise InputError(self.source, "a tensor has a negative or infinite border cost")
+        if sum(net[2] for net in self._nets) + sum(group[1] for group in self._groups) > MOST_BYTES:
+            raise InputError(self.source, f"tensors and parameters hold more than {MOST_BYTES} bytes")
         times = [t[5] for t in self._nets]
         timed = any(t is not None for t in times)
         if timed and None in times:

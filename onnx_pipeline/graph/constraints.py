@@ -47,6 +47,21 @@ class Demands(Parameters):
 NO_DEMANDS = Demands()
 
 
+def joint_pins(pairs: Iterable[tuple[str, int]]) -> dict[str, int]:
+    """Return pins by node from pairs that may repeat.
+
+    Raises
+    ------
+    UsageError
+        If a node is pinned to two stages.
+    """
+    pins: dict[str, int] = {}
+    for name, stage in pairs:
+        if pins.setdefault(name, stage) != stage:
+            raise UsageError(f"node {name!r} is pinned to stage {pins[name]} and to stage {stage}")
+    return pins
+
+
 def constrain(
     graph: CostGraph,
     *,
@@ -69,7 +84,7 @@ def constrain(
     Raises
     ------
     UsageError
-        If a node or tensor is unknown; the message names close matches.
+        If a node or tensor is unknown, with close matches in the message, or a node has two pins.
     """
     import networkx
 
@@ -94,7 +109,10 @@ def constrain(
     for name, stage in (pins or {}).items():
         if stage < 0:
             raise UsageError(f"node {name!r} cannot be pinned to stage {stage}: stages count from 0")
-        pinned[_find(name, node, "node")] = stage
+        v = _find(name, node, "node")
+        if pinned[v] not in (-1, stage):
+            raise UsageError(f"node {name!r} is pinned to stage {pinned[v]} and to stage {stage}")
+        pinned[v] = stage
     return dataclasses.replace(graph, colocation=colocation, pinned=pinned)
 
 

@@ -1,6 +1,6 @@
 """The objective, written plainly: the only definition there is.
 
-Everything that computes a cost, a bound or a gap agrees with :func:`stage_costs`.
+Everything that computes a cost, a bound or a gap agrees with :func:`price_stages`.
 
 References
 ----------
@@ -47,7 +47,7 @@ class StageCost:
 def stage_costs(
     graph: CostGraph, target: Target, stage_of: Sequence[int] | IntArray, stages: int, *, up: bool = False
 ) -> list[StageCost]:
-    """Evaluate the objective of Archer et al. 2024, section 2, in the plainest way.
+    """Evaluate the objective of Archer et al. 2024, section 2.
 
     Parameters
     ----------
@@ -65,6 +65,24 @@ def stage_costs(
     -------
     list of StageCost, length k
         Empty stages cost nothing.
+
+    Raises
+    ------
+    UsageError
+        If a stage is missing or out of range, or a tensor flows backwards.
+    """
+    wrong = _impossible(graph, stage_of, stages)
+    if wrong:
+        raise UsageError(f"not a partition: {wrong[0]}")
+    return price_stages(graph, target, stage_of, stages, up=up)
+
+
+def price_stages(
+    graph: CostGraph, target: Target, stage_of: Sequence[int] | IntArray, stages: int, *, up: bool = False
+) -> list[StageCost]:
+    """Evaluate the objective in the plainest way, as :func:`stage_costs` does, whether or not stages can run.
+
+    The cost of one set of nodes is that of stage 1 with everything else in stage 0.
     """
     transfer = graph.net_ticks(target, up=up)
     tick = graph.ticks_per_second
@@ -117,7 +135,10 @@ def countable(graph: CostGraph, target: Target, stages: int) -> CostGraph:
         transfer = graph.net_time / tick
     if graph.net_extra is not None:
         transfer = transfer + graph.net_extra / tick
-    seconds = float((transfer * (2 + np.diff(graph.net_ptr))).sum()) + float(graph.work.sum()) / tick
+    seconds = (
+        float((transfer * (2 + np.diff(graph.net_ptr))).sum())
+        + float(graph.work.sum(dtype=np.float64)) / tick
+    )
     seconds += graph.num_nodes * target.stage_overhead
     if target.memory_mode == "overflow" and memory_binds(graph, target):
         held = int(graph.group_bytes.sum()) + int(graph.net_bytes.sum())
@@ -137,13 +158,35 @@ def memory_binds(graph: CostGraph, target: Target) -> bool:
     return int(graph.group_bytes.sum()) + tensors > target.memory
 
 
+def useful_stages(graph: CostGraph, stages: int) -> int:
+    """Return how many stages can matter: no more than nodes can fill, unless pins name stages."""
+    return stages if (graph.pinned >= 0).any() else min(stages, max(1, graph.num_nodes))
+
+
 def bottleneck(graph: CostGraph, target: Target, stage_of: Sequence[int] | IntArray, stages: int) -> int:
     """Return the largest stage cost in ticks."""
-    return max(cost.total for cost in stage_costs(graph, target, stage_of, stages))
+    return max(cost.total for cost in price_stages(graph, target, stage_of, stages))
 
 
 def check_partition(graph: CostGraph, stage_of: Sequence[int] | IntArray, stages: int) -> list[str]:
     """Return all problems of a partition; an empty list means that it is valid."""
+    wrong = _impossible(graph, stage_of, stages)
+    if len(stage_of) != graph.num_nodes:
+        return wrong
+    home: dict[int, int] = {}
+    for v in range(graph.num_nodes):
+        colour = int(graph.colocation[v])
+        if colour >= 0 and home.setdefault(colour, int(stage_of[v])) != stage_of[v]:
+            wrong.append(f"node {graph.node_names[v]!r} is apart from its colocation group {colour}")
+        if graph.pinned[v] >= 0 and graph.pinned[v] != stage_of[v]:
+            wrong.append(
+                f"node {graph.node_names[v]!r} is not in stage {graph.pinned[v]}, to which it is pinned"
+            )
+    return wrong
+
+
+def _impossible(graph: CostGraph, stage_of: Sequence[int] | IntArray, stages: int) -> list[str]:
+    """Return what keeps stages from running one after the other, whatever users demand."""
     if len(stage_of) != graph.num_nodes:
         return [f"{len(stage_of)} stages given for {graph.num_nodes} nodes"]
     wrong = [
@@ -160,13 +203,4 @@ def check_partition(graph: CostGraph, stage_of: Sequence[int] | IntArray, stages
             for v in graph.consumers(t)
             if stage_of[u] > stage_of[v]
         ]
-    home: dict[int, int] = {}
-    for v in range(graph.num_nodes):
-        colour = int(graph.colocation[v])
-        if colour >= 0 and home.setdefault(colour, int(stage_of[v])) != stage_of[v]:
-            wrong.append(f"node {graph.node_names[v]!r} is apart from its colocation group {colour}")
-        if graph.pinned[v] >= 0 and graph.pinned[v] != stage_of[v]:
-            wrong.append(
-                f"node {graph.node_names[v]!r} is not in stage {graph.pinned[v]}, to which it is pinned"
-            )
     return wrong

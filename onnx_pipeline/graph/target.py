@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from numbers import Real
 
 from onnx_pipeline.errors import UsageError
 from onnx_pipeline.graph.ticks import IntArray, whole
@@ -52,6 +53,10 @@ class Target:
 
     def __post_init__(self) -> None:
         """Check every range once."""
+        for label in ("bandwidth", "memory", "transfer_latency", "stage_overhead"):
+            value = getattr(self, label)
+            if isinstance(value, bool) or not isinstance(value, Real):
+                raise UsageError(f"{label} must be a number, got {value!r}")
         for label, value in (("bandwidth", self.bandwidth), ("memory", self.memory)):
             if not value > 0:
                 raise UsageError(f"{label} must be positive, got {value!r}")

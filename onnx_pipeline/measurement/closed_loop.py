@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from onnx_pipeline.errors import InfeasibleError
 from onnx_pipeline.graph.costgraph import CostGraph, IntArray
 from onnx_pipeline.graph.objective import stage_costs
 from onnx_pipeline.graph.target import Target
@@ -139,7 +140,12 @@ def closed_loop(
             measured.append((rival, times))
         if index == rounds:
             break
-        following = repartition(correct(current.graph, current.stage_of, found[0]))
+        try:
+            following = repartition(correct(current.graph, current.stage_of, found[0]))
+        except InfeasibleError as error:
+            # Memory limits and demands do not depend on the costs: what is measured still keeps them.
+            progress("note", None, error.advice("the measured partition stays: "))
+            break
         known = {pair[0].result.stage_of.tobytes() for pair in measured}
         current = following
         if following.stage_of.tobytes() in known:

@@ -6,11 +6,17 @@ windows and crossings bounds. A solver's bound can only be compared with the par
 
 from __future__ import annotations
 
-from onnx_pipeline.graph.objective import check_partition
-from onnx_pipeline.partition.bounds.crossings import Crossings, paid_once_bound
+from dataclasses import replace
+
+import numpy as np
+
+from onnx_pipeline.graph.costgraph import IntArray
+from onnx_pipeline.graph.objective import bottleneck, check_partition, countable, useful_stages
+from onnx_pipeline.partition.bounds.crossings import SHARES_LIMIT, Crossings, paid_once_bound
 from onnx_pipeline.partition.bounds.mincut import mincut
 from onnx_pipeline.partition.bounds.simple import simple
 from onnx_pipeline.partition.bounds.windows import reach_by_cuts, reach_by_sets, window_bound
+from onnx_pipeline.partition.ideals.exhaustive import exhaust
 from onnx_pipeline.partition.ideals.question import IdealSearch
 from onnx_pipeline.partition.instance.build import build
 from onnx_pipeline.partition.instance.contract import contract
@@ -38,25 +44,65 @@ def recheck(partition: Partition, certificate: Certificate, seconds: float) -> l
     list of str
         Empty when one direction proves that no partition is below the bound.
     """
+    partition, certificate = _countable(partition, certificate)
     bound = certificate.ticks
     if bound == 0:
         return []
-    inst = contract(build(partition.graph, partition.target))
+    full, k = build(partition.graph, partition.target), useful_stages(partition.graph, partition.stages)
+    exactly = all(each.method == "exactly" for each in certificate.bounds if each.ticks == bound)
+    best = None
+    if exactly or full.need.any():
+        stop = Deadline(seconds)
+        best = exhaust(partition.graph, partition.target, k, full, exactly=exactly, stop=stop)
+    if best is not None:
+        return [_below(partition, bound)] if best.ticks < bound else []
+    inst = contract(full)
     for reverse in (False, True):
-        search = IdealSearch(inst, partition.stages, reverse=reverse)
+        search = IdealSearch(inst, k, reverse=reverse)
         answer = search.ask(bound - 1, 1 << 60, Deadline(seconds))
         if answer.proved_none:
             return []
-        if answer.stage_of is not None:
-            return [f"a partition below the bound of {partition.graph.seconds(bound)} s exists"]
+        stage_of = None if answer.stage_of is None else inst.expand(answer.stage_of)
+        # Where memory binds or stages must be filled, a search that counts less may find too much.
+        if stage_of is not None and _counts(partition, stage_of, bound, exactly=exactly):
+            return [_below(partition, bound)]
     claim = f"the bound of {partition.graph.seconds(bound)} s"
     return [f"{claim} could not be proved again in {seconds:g} s from each end"]
+
+
+def _below(partition: Partition, bound: int) -> str:
+    return f"a partition below the bound of {partition.graph.seconds(bound)} s exists"
+
+
+def _counts(partition: Partition, stage_of: IntArray, bound: int, *, exactly: bool) -> bool:
+    """Whether a partition is one that the bound speaks of, and below it."""
+    if exactly and len(np.unique(stage_of)) < partition.stages:
+        return False
+    return bottleneck(partition.graph, partition.target, stage_of, partition.stages) < bound
+
+
+def _countable(partition: Partition, certificate: Certificate) -> tuple[Partition, Certificate]:
+    """Return both in ticks so long that nothing that is added up here can overflow."""
+    graph = countable(partition.graph, partition.target, partition.stages)
+    if graph is partition.graph:
+        return partition, certificate
+    bounds = (
+        replace(
+            bound,
+            ticks=bound.ticks * graph.ticks_per_second // bound.ticks_per_second,
+            ticks_per_second=graph.ticks_per_second,
+        )
+        for bound in certificate.bounds
+    )
+    return replace(partition, graph=graph), Certificate(tuple(bounds))
 
 
 def _crossed(inst: Instance, k: int, limit: int) -> bool:
     """Whether crossings refute a limit; borders only where the bound needs them."""
     if limit < paid_once_bound(inst, k):
         return True
+    if inst.m * k > SHARES_LIMIT:
+        return False
     return Crossings(inst, k, reach_by_cuts(inst, reach_by_sets(inst))).refutes(limit, CHECK_ROUNDS)
 
 
@@ -73,8 +119,9 @@ def check(partition: Partition, certificate: Certificate) -> list[str]:
     list of str
         One line per problem.
     """
-    graph, k = partition.graph, partition.stages
-    problems = check_partition(graph, partition.stage_of, k)
+    partition, certificate = _countable(partition, certificate)
+    graph, k = partition.graph, useful_stages(partition.graph, partition.stages)
+    problems = check_partition(graph, partition.stage_of, partition.stages)
     if problems:
         return problems
     value = partition.ticks

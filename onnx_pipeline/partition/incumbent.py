@@ -10,7 +10,7 @@ import numpy as np
 
 from onnx_pipeline.graph.costgraph import CostGraph, IntArray
 from onnx_pipeline.graph.objective import bottleneck, check_partition
-from onnx_pipeline.graph.target import Target
+from onnx_pipeline.graph.target import INFEASIBLE, Target
 from onnx_pipeline.partition.result import (
     Bound,
     Certificate,
@@ -30,13 +30,16 @@ class Incumbent:
     """Collects partitions and bounds of the original graph and checks each.
 
     Every partition is re-evaluated by the one objective before it counts, and a bound above a known
-    partition stops everything: it would be a bug.
+    partition stops everything: it would be a bug. One that breaks a hard limit counts as ``INFEASIBLE``,
+    whatever else it costs, so that a bound can meet it. With ``exactly``, partitions with an empty stage are
+    not taken.
     """
 
     graph: CostGraph
     target: Target
     stages: int
     progress: Progress = silent
+    exactly: bool = False
     upper: int = UNKNOWN
     stage_of: IntArray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     bounds: list[Bound] = field(default_factory=list)
@@ -56,15 +59,6 @@ class Incumbent:
         """Wall time since the search began."""
         return time.perf_counter() - self._start
 
-    @property
-    def used(self) -> int:
-        """Number of non-empty stages of the best partition."""
-        return len(np.unique(self.stage_of))
-
-    def forget(self) -> None:
-        """Drop the partition, keep the bounds: a further constraint invalidates it."""
-        self.upper, self.stage_of = UNKNOWN, np.zeros(0, dtype=np.int64)
-
     def offer(self, stage_of: IntArray, method: str) -> bool:
         """Consider a partition of the original nodes; return whether it is the new best.
 
@@ -77,7 +71,9 @@ class Incumbent:
             # Close ranks: non-empty stages first.
             _, stage_of = np.unique(stage_of, return_inverse=True)
             stage_of = stage_of.astype(np.int64)
-        value = bottleneck(self.graph, self.target, stage_of, self.stages)
+        if self.exactly and len(np.unique(stage_of)) < self.stages:
+            return False
+        value = min(bottleneck(self.graph, self.target, stage_of, self.stages), INFEASIBLE)
         with self._lock:
             if self.upper <= value:
                 return False
@@ -109,18 +105,18 @@ class Incumbent:
             raise AssertionError(
                 f"bound {self.lower} by {method} exceeds a known partition at {self.upper} ticks"
             )
-        if self.upper == UNKNOWN:
-            return
+        if self.upper >= INFEASIBLE:
+            return  # nothing that could be run, so far
         best, bound = self.graph.seconds(self.upper), self.graph.seconds(self.lower)
         self.history.append(HistoryPoint(self.seconds, method, best, bound))
         if self.upper > 0:
             share = self.lower / self.upper
             self.progress("partition", None, f"{method}: gap {100 * (1 - share):.2f} %")
 
-    def result(self, seed: int, interrupted: bool) -> PartitionResult:
-        """Freeze."""
+    def result(self, stages: int, seed: int, interrupted: bool) -> PartitionResult:
+        """Freeze, as a partition into so many stages; further ones are empty."""
         return PartitionResult(
-            Partition(self.graph, self.target, self.stages, self.stage_of),
+            Partition(self.graph, self.target, stages, self.stage_of, self.exactly),
             Certificate(tuple(self.bounds)),
             SearchRecord(
                 tuple(self.methods), self.evaluations, self.seconds, seed, interrupted, tuple(self.history)

@@ -16,10 +16,11 @@ from onnx_pipeline.partition.instance.contract import contract
 from onnx_pipeline.partition.search import slicing, tapes
 from onnx_pipeline.partition.search.annealing import Annealer
 from onnx_pipeline.partition.search.brkga import BrkgaParams, brkga
+from onnx_pipeline.partition.search.exactly import slice_exactly
 from onnx_pipeline.partition.search.orders import starting_orders
 from onnx_pipeline.partition.task import Task
 from onnx_pipeline.progress import Progress
-from onnx_pipeline.stop import never
+from onnx_pipeline.stop import Asked, never
 
 
 def ensure_compiled(progress: Progress) -> None:
@@ -52,6 +53,7 @@ def _exercise() -> None:
     window_bound(inst, 2, 1000)
     task = Task(inst, Incumbent(graph, target, 2))
     task.offer(np.zeros(inst.n, dtype=np.int64), "one stage")
-    Annealer(task).turn(iter([False, False, True]).__next__)
+    Annealer(task).turn(Asked(3))
+    slice_exactly(tape, 2, 0, 1000, ends)
     for _ in brkga(task, orders, np.random.default_rng(0), never, BrkgaParams(generations=1)):
         pass

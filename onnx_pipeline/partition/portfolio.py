@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import time
 from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from threading import Event
@@ -12,17 +13,18 @@ import numpy as np
 
 from onnx_pipeline.errors import Advice, InfeasibleError, UsageError
 from onnx_pipeline.graph.costgraph import CostGraph
-from onnx_pipeline.graph.objective import countable
+from onnx_pipeline.graph.objective import countable, useful_stages
 from onnx_pipeline.graph.target import INFEASIBLE, Target
 from onnx_pipeline.parameters import SearchParams
 from onnx_pipeline.partition.bounds.simple import simple
 from onnx_pipeline.partition.incumbent import Incumbent
 from onnx_pipeline.partition.instance.build import build
 from onnx_pipeline.partition.instance.contract import contract
+from onnx_pipeline.partition.instance.instance import Instance
 from onnx_pipeline.partition.kernels import ensure_compiled
 from onnx_pipeline.partition.proving import ARITHMETIC, Proving, prove
 from onnx_pipeline.partition.result import PartitionResult
-from onnx_pipeline.partition.search.exactly import fill_stages
+from onnx_pipeline.partition.search.exactly import place
 from onnx_pipeline.partition.searching import Searching
 from onnx_pipeline.partition.task import Task
 from onnx_pipeline.progress import Progress, silent
@@ -30,7 +32,9 @@ from onnx_pipeline.settings import check
 from onnx_pipeline.stop import AnyOf, Deadline, GapReached, Stop
 
 #: Those of :data:`onnx_pipeline.settings.BOUNDS` that are computed unless others are asked for.
-DEFAULT_BOUNDS = frozenset(("simple", "min-cut", "windows", "crossings", "ideals", "bottleneck", "cp-sat"))
+DEFAULT_BOUNDS = frozenset(
+    ("simple", "min-cut", "windows", "crossings", "ideals", "bottleneck", "cp-sat", "exactly")
+)
 
 
 def partition(
@@ -64,7 +68,8 @@ def partition(
     threads : int, optional
         With two or more, searching and proving run side by side; default: all cores.
     exactly : bool
-        Leave no stage empty. The bound stays that of at most ``stages`` stages.
+        Leave no stage empty. Bounds are those of at most ``stages`` stages, except ``"exactly"``, which
+        small graphs have.
     bounds : collection of str, optional
         Bounds to compute, out of :data:`onnx_pipeline.settings.BOUNDS`; by default those of
         ``DEFAULT_BOUNDS``.
@@ -95,41 +100,58 @@ def solve(
 ) -> PartitionResult:
     """Partition and certify, as :func:`partition` does, with a parameter object."""
     stages = check("stages", stages)
+    started = time.monotonic()
     ensure_compiled(progress)
-    known = Incumbent(countable(graph, target, stages), target, stages, progress)
-    _start(known)
-    deadline, cancelled = Deadline(params.time_limit), Event()
-    stop = AnyOf(GapReached(known, params.gap), deadline, cancelled.is_set)
+    # Loading kernels counts, but for half of the time at most: the rest must find something.
+    loading = min(time.monotonic() - started, params.time_limit / 2)
+    deadline, cancelled = Deadline(params.time_limit, loading), Event()
+    _check_stages(graph, stages, params.exactly)
+    useful = useful_stages(graph, stages)
+    known = Incumbent(countable(graph, target, stages), target, useful, progress, params.exactly)
     full = build(known.graph, target)
-    prove(known, "simple", ARITHMETIC, lambda: simple(full, stages))
-    task = Task(contract(full, stop), known)
-    searching = Searching(task, params.seed, stop)
+    _start(Task(full, known))
+    stop = AnyOf(GapReached(known, params.gap), deadline, cancelled.is_set)
+    prove(known, "simple", ARITHMETIC, lambda: simple(full, known.stages))
+    small = contract(full, stop)
+    # Contraction keeps the optimum, but may merge what has to part where no stage may stay empty.
+    searching = Searching(Task(full if params.exactly else small, known), params.seed, stop)
     wanted = DEFAULT_BOUNDS if params.bounds is None else frozenset(params.bounds)
-    proving = Proving(task, wanted, params.seed, deadline, stop)
+    proving = Proving(Task(small, known), wanted, params.seed, deadline, stop)
     interrupted = False
     try:
-        _begin(searching, proving)
+        _begin(searching, proving, full)
         _go_on(searching, proving, cancelled, params.threads or os.cpu_count() or 1)
     except KeyboardInterrupt:
         interrupted = True
-    if params.exactly and len(known.stage_of):
-        fill_stages(Task(full, known), searching.rng)
     if known.upper >= INFEASIBLE:
         raise _infeasible(known)
-    return known.result(params.seed, interrupted)
+    return known.result(stages, params.seed, interrupted)
 
 
-def _start(known: Incumbent) -> None:
-    """Offer one stage for everything, unless there are pins."""
-    graph, stages = known.graph, known.stages
-    if not (graph.pinned >= 0).any():
-        known.offer(np.zeros(graph.num_nodes, dtype=np.int64), "one stage")
-    elif int(graph.pinned.max()) >= stages:
+def _check_stages(graph: CostGraph, stages: int, exactly: bool) -> None:
+    """Refuse pins beyond the last stage, and fewer nodes than stages to fill."""
+    last = int(graph.pinned.max(initial=-1))
+    if last >= stages:
         name = graph.node_names[int(graph.pinned.argmax())]
-        raise UsageError(f"node {name!r} is pinned to stage {graph.pinned.max()}, beyond {stages - 1}")
+        raise UsageError(f"node {name!r} is pinned to stage {last}, beyond {stages - 1}")
+    if exactly and stages > graph.num_nodes:
+        raise InfeasibleError(f"{stages} stages cannot all be filled: the graph has {graph.num_nodes} nodes")
 
 
-def _begin(searching: Searching, proving: Proving) -> None:
+def _start(task: Task) -> None:
+    """Offer a first partition: everything as early as pins, and stages that must not stay empty, allow."""
+    inst, known = task.inst, task.known
+    first = place(inst, known.stages, every=known.exactly)
+    if first is None:
+        pins = " under these pins" if (inst.pin >= 0).any() else ""
+        raise InfeasibleError(
+            f"{known.stages} stages cannot all be filled{pins}: "
+            f"the graph has {inst.n} nodes or groups of nodes"
+        )
+    task.offer(first, "first")
+
+
+def _begin(searching: Searching, proving: Proving, full: Instance) -> None:
     """Run the cheap phases in order."""
     for phase in (
         searching.start,
@@ -137,6 +159,7 @@ def _begin(searching: Searching, proving: Proving) -> None:
         proving.by_windows,
         proving.by_ideals,
         proving.by_crossings,
+        lambda: proving.by_exhaustion(full),
     ):
         if searching.stop() or not searching.task.inst.n:
             return
@@ -160,7 +183,7 @@ def _in_turns(searching: Iterator[None], proving: Iterator[None], stop: Stop) ->
     for turn in itertools.count():
         if stop():
             return
-        next(searching)
+        next(searching, None)
         if turn % 2 and not stop():
             next(proving, None)
 

@@ -5,24 +5,32 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Iterator
 from functools import partial
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from onnx_pipeline.partition.bounds.crossings import Crossings, paid_once_bound
+from onnx_pipeline.partition.bounds.crossings import SHARES_LIMIT, Crossings, paid_once_bound
 from onnx_pipeline.partition.bounds.mincut import mincut
 from onnx_pipeline.partition.bounds.windows import Reach, reach_by_cuts, reach_by_sets, window_bound
+from onnx_pipeline.partition.ideals.exhaustive import exhaust
 from onnx_pipeline.partition.ideals.ladder import Ladder
 from onnx_pipeline.partition.incumbent import Incumbent
+from onnx_pipeline.partition.instance.instance import Instance
 from onnx_pipeline.partition.result import Bound
 from onnx_pipeline.partition.task import Task
-from onnx_pipeline.stop import AnyOf, Deadline, Stop
+from onnx_pipeline.stop import AnyOf, Asked, Deadline, Stop
 
-#: Share of the time left for each of the paper's MIPs, and the size up to which they are worth it.
+if TYPE_CHECKING:
+    from onnx_pipeline.partition.bounds.models.linear import SolveParams
+
+#: Share of the time limit for windows and for crossings, and arcs that their maximum flows visit per second,
+#: about: they end after so many flows, not by the clock.
+FLOW_SHARE, FLOW_ARCS = 0.1, 3e6
+#: Share of the time limit for each of the paper's MIPs, and the size up to which they are worth it.
 MIP_SHARE = 0.1
 MIP_LIMIT = 2_000
 #: The exact search keeps bitsets of n^2 bits; above this size it is left out.
 EXACT_LIMIT = 6_000
-#: Size n k up to which the exact CP-SAT model is built.
-MODEL_LIMIT = 20_000
+#: Size n k up to which the exact models are built, in CP-SAT and in HiGHS.
+MODEL_LIMIT, MIP_MODEL_LIMIT = 20_000, 200_000
 
 
 class Prover(NamedTuple):
@@ -52,13 +60,14 @@ class Proving:
     ----------
     task : Task
     wanted : collection of str
-        Methods by name, out of :data:`onnx_pipeline.partition.portfolio.BOUNDS`.
+        Methods by name, out of :data:`onnx_pipeline.settings.BOUNDS`.
     seed : int
         Of the solvers.
     deadline : Deadline
         The run's, to share out what is left of it.
     stop : Stop
-        Ends every method within about 50 ms, except HiGHS.
+        Ends every method within about 50 ms, except HiGHS. What each may do before that is counted, so that
+        one thread does the same in every run; only HiGHS goes by the clock.
     """
 
     def __init__(
@@ -102,7 +111,7 @@ class Proving:
         if "crossings" not in self.wanted:
             return
         inst, k, known = self.inst, self.task.k, self.known
-        if inst.n > EXACT_LIMIT:
+        if inst.n > EXACT_LIMIT or inst.m * k > SHARES_LIMIT:
             self._prove("crossings", ARITHMETIC, lambda: min(paid_once_bound(inst, k), known.upper))
             return
         pause = self._pause()
@@ -111,12 +120,32 @@ class Proving:
             "crossings", MAX_FLOW, lambda: Crossings(inst, k, reach).bound(known.lower, known.upper, pause)
         )
 
+    def by_exhaustion(self, full: Instance) -> None:
+        """Every partition, where ideals and their bounds are not exact and the graph is small.
+
+        Parameters
+        ----------
+        full : Instance
+            Uncontracted.
+        """
+        known = self.known
+        if not (known.exactly or full.need.any()):
+            return
+        start = time.perf_counter()
+        best = exhaust(known.graph, known.target, known.stages, full, exactly=known.exactly, stop=self.stop)
+        if best is None:
+            return
+        known.offer(best.stage_of, "exhaustion")
+        method = "exactly" if known.exactly else "ideals"
+        if method in self.wanted:
+            known.bound(Bound(method, best.ticks, True, None, time.perf_counter() - start))
+
     def turns(self) -> Iterator[None]:
         """Solve each of the paper's models once, then ask exact questions of growing effort."""
         yield from self._models()
         length = 1.0
         models = "cp-sat" in self.wanted and self.inst.n * self.task.k <= MODEL_LIMIT
-        while self.ladder or models:
+        while not self.stop() and (self.ladder or models):
             if self.ladder:
                 self.ladder.round()
                 yield
@@ -126,8 +155,9 @@ class Proving:
                 yield
 
     def _pause(self) -> Stop:
-        """Stop after a tenth of the time left."""
-        return AnyOf(self.stop, Deadline(0.1 * self.deadline.remaining))
+        """Stop after the maximum flows that a tenth of the time limit is for."""
+        arcs = 4 * (self.inst.n + self.inst.m + len(self.inst.net_cons))
+        return AnyOf(self.stop, Asked(FLOW_SHARE * self.deadline.seconds * FLOW_ARCS / arcs))
 
     def _prove(self, method: str, prover: Prover, bound: Callable[[], int]) -> None:
         prove(self.known, method, prover, bound)
@@ -137,7 +167,6 @@ class Proving:
         from onnx_pipeline.partition.bounds.models.bottleneck import bottleneck
         from onnx_pipeline.partition.bounds.models.exact import exact_highs
         from onnx_pipeline.partition.bounds.models.guess import bottleneck_guess
-        from onnx_pipeline.partition.bounds.models.linear import SolveParams
 
         inst, k, known = self.inst, self.task.k, self.known
         models: tuple[tuple[str, Prover, Callable[[SolveParams], int]], ...] = (
@@ -146,19 +175,25 @@ class Proving:
             ("mip", HIGHS, lambda params: exact_highs(inst, k, known.lower, known.upper, params)),
         )
         for name, prover, model in models:
+            if name == "mip" and inst.n * k > MIP_MODEL_LIMIT:
+                continue
             if name in self.wanted and inst.n <= MIP_LIMIT and not self.stop():
                 # Nothing but models asked for: they may have all the time.
                 share = MIP_SHARE if self.ladder else 0.5
-                params = SolveParams(share * self.deadline.remaining, self.seed, self.stop)
+                params = self._solving(share * self.deadline.seconds)
                 self._prove(name, prover, partial(model, params))
                 yield
+
+    def _solving(self, effort: float) -> SolveParams:
+        from onnx_pipeline.partition.bounds.models.linear import SolveParams
+
+        return SolveParams(self.deadline.remaining, self.seed, self.stop, effort)
 
     def _exact_model(self, seconds: float) -> None:
         """Ask CP-SAT for something better than the incumbent, or a proof that there is nothing."""
         from onnx_pipeline.partition.bounds.models.exact import exact_cpsat
-        from onnx_pipeline.partition.bounds.models.linear import SolveParams
 
-        params = SolveParams(min(seconds, self.deadline.remaining), self.seed, self.stop)
+        params = self._solving(seconds)
         upper = self.known.upper
 
         def bound() -> int:

@@ -12,7 +12,7 @@ import numpy as np
 
 from onnx_pipeline.graph.activations import Schedule, stage_schedules
 from onnx_pipeline.graph.costgraph import CostGraph, IntArray
-from onnx_pipeline.graph.objective import StageCost, bottleneck, stage_costs
+from onnx_pipeline.graph.objective import StageCost, bottleneck, price_stages
 from onnx_pipeline.graph.target import Target
 from onnx_pipeline.graph.ticks import NS
 
@@ -85,12 +85,15 @@ class Partition:
     stages : int
         k, empty ones included.
     stage_of : int64[n]
+    exactly : bool
+        Whether no stage was to stay empty.
     """
 
     graph: CostGraph
     target: Target
     stages: int
     stage_of: IntArray
+    exactly: bool = False
 
     @cached_property
     def ticks(self) -> int:
@@ -100,7 +103,7 @@ class Partition:
     @cached_property
     def costs(self) -> list[StageCost]:
         """Cost of every stage, recomputed by the one objective; what the target charges is rounded up."""
-        return stage_costs(self.graph, self.target, self.stage_of, self.stages, up=True)
+        return price_stages(self.graph, self.target, self.stage_of, self.stages, up=True)
 
     @property
     def bottleneck(self) -> float:
@@ -123,7 +126,10 @@ class Partition:
 
 @dataclass(frozen=True)
 class Certificate:
-    """Lower bounds that hold for every partition of one graph into k stages for one target."""
+    """Lower bounds that hold for every partition of one graph into k stages for one target.
+
+    The bound ``"exactly"`` holds for those that leave no stage empty.
+    """
 
     bounds: tuple[Bound, ...] = ()
 

@@ -12,11 +12,19 @@ from onnx_pipeline.partition.instance.coarsen import coarsen
 from onnx_pipeline.partition.search import slicing, tapes
 from onnx_pipeline.partition.search.annealing import Annealer
 from onnx_pipeline.partition.search.beam import descend
-from onnx_pipeline.partition.search.brkga import brkga
+from onnx_pipeline.partition.search.brkga import DEFAULTS, brkga
+from onnx_pipeline.partition.search.exactly import slice_to_fill
 from onnx_pipeline.partition.search.orders import starting_orders
 from onnx_pipeline.partition.task import Task
-from onnx_pipeline.stop import AnyOf, Deadline, Stop
+from onnx_pipeline.stop import AnyOf, Asked, Stop
 
+#: Looks at the stopping criterion per second, about, of annealing, a beam, and evolution on large instances.
+#: Turns end after so many, not by the clock: the same seed makes the same turns.
+ANNEAL_LOOKS, BEAM_LOOKS, EVOLVE_LOOKS = 40.0, 100.0, 20.0
+#: Nodes of orders that evolution decodes between two looks, at most.
+DECODED = 20_000
+#: Entries of the annealer's tables, nodes and tensors times stages: about a gigabyte.
+TABLE_LIMIT = 1 << 27
 #: Size up to which evolution is worth its time.
 EVOLVE_LIMIT = 3_000
 #: Instances above this size are sliced at the borders of runs.
@@ -57,22 +65,25 @@ class Searching:
         ladder : Ladder, optional
             Its better direction is the one for beams over ideals, which pins forbid.
         """
-        annealer = Annealer(self.task, self.seed)
+        task, inst, exactly = self.task, self.task.inst, self.task.known.exactly
+        annealer = Annealer(task, self.seed) if (inst.n + inst.m) * task.k <= TABLE_LIMIT else None
+        evolving = EVOLVE_LOOKS * max(1.0, DECODED / (DEFAULTS.population * inst.n))
         length = 0.2
-        while True:
-            annealer.turn(self._pause(2 * length))
+        while not self.stop():
+            if annealer is not None:
+                annealer.turn(self._pause(2 * length * ANNEAL_LOOKS))
             yield
-            if ladder is not None and not (self.task.inst.pin >= 0).any():
-                descend(ladder.searches[0], self.task, self._pause(length / 2))
+            if ladder is not None and not exactly and not (inst.pin >= 0).any():
+                descend(ladder.searches[0], task, self._pause(length / 2 * BEAM_LOOKS))
                 yield
-            if self.task.inst.n <= EVOLVE_LIMIT:
-                for _, order in brkga(self.task, self.orders, self.rng, self._pause(length)):
+            if inst.n <= EVOLVE_LIMIT and not exactly:
+                for _, order in brkga(task, self.orders, self.rng, self._pause(length * evolving)):
                     self._offer(order, "brkga")
                 yield
             length *= 1.5
 
-    def _pause(self, seconds: float) -> Stop:
-        return AnyOf(self.stop, Deadline(seconds))
+    def _pause(self, looks: float) -> Stop:
+        return AnyOf(self.stop, Asked(looks))
 
     def _offer(self, order: IntArray, method: str) -> None:
         """Slice an order, on large graphs at the borders of its runs, and offer the partition."""
@@ -81,12 +92,17 @@ class Searching:
             inst = coarsen(inst, order)
             order = np.arange(inst.n)
         low, high = max(task.lower, 1), task.upper - 1
+        task.known.evaluations += 1
+        if task.known.exactly:
+            stage = slice_to_fill(inst, order, task.k, low, task.upper - 1, self.stop)
+            if stage is not None:
+                task.known.offer(inst.expand(stage), method)
+            return
         ends = np.zeros(task.k, dtype=np.int64)
         if high > 4 * low:
             # A pass at a large limit is quadratic: come from below.
             found, _ = slicing.evaluate(inst, order, task.k, low, low + low // 50, 2 * low, ends)
         else:
             found, _ = slicing.slice_order(tapes.make_tape(inst, order), task.k, low, high, ends)
-        task.known.evaluations += 1
         if found:
             task.known.offer(inst.expand(slicing.stages_of(order, ends, found)), method)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from onnx_pipeline.errors import InfeasibleError
 from onnx_pipeline.graph.objective import bottleneck
 from onnx_pipeline.parameters import SearchParams
 from onnx_pipeline.partition.portfolio import solve
@@ -67,6 +68,8 @@ def sensitivity(
 ) -> Sensitivity:
     """Evaluate a partition under perturbed work, and search every perturbed graph for a better one.
 
+    Where no stage of the partition was to stay empty, none of a better one may.
+
     Parameters
     ----------
     result : PartitionResult
@@ -92,18 +95,25 @@ def sensitivity(
     a larger effect.
     """
     perturb, samples = check("perturb", perturb), check("samples", samples)
-    search = SearchParams(time_limit, seed=seed, threads=threads).shared(samples)
+    exactly = result.partition.exactly
+    search = SearchParams(time_limit, seed=seed, threads=threads, exactly=exactly).shared(samples)
     rng = np.random.default_rng(search.seed)
     graph, ours, best = result.graph, [], []
     for index in range(samples):
         factors = rng.uniform(1 - perturb, 1 + perturb, graph.num_nodes)
         work = np.rint(graph.work * factors).astype(np.int64)
         other = replace(graph, work=work)
-        found = solve(other, result.stages, result.target, search)
-        if found.interrupted:
-            raise KeyboardInterrupt
-        ours.append(graph.seconds(bottleneck(other, result.target, result.stage_of, result.stages)))
-        best.append(found.graph.seconds(found.upper))
+        own = graph.seconds(bottleneck(other, result.target, result.stage_of, result.stages))
+        try:
+            found = solve(other, result.stages, result.target, search)
+        except InfeasibleError:  # not found in this time: memory does not depend on work
+            rival = own
+        else:
+            if found.interrupted:
+                raise KeyboardInterrupt
+            rival = found.graph.seconds(found.upper)
+        ours.append(own)
+        best.append(rival)
         progress("perturb", (index + 1) / samples, "")
     regret = [max(0.0, own / other - 1 if other else 0.0) for own, other in zip(ours, best, strict=True)]
     return Sensitivity(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import random
+from collections.abc import Iterator
 
 import numpy as np
 
-from onnx_pipeline.graph.activations import peak_bytes, stage_peaks
+from onnx_pipeline.graph.activations import frugal_order, peak_bytes, schedule, stage_peaks
 from onnx_pipeline.graph.builder import GraphBuilder
 from onnx_pipeline.graph.costgraph import HOST, CostGraph, topological_order
 from onnx_pipeline.graph.ticks import NS
@@ -73,3 +75,34 @@ def test_order_matters() -> None:
 def test_empty_stage() -> None:
     """Nothing is live in an empty stage."""
     assert peak_bytes(random_graph(np.random.default_rng(0)), []) == 0
+
+
+def test_an_order_that_fits_is_found_on_small_stages() -> None:
+    """Against all orders: a schedule fits wherever one does, and states its own peak."""
+    rng = np.random.default_rng(31)
+    better = 0
+    for _ in range(150):
+        graph = random_graph(rng, 6, colocation=False)
+        nodes = list(graph.order)
+        least = min(peak_bytes(graph, order) for order in orders(graph))
+        for room in (least - 1, least):
+            found = schedule(graph, nodes, room)
+            assert found.peak == peak_bytes(graph, found.order)
+            assert (found.peak <= room) == (room == least)
+        frugal = peak_bytes(graph, frugal_order(graph, nodes))
+        better += least < min(frugal, peak_bytes(graph, nodes))
+    assert better > 2
+
+
+def orders(graph: CostGraph) -> Iterator[tuple[int, ...]]:
+    """All topological orders."""
+    before = {
+        (int(graph.net_producer[t]), int(v))
+        for t in range(graph.num_nets)
+        for v in graph.consumers(t)
+        if graph.net_producer[t] >= 0
+    }
+    for order in itertools.permutations(range(graph.num_nodes)):
+        place = {v: i for i, v in enumerate(order)}
+        if all(place[u] < place[v] for u, v in before):
+            yield order

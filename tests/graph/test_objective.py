@@ -77,6 +77,9 @@ def test_check_partition_names_what_is_wrong() -> None:
     assert len(check_partition(graph, [0, 1], 2)) == 1
     assert any("flows back" in line for line in check_partition(graph, [1, 0], 2))
     assert any("outside" in line for line in check_partition(graph, [0, 2], 2))
+    for impossible in ([1, 0], [0, 2], [0]):
+        with pytest.raises(UsageError, match="not a partition"):
+            stage_costs(graph, Target(), impossible, 2)
     assert check_partition(graph, [0], 2) == ["1 stages given for 2 nodes"]
 
 

@@ -15,7 +15,7 @@ import onnx_pipeline as op
 from models import builders
 from onnx_pipeline import manifest
 from onnx_pipeline.costmodel.profiling.sessions import Runner
-from onnx_pipeline.errors import InputError
+from onnx_pipeline.errors import InfeasibleError, InputError
 from onnx_pipeline.graph.builder import GraphBuilder
 from onnx_pipeline.graph.costgraph import CostGraph
 from onnx_pipeline.graph.objective import bottleneck
@@ -157,6 +157,18 @@ def test_loop_ends_when_nothing_changes(monkeypatch: pytest.MonkeyPatch) -> None
     assert world.together == [1]
     assert found.candidates == 1
     assert found.result.graph.meta["corrections"] == 1
+
+
+def test_loop_keeps_what_it_has_when_nothing_else_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second search without an answer does not throw the first, measured partition away."""
+    world = World([3000, 3000, 1000, 1000], monkeypatch)
+
+    def nothing(_: CostGraph) -> PartitionResult:
+        raise InfeasibleError("no partition was found")
+
+    found = world.close(search(chained([1000] * 4)), nothing)
+    assert found.result.stage_of.tolist() == [0, 0, 1, 1]
+    assert (found.candidates, found.measurement.stage_seconds) == (1, (6e-6, 2e-6))
 
 
 @pytest.fixture(scope="module")

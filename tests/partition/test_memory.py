@@ -16,8 +16,8 @@ from onnx_pipeline.errors import InfeasibleError
 from onnx_pipeline.graph.activations import frugal_order, peak_bytes, schedule, stage_peaks
 from onnx_pipeline.graph.builder import GraphBuilder
 from onnx_pipeline.graph.costgraph import HOST, CostGraph
-from onnx_pipeline.graph.objective import bottleneck, stage_costs
-from onnx_pipeline.graph.target import Target
+from onnx_pipeline.graph.objective import bottleneck, price_stages
+from onnx_pipeline.graph.target import INFEASIBLE, Target
 from onnx_pipeline.graph.ticks import NS
 from onnx_pipeline.ort.session import session_options
 from onnx_pipeline.partition.bounds.mincut import mincut
@@ -59,7 +59,7 @@ def segment_costs(graph: CostGraph, target: Target, order: np.ndarray) -> dict[t
         for j in range(i + 1, len(order) + 1):
             inside = np.zeros(len(order), dtype=np.int64)
             inside[order[i:j]] = 1
-            cost = stage_costs(graph, plain, inside, 2)[1]
+            cost = price_stages(graph, plain, inside, 2)[1]
             held = cost.parameter_bytes + peak_bytes(graph, order[i:j])
             costs[i, j] = cost.total + target.overflow_ticks(held, NS)
     return costs
@@ -86,7 +86,7 @@ def test_segments_grow_by_one_node_at_a_time() -> None:
         assert value == best[inst.n]
         assert slicing.feasible(tape, k, value, ends)[0] > 0
         assert value == 0 or slicing.feasible(tape, k, value - 1, ends)[0] == 0
-        assert slice_exactly(tape, 1, 0, value, ends)
+        assert slice_exactly(tape, 1, 0, 2 * INFEASIBLE, ends)
         assert ends[0] == inst.n
         blind = dataclasses.replace(target, activations=False)
         mattered += slicing.evaluate(build(graph, blind), order, k, 0, 1, 1 << 62, ends)[1] < value
@@ -147,7 +147,7 @@ def test_annealing_keeps_its_books() -> None:
         order = kahn(inst, in_degrees(inst), np.arange(inst.n, dtype=np.float64))
         used, _ = slicing.evaluate(inst, order, k, 0, 1, 1 << 61, ends)
         state = walk.new_walk(h, k, slicing.stages_of(order, ends, used)[index >= 0], i)
-        walk.anneal(h, state, 0, 0, 1e4, 1.0, 2000)
+        walk.anneal(h, state, 0, 0, 1e4, 1.0, 2000, False)
         cost, top = state.cost.copy(), state.top.copy()
         walk.reset(h, state)
         assert cost.tolist() == state.cost.tolist()
@@ -200,7 +200,7 @@ def test_overflow_streams_activations_too() -> None:
     """What does not fit is paid for at the link's rate."""
     graph = cone()
     target = Target(bandwidth=1e9, memory=1000)
-    one = stage_costs(graph, target, [0] * 16, 1)[0]
+    one = price_stages(graph, target, [0] * 16, 1)[0]
     assert one.activation_bytes == 1800
     assert one.overflow == one.parameter_bytes + 1800 - 1000
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import json
+import time
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +22,7 @@ from onnx_pipeline.graph.ticks import NS
 from onnx_pipeline.partition.certificate import check
 from onnx_pipeline.partition.instance.instance import Instance
 from onnx_pipeline.partition.portfolio import partition
+from onnx_pipeline.partition.proving import Proving
 from tests.random_graphs import brute_force, random_graph, solvable
 
 Case = tuple[CostGraph, Target, int, Instance]
@@ -156,6 +159,87 @@ def test_exactly_k_stages() -> None:
     free = partition(graph, 3, Target(bandwidth=1e9))
     full = partition(graph, 3, Target(bandwidth=1e9), exactly=True)
     assert free.used < 3 == full.used
-    assert full.upper > free.upper >= full.lower
+    assert full.upper > free.upper
+    assert (full.status, full.lower) == ("optimal", full.upper)
     with pytest.raises(InfeasibleError, match="cannot all be filled"):
         partition(graph, 9, Target(bandwidth=1e9), exactly=True)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_only_solver_models_end_in_time(threads: int) -> None:
+    """Without exact questions, proving still ends with the time limit."""
+    graph = chain([7, 3, 9, 2, 8, 1, 9, 4], size=11).build()
+    rng = np.random.default_rng(4)
+    wide = random_graph(rng, 12, colocation=False)
+    for each in (graph, wide):
+        start = time.perf_counter()
+        partition(
+            each, 3, Target(bandwidth=1e9), time_limit=0.3, threads=threads, bounds=["simple", "cp-sat"]
+        )
+        assert time.perf_counter() - start < 3
+
+
+def test_what_is_proved_infeasible_is_not_asked_again() -> None:
+    """A proof that nothing fits ends the search at once, and is said as certain."""
+    b = GraphBuilder("full")
+    for v in range(5):
+        b.add_group(f"w{v}", 60, [b.add_node(f"n{v}", 10)])
+    b.add_net("t", 0, [1], nbytes=1)
+    graph = b.build()
+    hard = Target(bandwidth=1e9, memory=100, memory_mode="hard")
+    partition(graph, 5, hard, time_limit=1)
+    start = time.perf_counter()
+    with pytest.raises(InfeasibleError, match="no partition keeps"):
+        partition(graph, 4, hard, time_limit=20, threads=1)
+    assert time.perf_counter() - start < 5
+
+
+def test_a_tiny_time_limit_with_pins_still_has_an_answer() -> None:
+    """Pins are met from the first partition on: no time to search is not "no partition"."""
+    graph = constrain(chain([10] * 6, size=9).build(), pins={"n1": 1, "n4": 3})
+    result = partition(graph, 5, Target(bandwidth=1e9, memory=1), time_limit=1e-6)
+    assert (result.stage_of[1], result.stage_of[4]) == (1, 3)
+
+
+def test_broken_limits_are_no_history() -> None:
+    """Partitions that break a hard limit leave no trace in figures."""
+    b = chain([10] * 6, size=9)
+    for v in range(6):
+        b.add_group(f"w{v}", 60, [v])
+    result = partition(b.build(), 3, Target(bandwidth=1e9, memory=150, memory_mode="hard"), time_limit=1)
+    assert result.history
+    assert max(point.bottleneck for point in result.history) < 1e-3
+    assert max(point.lower_bound for point in result.history) < 1e-3
+
+
+def test_more_stages_than_nodes_take_no_memory() -> None:
+    """Stages that must stay empty are not searched."""
+    graph = chain([10] * 6, size=9).build()
+    result = partition(graph, 100_000, Target(bandwidth=1e9), time_limit=0.5)
+    assert result.stages == 100_000
+    assert check(result.partition, result.certificate) == []
+
+
+def test_many_stages_under_pins_keep_memory_bounded() -> None:
+    """Tables with an entry per tensor and stage are not made for a hundred thousand stages."""
+    graph = constrain(chain([10] * 300, size=9).build(), pins={"n5": 20, "n250": 90_000})
+    tracemalloc.start()
+    try:
+        partition(graph, 100_000, Target(bandwidth=1e9), time_limit=1.5, threads=1)
+        assert tracemalloc.get_traced_memory()[1] < 100e6
+    finally:
+        tracemalloc.stop()
+
+
+def test_loading_counts_against_the_time_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kernels that take their time to load leave the search half of it."""
+    graph = chain([7, 3, 9, 2, 8, 1, 9, 4], size=11).build()
+    partition(graph, 3, time_limit=0.5)
+    monkeypatch.setattr("onnx_pipeline.partition.portfolio.ensure_compiled", lambda _: time.sleep(0.6))
+    seen: list[float] = []
+    monkeypatch.setattr(
+        "onnx_pipeline.partition.portfolio.Proving",
+        lambda *arguments: seen.append(arguments[3].remaining) or Proving(*arguments),
+    )
+    partition(graph, 3, Target(bandwidth=1e9), time_limit=1.0)
+    assert 0.3 < seen[0] <= 0.5

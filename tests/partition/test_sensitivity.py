@@ -49,6 +49,18 @@ def test_close_race_is_often_lost() -> None:
     assert again == found
 
 
+def test_rivals_fill_every_stage_too() -> None:
+    """Where no stage may stay empty, a partition with fewer stages is no rival."""
+    b = GraphBuilder("costly", ticks_per_second=NS)
+    for i, work in enumerate([1000, 1000, 1]):
+        b.add_node(f"n{i}", work)
+    for i in range(2):
+        b.add_net(f"t{i}", i, [i + 1], nbytes=5000)
+    result = partition(b.build(), 3, Target(bandwidth=1e9), time_limit=2, threads=1, exactly=True)
+    found = sensitivity(result, perturb=0.1, samples=4, time_limit=4, threads=1)
+    assert found.regret == (0.0,) * 4
+
+
 @pytest.mark.parametrize(("perturb", "samples"), [(0.0, 5), (1.0, 5), (0.1, 0)])
 def test_bad_arguments(perturb: float, samples: int) -> None:
     """Fractions lie between 0 and 1, and something must be sampled."""

@@ -41,6 +41,8 @@ from onnx_pipeline.partition.bounds.windows import (
 from onnx_pipeline.partition.instance.instance import Instance
 from onnx_pipeline.stop import Stop, never
 
+#: Shares of tensors at borders, m k, that are weighed at most.
+SHARES_LIMIT = 4_000_000
 #: Shares of a tensor's cost are counted in units of 1 / SCALE nanoseconds, less where that would overflow.
 SCALE = 1 << 10
 #: Steps of less than this part of the bound are not worth their maximum flows.

@@ -46,7 +46,7 @@ class Hypergraph(NamedTuple):
     alpha: int
 
 
-def hypergraph(inst: Instance, *, reverse: bool = False) -> tuple[Hypergraph, IntArray]:
+def hypergraph(inst: Instance, *, reverse: bool = False, whole: bool = False) -> tuple[Hypergraph, IntArray]:
     """Build the hypergraph of an instance.
 
     Parameters
@@ -54,6 +54,8 @@ def hypergraph(inst: Instance, *, reverse: bool = False) -> tuple[Hypergraph, In
     inst : Instance
     reverse : bool
         Turn every precedence around: the objective stays the same, the search starts from the sinks.
+    whole : bool
+        Keep free sources: one may have a stage of its own.
 
     Returns
     -------
@@ -61,7 +63,7 @@ def hypergraph(inst: Instance, *, reverse: bool = False) -> tuple[Hypergraph, In
     int64[n of inst]
         Node of the hypergraph for each instance node, -1 for a free source.
     """
-    free = _free_sources(inst)
+    free = np.zeros(inst.n, dtype=np.bool_) if whole else _free_sources(inst)
     index = np.full(inst.n, -1, dtype=np.int64)
     index[~free] = np.arange(int((~free).sum()))
     n = int((~free).sum())

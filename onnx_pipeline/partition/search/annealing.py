@@ -10,14 +10,15 @@ import numpy as np
 
 from onnx_pipeline.graph.costgraph import IntArray
 from onnx_pipeline.partition.instance.hypergraph import hypergraph, place_free_sources
+from onnx_pipeline.partition.search.exactly import slice_to_fill
 from onnx_pipeline.partition.search.orders import in_degrees, kahn
 from onnx_pipeline.partition.search.slicing import evaluate, stages_of
 from onnx_pipeline.partition.search.walk import Walk, anneal, new_walk, reset
 from onnx_pipeline.partition.task import Task
 from onnx_pipeline.stop import Stop
 
-#: Moves of the first runs, of the longest, and between two looks at the clock (about 50 ms).
-MOVES, MAX_MOVES, CHUNK = 300_000, 20_000_000, 300_000
+#: Moves of the first runs, of the longest, and between two looks at the clock (about 20 ms).
+MOVES, MAX_MOVES, CHUNK = 300_000, 20_000_000, 100_000
 #: (first temperature, aim as a share of the limit), taken in turn: tight aims suit load balance, loose ones
 #: tensor-heavy graphs. Temperatures are in units of the squared mean cost of a node.
 SCHEDULES = ((1.0, 0.98), (5.0, 0.9), (0.3, 0.95), (3.0, 0.98))
@@ -45,7 +46,9 @@ class Annealer:
         self.task, self.inst, self.k, self.seed = task, task.inst, task.k, seed
         self.step = 0.02
         # What a stage will probably need for activations, not what it must: this search proves nothing.
-        self._h, self._index = hypergraph(self.inst._replace(need=self.inst.usual))
+        self._exactly = task.known.exactly
+        usual = self.inst._replace(need=self.inst.usual)
+        self._h, self._index = hypergraph(usual, whole=self._exactly)
         self._walk: Walk | None = None
         self._degrees = in_degrees(self.inst)
         self._rng = np.random.default_rng(seed)
@@ -65,7 +68,8 @@ class Annealer:
             limit = max(lower, min(upper - 1, int(upper * (1 - self.step))))
             # Every third run leaves the incumbent's valley and starts from a random order.
             leave = self._runs % 3 == 2 and len(best) <= EAGER
-            walk.stage[:] = self._random_start(lower, upper) if leave else best
+            start = self._random_start(lower, upper, stop) if leave else None
+            walk.stage[:] = best if start is None else start
             found = self._run(walk, limit, unit, stop)
             if found:
                 best, upper = walk.stage.copy(), int(walk.cost.max())
@@ -88,7 +92,7 @@ class Annealer:
             # The temperature depends on the share done, so that a run can be paused for stop().
             chunk = min(CHUNK, self._moves - done)
             first, last = (unit * hot * (COLD / hot) ** (x / self._moves) for x in (done, done + chunk))
-            found = bool(anneal(self._h, walk, aim, limit, first, last, chunk))
+            found = bool(anneal(self._h, walk, aim, limit, first, last, chunk, self._exactly))
             done += chunk
         return found
 
@@ -105,9 +109,11 @@ class Annealer:
     def _offer(self, stage: IntArray) -> None:
         self.task.offer(place_free_sources(self.inst, self._index, stage), "anneal")
 
-    def _random_start(self, lower: int, upper: int) -> IntArray:
-        """Stages of the hypergraph's nodes from a random order, sliced."""
+    def _random_start(self, lower: int, upper: int, stop: Stop) -> IntArray | None:
+        """Stages of the hypergraph's nodes from a random order, sliced; None if it cannot fill all stages."""
         order = kahn(self.inst, self._degrees, self._rng.random(self.inst.n))
+        if self._exactly:
+            return slice_to_fill(self.inst, order, self.k, lower, 4 * upper, stop)
         ends = np.zeros(self.k, dtype=np.int64)
         found, _ = evaluate(self.inst, order, self.k, lower, upper, 0, ends)
         return np.asarray(stages_of(order, ends, found)[self._index >= 0], dtype=np.int64)

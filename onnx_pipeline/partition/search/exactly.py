@@ -1,49 +1,92 @@
-"""Partitions that leave no stage empty: orders cut into exactly k segments."""
+"""Partitions that leave no stage empty: whether there is one, the first one, and orders cut into k segments.
+
+Contraction, free sources and the dominance rules of the exact search may empty a stage, so all of this works
+on the uncontracted instance.
+"""
 
 from __future__ import annotations
 
+import heapq
+
 import numpy as np
 
-from onnx_pipeline.errors import InfeasibleError
 from onnx_pipeline.graph.costgraph import IntArray
 from onnx_pipeline.graph.target import INFEASIBLE
+from onnx_pipeline.partition.bounds.windows import pins_only
+from onnx_pipeline.partition.instance.csr import invert
+from onnx_pipeline.partition.instance.instance import Instance
 from onnx_pipeline.partition.jit import kernel
-from onnx_pipeline.partition.search.orders import order_of, starting_orders
-from onnx_pipeline.partition.search.slicing import CLASH, joint_pin, stages_of
+from onnx_pipeline.partition.search.orders import in_degrees, kahn
+from onnx_pipeline.partition.search.slicing import CLASH, joint_pin
 from onnx_pipeline.partition.search.tapes import Tape, extend, make_tape, occupy, overflow
-from onnx_pipeline.partition.task import Task
+from onnx_pipeline.stop import Stop, never
+
+#: Entries n k of the table behind a cut; beyond them only the first partition and its refinement are left.
+TABLE_LIMIT = 1 << 25
 
 
-def fill_stages(task: Task, rng: np.random.Generator) -> None:
-    """Replace the incumbent by the best partition found that leaves no stage empty.
+def place(inst: Instance, k: int, *, every: bool = False) -> IntArray | None:
+    """Return the stages of a partition that meets the pins, each node as early as possible.
 
     Parameters
     ----------
-    task : Task
-        Of the uncontracted instance: contraction may have merged what must part now.
-    rng : numpy.random.Generator
-        For random orders.
+    inst : Instance
+        Uncontracted, so that nodes pinned to one stage are one node.
+    k : int
+    every : bool
+        Leave no stage empty.
 
-    Raises
-    ------
-    InfeasibleError
-        If no order can be cut that way.
+    Returns
+    -------
+    int64[n] or None
+        None if there is no such partition.
+
+    Notes
+    -----
+    Pins leave every node a window of stages, whose ends never decrease along an edge. Every stage without a
+    pin needs a node of its own: a matching of stages and intervals, which is largest when each stage in turn
+    takes the node whose window closes first (Glover, *Maximum matching in a convex bipartite graph*, 1967).
+    Ties go to the earlier node of a topological order; then no stage takes an ancestor of a node that an
+    earlier stage took, and all other nodes fit in between.
     """
-    inst, k, known = task.inst, task.k, task.known
-    if known.used == k:
-        return
-    orders = [order_of(inst, task.stage_of)]
-    orders += [order for _, order in starting_orders(inst, rng)]
-    low, high = task.lower, task.upper
-    known.forget()
-    for order in orders:
-        ends = np.zeros(k, dtype=np.int64)
-        if slice_exactly(make_tape(inst, order), k, low, high, ends):
-            task.offer(stages_of(order, ends, k), "exactly k")
-    if not len(known.stage_of):
-        raise InfeasibleError(
-            f"{k} stages cannot all be filled: the graph has {inst.n} nodes or groups of nodes"
-        )
+    allowed = pins_only(inst, k)
+    order = np.asarray(kahn(inst, in_degrees(inst), np.zeros(inst.n)), dtype=np.int64)
+    stage = allowed.first.copy()
+    if every and not _one_for_each(inst, k, allowed.last, order, stage):
+        return None
+    heads, tails = inst.edges()
+    ptr, before = invert(inst.n, tails, heads)
+    for v in order:
+        stage[v] = max(stage[v], before_stage(stage, before[ptr[v] : ptr[v + 1]]))
+    return stage
+
+
+def before_stage(stage: IntArray, nodes: IntArray) -> int:
+    """Latest stage of some nodes, 0 for none."""
+    return int(stage[nodes].max(initial=0))
+
+
+def _one_for_each(inst: Instance, k: int, last: IntArray, order: IntArray, stage: IntArray) -> bool:
+    """Move one node into every stage without a pin; return whether each got one."""
+    pinned = set(inst.pin[inst.pin >= 0].tolist())
+    if k - len(pinned) > int((inst.pin < 0).sum()):
+        return False
+    place_of = np.empty(inst.n, dtype=np.int64)
+    place_of[order] = np.arange(inst.n)
+    waiting = sorted((int(stage[v]), int(v)) for v in np.flatnonzero(inst.pin < 0))[::-1]
+    open_windows: list[tuple[int, int, int]] = []
+    for s in range(k):
+        while waiting and waiting[-1][0] <= s:
+            v = waiting.pop()[1]
+            heapq.heappush(open_windows, (int(last[v]), int(place_of[v]), v))
+        while open_windows and open_windows[0][0] < s:
+            heapq.heappop(open_windows)
+        if s in pinned:
+            continue
+        if not open_windows:
+            return False
+        stage[heapq.heappop(open_windows)[2]] = s
+    return True
 
 
 @kernel
@@ -81,7 +124,7 @@ def _feasible_exactly(tape, k, limit, ends):  # type: ignore[no-untyped-def]
     return worst
 
 
-def slice_exactly(tape: Tape, k: int, low: int, high: int, ends: IntArray) -> bool:
+def slice_exactly(tape: Tape, k: int, low: int, high: int, ends: IntArray, stop: Stop = never) -> bool:
     """Best cut of the order into exactly k non-empty segments.
 
     Parameters
@@ -89,21 +132,29 @@ def slice_exactly(tape: Tape, k: int, low: int, high: int, ends: IntArray) -> bo
     tape : Tape
     k : int
     low, high : int
-        A lower bound and a first guess, in nanoseconds.
+        A lower bound, and the largest bottleneck that counts, in ticks.
     ends : int64[k], output
         End position of each segment.
+    stop : Stop
+        Checked between passes; what is found until then counts.
 
     Returns
     -------
     bool
-        False if the order has fewer than k nodes or cannot meet the pins.
+        False if no cut was found.
     """
-    while (best := int(_feasible_exactly(tape, k, high, ends))) < 0:
-        if high >= 2 * INFEASIBLE:
+    n = len(tape.work)
+    if n < k or n * k > TABLE_LIMIT:
+        return False
+    # A pass at a large limit is quadratic: come from below.
+    limit = min(high, low + low // 50)
+    while (best := int(_feasible_exactly(tape, k, limit, ends))) < 0:
+        if limit >= high or stop():
             return False
-        high = max(1, 2 * high) if high < INFEASIBLE else 2 * INFEASIBLE
+        low = limit + 1
+        limit = min(high, 2 * limit + 1)
     trial = ends.copy()
-    while low < best:
+    while low < best and not stop():
         middle = low + (best - 1 - low) // 2
         value = int(_feasible_exactly(tape, k, middle, trial))
         if value < 0:
@@ -112,3 +163,19 @@ def slice_exactly(tape: Tape, k: int, low: int, high: int, ends: IntArray) -> bo
             best = value
             ends[:] = trial
     return True
+
+
+def slice_to_fill(
+    inst: Instance, order: IntArray, k: int, low: int, high: int, stop: Stop
+) -> IntArray | None:
+    """Stages of the best cut of an order into exactly k segments of cost at most ``high``, if there is one.
+
+    A limit beyond every finite cost asks for any cut at all, one that breaks a hard limit included.
+    """
+    ends = np.zeros(k, dtype=np.int64)
+    high = 2 * INFEASIBLE if high >= INFEASIBLE else high
+    if not slice_exactly(make_tape(inst, order), k, low, high, ends, stop):
+        return None
+    stage = np.empty(inst.n, dtype=np.int64)
+    stage[order] = np.repeat(np.arange(k), np.diff(ends, prepend=0))
+    return stage

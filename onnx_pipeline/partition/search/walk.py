@@ -190,7 +190,7 @@ def _excess(cost, aim):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def anneal(h, w, aim, limit, hot, cold, moves):  # type: ignore[no-untyped-def]
+def anneal(h, w, aim, limit, hot, cold, moves, exactly):  # type: ignore[no-untyped-def]
     """Walk until every stage costs at most ``limit`` or the moves are used up.
 
     Parameters
@@ -203,6 +203,8 @@ def anneal(h, w, aim, limit, hot, cold, moves):  # type: ignore[no-untyped-def]
     hot, cold : float
         First and last temperature, in squared nanoseconds.
     moves : int
+    exactly : bool
+        Leave no stage empty.
 
     Returns
     -------
@@ -242,7 +244,7 @@ def anneal(h, w, aim, limit, hot, cold, moves):  # type: ignore[no-untyped-def]
         else:
             v = _below(w.rng, n)
             a = w.stage[v]
-        if h.pin[v] >= 0:
+        if h.pin[v] >= 0 or (exactly and w.filled[a] == 1):
             continue
         low, high = np.int64(0), np.int64(k - 1)
         for e in range(h.pred_ptr[v], h.pred_ptr[v + 1]):

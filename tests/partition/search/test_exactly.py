@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
+import time
+
 import numpy as np
 import pytest
 
 from onnx_pipeline.errors import InfeasibleError
 from onnx_pipeline.graph.builder import GraphBuilder
 from onnx_pipeline.graph.objective import bottleneck, check_partition
-from onnx_pipeline.graph.target import Target
+from onnx_pipeline.graph.target import INFEASIBLE, Target
 from onnx_pipeline.graph.ticks import NS
 from onnx_pipeline.partition.instance.build import build
 from onnx_pipeline.partition.portfolio import partition
-from onnx_pipeline.partition.search.exactly import slice_exactly
+from onnx_pipeline.partition.search.exactly import place, slice_exactly
 from onnx_pipeline.partition.search.orders import in_degrees, kahn
 from onnx_pipeline.partition.search.slicing import stages_of
 from onnx_pipeline.partition.search.tapes import make_tape
-from tests.random_graphs import brute_force, solvable
+from tests.random_graphs import brute_force, random_graph, solvable
 
 
 def test_every_stage_is_used() -> None:
@@ -27,7 +30,7 @@ def test_every_stage_is_used() -> None:
         order = kahn(inst, in_degrees(inst), np.arange(inst.n, dtype=np.float64))
         ends = np.zeros(k, dtype=np.int64)
         optimum = brute_force(graph, target, k)
-        if not slice_exactly(make_tape(inst, order), k, 0, optimum, ends):
+        if not slice_exactly(make_tape(inst, order), k, 0, 2 * INFEASIBLE, ends):
             assert inst.n < k or (inst.pin >= 0).any()
             continue
         stage = inst.expand(stages_of(order, ends, k))
@@ -44,6 +47,45 @@ def test_filling_stages_of_a_graph_that_costs_nothing() -> None:
     x, y = b.add_node("x", 0), b.add_node("y", 0)
     b.add_net("t", x, [y], nbytes=5)
     result = partition(b.build(), 2, Target(bandwidth=1e9), exactly=True)
-    assert (result.used, result.upper, result.lower) == (2, 5, 0)
+    assert (result.used, result.upper, result.lower) == (2, 5, 5)
     with pytest.raises(InfeasibleError, match="cannot all be filled"):
         partition(b.build(), 3, Target(bandwidth=1e9), exactly=True)
+
+
+def test_whether_stages_can_be_filled() -> None:
+    """The first partition fills every stage wherever pins, groups and edges allow, and only there."""
+    verdicts = set()
+    rng = np.random.default_rng(23)
+    for _ in range(400):
+        k = int(rng.integers(1, 5))
+        graph = random_graph(rng, 6, pins=k if rng.random() < 0.7 else 0)
+        try:
+            inst = build(graph, Target())
+        except InfeasibleError:
+            continue
+        stage = place(inst, k, every=True)
+        possible = brute_force(graph, Target(), k, exactly=True) is not None
+        assert (stage is not None) == possible
+        verdicts.add(possible)
+        if stage is not None:
+            assert set(stage.tolist()) == set(range(k))
+            assert check_partition(graph, inst.expand(stage), k) == []
+        free = place(inst, k)
+        assert free is not None
+        assert check_partition(graph, inst.expand(free), k) == []
+    assert verdicts == {True, False}
+
+
+def test_filling_keeps_its_time_limit() -> None:
+    """Slicing stops with the clock, and annealing never empties a stage."""
+    rng = np.random.default_rng(2)
+    b = GraphBuilder("long")
+    nodes = [b.add_node(f"n{v}", float(rng.integers(1, 10**6))) for v in range(1500)]
+    for v, (x, y) in enumerate(itertools.pairwise(nodes)):
+        b.add_net(f"t{v}", x, [y, *nodes[v + 2 : v + 4]], nbytes=int(rng.integers(1, 10**6)))
+    graph = b.build()
+    partition(graph, 40, Target(bandwidth=1e9), exactly=True, time_limit=0.1)
+    start = time.perf_counter()
+    result = partition(graph, 40, Target(bandwidth=1e9), exactly=True, time_limit=0.5)
+    assert time.perf_counter() - start < 1.5
+    assert result.used == 40

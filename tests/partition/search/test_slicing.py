@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-import onnx_pipeline as op
 from onnx_pipeline.graph.costgraph import CostGraph
-from onnx_pipeline.graph.objective import bottleneck
+from onnx_pipeline.graph.objective import bottleneck, price_stages
 from onnx_pipeline.graph.target import INFEASIBLE, Target
 from onnx_pipeline.partition.instance.build import build
 from onnx_pipeline.partition.instance.instance import Instance
@@ -30,7 +29,7 @@ def best_cut(inst: Instance, graph: CostGraph, target: Target, order: np.ndarray
                 inside = np.zeros(n, dtype=np.int64)
                 inside[order[i:j]] = 1
                 stage = inst.expand(inside)
-                cost = op.stage_costs(graph, target, stage, 2)[1].total
+                cost = price_stages(graph, target, stage, 2)[1].total
                 step[j] = min(step.get(j, max(value, cost)), max(value, cost))
         best = step
     return best[n] if best[n] < INFEASIBLE else None

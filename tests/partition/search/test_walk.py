@@ -31,7 +31,7 @@ def test_annealing_keeps_its_books() -> None:
         state = walk.new_walk(h, k, start, i)
         optimum = brute_force(graph, target, k)
         first = int(state.cost.max())
-        found = walk.anneal(h, state, optimum * 9 // 10, optimum, 100.0, 1.0, 3000)
+        found = walk.anneal(h, state, optimum * 9 // 10, optimum, 100.0, 1.0, 3000, False)
         stage = inst.expand(place_free_sources(inst, index, state.stage))
         assert not check_partition(graph, stage, k)
         costs = [cost.total for cost in op.stage_costs(graph, target, stage, k)]

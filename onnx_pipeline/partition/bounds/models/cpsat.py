@@ -35,18 +35,20 @@ def solve_cpsat(linear: LinearModel, params: SolveParams) -> Outcome:
 
     solver = cp_model.CpSolver()
     solver.parameters.max_time_in_seconds = max(0.01, params.time_limit)
+    solver.parameters.max_deterministic_time = params.effort
     solver.parameters.num_workers = 1
     solver.parameters.random_seed = params.seed
     # The host program, not the solver, decides what Ctrl-C means.
     solver.parameters.catch_sigint_signal = False
     status = run_interruptibly(lambda: solver.solve(model), solver.stop_search, params.stop)
+    effort = solver.deterministic_time
     if status == cp_model.MODEL_INVALID:
         raise AssertionError(f"CP-SAT refuses the model: {model.validate()}")
     if status == cp_model.INFEASIBLE:
-        return Outcome(linear.upper[linear.objective] + 1, infeasible=True)
+        return Outcome(linear.upper[linear.objective] + 1, infeasible=True, effort=effort)
     solved = status in (cp_model.OPTIMAL, cp_model.FEASIBLE)
     values = [solver.value(column) for column in columns] if solved else None
-    return Outcome(_whole(solver.best_objective_bound), values=values)
+    return Outcome(_whole(solver.best_objective_bound), values=values, effort=effort)
 
 
 def _whole(bound: float) -> int:

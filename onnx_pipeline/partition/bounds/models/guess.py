@@ -36,14 +36,14 @@ def bottleneck_guess(inst: Instance, k: int, upper: int, params: SolveParams) ->
     upper : int
         A known bottleneck in nanoseconds; the solver need not look above it.
     params : SolveParams
-        The time limit is for all indices together, shared evenly among those still to come.
+        The limits are for all indices together, the effort shared evenly among those still to come.
     """
     costs = scaled(inst, RESOLUTION)
     allowed = pins_only(inst, k)
     # The three rows of a model add up to work <= k T': no index can be below that, whatever its solver says.
     average = -(-sum(costs.work) // k)
     best = costs.limit(upper) + 1
-    deadline = Deadline(params.time_limit)
+    deadline, effort = Deadline(params.time_limit), min(params.effort, params.time_limit)
     for done, b in enumerate(sorted(range(k), key=lambda b: abs(2 * b - k + 1))):
         if best <= average:
             break
@@ -51,8 +51,9 @@ def bottleneck_guess(inst: Instance, k: int, upper: int, params: SolveParams) ->
         chain.at_most(chain.cost((0, 1), stages=b), b)
         chain.at_most(chain.cost((1, 2)))
         chain.at_most(chain.cost((2, 3), stages=k - 1 - b), k - 1 - b)
-        share = deadline.remaining / (k - done)
-        outcome = solve_cpsat(chain.model, replace(params, time_limit=share))
+        share = replace(params, time_limit=deadline.remaining, effort=effort / (k - done))
+        outcome = solve_cpsat(chain.model, share)
+        effort -= outcome.effort
         if not outcome.infeasible:
             best = min(best, max(average, math.ceil(outcome.bound)))
     return min(upper, costs.bound(best))

@@ -46,7 +46,7 @@ def solve_highs(linear: LinearModel, params: SolveParams) -> Outcome:
         model.add_linear_constraint(mathopt.fast_sum(terms) <= limit * factor)
     model.minimize(unit * columns[linear.objective])
 
-    time_limit = datetime.timedelta(seconds=max(0.01, params.time_limit))
+    time_limit = datetime.timedelta(seconds=max(0.01, min(params.time_limit, params.effort)))
     with _silent_stdout():
         end = mathopt.solve(
             model, mathopt.SolverType.HIGHS, params=mathopt.SolveParameters(time_limit=time_limit)

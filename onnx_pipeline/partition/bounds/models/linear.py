@@ -6,6 +6,7 @@ instance satisfies the scaled rows and a bound of the model, scaled back, is one
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -31,11 +32,14 @@ class SolveParams:
         Of CP-SAT; MathOpt fails when HiGHS is given one.
     stop : Stop
         Asked about twenty times a second while CP-SAT runs; nothing but its time limit stops HiGHS.
+    effort : float
+        Work allowed in CP-SAT's deterministic seconds, which no other load stretches.
     """
 
     time_limit: float = 10.0
     seed: int = 0
     stop: Stop = never
+    effort: float = math.inf
 
 
 class Outcome(NamedTuple):
@@ -50,11 +54,14 @@ class Outcome(NamedTuple):
         Whether there is no solution.
     values : list of int, optional
         Of the columns in the best solution, if the solver is asked for one and found one.
+    effort : float
+        Work done, in deterministic seconds.
     """
 
     bound: float
     infeasible: bool = False
     values: list[int] | None = None
+    effort: float = 0.0
 
 
 @dataclass(eq=False)

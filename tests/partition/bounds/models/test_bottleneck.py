@@ -11,7 +11,7 @@ import pytest
 
 from onnx_pipeline.graph.builder import GraphBuilder
 from onnx_pipeline.graph.costgraph import CostGraph
-from onnx_pipeline.graph.objective import bottleneck, check_partition, stage_costs
+from onnx_pipeline.graph.objective import bottleneck, check_partition, price_stages
 from onnx_pipeline.graph.target import Target
 from onnx_pipeline.graph.ticks import NS
 from onnx_pipeline.partition.bounds.models import bottleneck as bottleneck_module
@@ -49,7 +49,7 @@ def three_blocks(graph: CostGraph, target: Target, k: int, index: int | None) ->
     """Optimal T of the bottleneck model, or of the guess model of one index, without memory limit."""
     best = 1 << 60
     for blocks in chains(graph, 3):
-        a, s, c = (cost.total - cost.overhead for cost in stage_costs(graph, target, blocks, 3))
+        a, s, c = (cost.total - cost.overhead for cost in price_stages(graph, target, blocks, 3))
         shares = [(a + c, k - 1)] if index is None else [(a, index), (c, k - 1 - index)]
         if any(cost and not stages for cost, stages in shares):
             continue
