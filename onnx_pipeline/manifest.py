@@ -21,6 +21,7 @@ FORMAT = "onnx-pipeline/manifest"
 FORMAT_VERSION = 1
 FILE_NAME = "manifest.json"
 COSTS_NAME = "costs.json"
+ANNOTATED_NAME = "annotated.onnx"
 
 Shape = tuple[int | str | None, ...] | None
 
@@ -187,6 +188,16 @@ def read(directory: str | os.PathLike[str]) -> Manifest:
     if not path.is_file():
         raise InputError(folder, f"has no {FILE_NAME}: not an output of `onnx-pipeline split`")
     return Manifest.from_json(read_json(path), path)
+
+
+def file_names(manifest: Manifest) -> set[str]:
+    """Return the names of all files that an output directory with this manifest may hold."""
+    names = {FILE_NAME, COSTS_NAME, ANNOTATED_NAME, f"{ANNOTATED_NAME}.data"}
+    for stage in manifest.stages:
+        names |= {stage.file} if stage.data is None else {stage.file, stage.data.file}
+    if manifest.weights is not None and manifest.weights["mode"] == "link":
+        names |= {entry["file"] for entry in manifest.weights["files"]}
+    return names
 
 
 def write(manifest: Manifest, directory: str | os.PathLike[str]) -> None:

@@ -16,7 +16,7 @@ import onnx
 import onnx_ir as ir
 
 from onnx_pipeline import manifest, planfile
-from onnx_pipeline.emission.annotated import ANNOTATED_NAME, write_annotated
+from onnx_pipeline.emission.annotated import write_annotated
 from onnx_pipeline.emission.boundary import StagePlan, plan_stages
 from onnx_pipeline.emission.stagefile import write_stage
 from onnx_pipeline.emission.weights import SharedFiles, WeightStore
@@ -92,7 +92,7 @@ def emit(
     plans = plan_stages(source, stage_of, result.used)
     costs, schedules = result.costs, result.schedules
     ordered = result.target.counts_activations and memory_binds(result.graph, result.target)
-    with new_directory(output, force=force) as folder:
+    with new_directory(output, force=force, keep=[source.path, *source.stamps]) as folder:
         shared = SharedFiles(source, folder, weights)
         stages: list[Stage] = []
         stores: list[WeightStore] = []
@@ -126,7 +126,7 @@ def emit(
                 )
             )
         if annotate:
-            progress("emit", None, ANNOTATED_NAME)
+            progress("emit", None, manifest.ANNOTATED_NAME)
             write_annotated(source, stage_of, stores, len(plans), folder, shared)
         costs_json.write_graph(result.graph, folder / manifest.COSTS_NAME)
         spent = {**(phases or {}), "emit": time.perf_counter() - begin}
