@@ -10,8 +10,6 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from functools import cache
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -141,16 +139,14 @@ class Manifest:
         InputError
             On the most relevant violation, with its place; ``source`` is the file named.
         """
-        import jsonschema
+        from onnx_pipeline.files.json import check_schema
 
         if not isinstance(document, dict) or document.get("format") != FORMAT:
             raise InputError(source, f'not a manifest ("format": "{FORMAT}")')
         if document.get("format_version") != FORMAT_VERSION:
             version = document.get("format_version")
             raise InputError(source, f"manifest version {version!r}; this program reads {FORMAT_VERSION}")
-        error = jsonschema.exceptions.best_match(_validator().iter_errors(document))
-        if error is not None:
-            raise InputError(source, f"{error.json_path}: {error.message[:200]}")
+        check_schema(document, "manifest", source)
         model = document["model"]
         return cls(
             tool=document["tool"],
@@ -172,7 +168,23 @@ class Manifest:
 
 
 def read(directory: str | os.PathLike[str]) -> Manifest:
-    """Read and validate ``DIR/manifest.json``.
+    """Read and validate ``DIR/manifest.json``: whatever opens a split starts here.
+
+    Raises
+    ------
+    InputError
+        If the directory or its manifest is missing, malformed or contradicts itself.
+    """
+    from onnx_pipeline.consistency import contradictions
+
+    document = read_alone(directory)
+    for problem in contradictions(document):
+        raise InputError(Path(directory) / FILE_NAME, problem)
+    return document
+
+
+def read_alone(directory: str | os.PathLike[str]) -> Manifest:
+    """Read a manifest that may contradict itself, as verification does to list every contradiction.
 
     Raises
     ------
@@ -213,14 +225,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (tuple, list)):
         return [_plain(each) for each in value]
     return value
-
-
-@cache
-def _validator() -> Any:
-    import jsonschema
-
-    text = resources.files("onnx_pipeline.schemas").joinpath("manifest.schema.json").read_text("utf-8")
-    return jsonschema.Draft202012Validator(json.loads(text))
 
 
 def _port(entry: Mapping[str, Any]) -> dict[str, Any]:

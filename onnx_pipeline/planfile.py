@@ -6,7 +6,7 @@ import csv
 import json
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -152,20 +152,38 @@ def read_plan(path: str | os.PathLike[str]) -> dict[str, Any]:
     InputError
         If the file cannot be read or is not a plan; the message names the place.
     """
-    from importlib.resources import files
-
-    import jsonschema
-
-    from onnx_pipeline.files.json import read_json
+    from onnx_pipeline.files.json import check_schema, read_json
 
     document = read_json(path)
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise InputError(path, f'not a plan ("format": "{FORMAT}")', "plan a cost graph to make one")
-    schema = json.loads(files("onnx_pipeline.schemas").joinpath("plan.schema.json").read_text("utf-8"))
-    error = jsonschema.exceptions.best_match(jsonschema.Draft202012Validator(schema).iter_errors(document))
-    if error is not None:
-        raise InputError(path, f"{error.json_path.removeprefix('$.')}: {error.message}")
+    if document.get("format_version") != FORMAT_VERSION:
+        raise InputError(
+            path, f"plan version {document.get('format_version')!r}; this program reads {FORMAT_VERSION}"
+        )
+    check_schema(document, "plan", path)
+    for problem in _contradictions(document):
+        raise InputError(path, problem)
     return document
+
+
+def _contradictions(document: Mapping[str, Any]) -> Iterator[str]:
+    """Yield one line per contradiction between the stages of a plan."""
+    stages = document["stages"]
+    numbers = [stage["index"] for stage in stages]
+    if numbers != sorted(set(numbers)) or any(i >= document["target"]["stages"] for i in numbers):
+        yield f"the stages are not numbered upwards from 0 to {document['target']['stages'] - 1}"
+    seen: set[str] = set()
+    for stage in stages:
+        names = stage["node_names"]
+        if stage["nodes"] != len(names):
+            yield f"stage {stage['index']} has {len(names)} nodes, not {stage['nodes']}"
+        for name in names:
+            if name in seen:
+                yield f"node {name!r} is listed twice"
+            seen.add(name)
+    if len(seen) != document["graph"]["nodes"]:
+        yield f"{len(seen)} nodes are in stages, the graph has {document['graph']['nodes']}"
 
 
 def _finite(value: float) -> float | None:

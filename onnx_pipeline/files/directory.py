@@ -65,10 +65,12 @@ def _check_ours(path: Path, keep: Iterable[str | os.PathLike[str]]) -> None:
     found = sorted(entry.name for entry in path.iterdir())
     if not found:
         return
+    if FILE_NAME not in found:
+        raise UsageError(foreign, "give another directory")
     try:
         listed = file_names(read(path))
     except InputError as error:
-        raise UsageError(f"{foreign}: {error.message}", "give another directory") from None
+        raise UsageError(f"{foreign} ({error.message})", "give another directory") from None
     for name in found:
         if name not in listed or (path / name).is_dir():
             raise UsageError(

@@ -12,11 +12,12 @@ from typing import Any
 import numpy.typing as npt
 
 from onnx_pipeline import manifest
+from onnx_pipeline.consistency import contradictions
 from onnx_pipeline.errors import VerificationError
 from onnx_pipeline.progress import Progress, silent
 from onnx_pipeline.verification.claims import check_certificate
 from onnx_pipeline.verification.compare import OutputCheck
-from onnx_pipeline.verification.contents import check_files, check_stages, check_wiring
+from onnx_pipeline.verification.contents import check_files, check_stages
 
 Inputs = str | os.PathLike[str] | Mapping[str, npt.NDArray[Any]]
 
@@ -147,11 +148,11 @@ def inspect(
         If there is nothing to check.
     """
     folder = Path(directory)
-    document = manifest.read(folder)
+    document = manifest.read_alone(folder)
     found = _Findings()
     progress("verify", 0.0, "files")
     whole = found.add("files and hashes", check_files(folder, document))
-    wired = found.add("wiring", check_wiring(document))
+    wired = found.add("wiring", contradictions(document))
     if whole:
         progress("verify", 0.2, "stages")
         found.add("stage models", check_stages(folder, document))
