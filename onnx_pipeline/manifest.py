@@ -108,6 +108,8 @@ class Manifest:
     measurement: Mapping[str, Any] | None = None
     #: Where weights are that no stage has a copy of: ``mode``, ``folder`` and ``files``.
     weights: Mapping[str, Any] | None = None
+    #: What users demanded beyond what the model does: ``pins`` by node, ``together`` groups of nodes.
+    constraints: Mapping[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON document."""
@@ -120,6 +122,7 @@ class Manifest:
                 "measured",
                 "measurement",
                 "weights",
+                "constraints",
             ):
                 if entry.get(key, 0) is None:
                     del entry[key]
@@ -164,6 +167,7 @@ class Manifest:
             phases=document.get("phases", {}),
             measurement=document.get("measurement"),
             weights=document.get("weights"),
+            constraints=document.get("constraints"),
         )
 
 

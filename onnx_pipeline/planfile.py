@@ -14,8 +14,9 @@ import numpy as np
 
 from onnx_pipeline.errors import InputError
 from onnx_pipeline.files.atomic import new_file
+from onnx_pipeline.graph.demanded import constraints
 from onnx_pipeline.graph.objective import StageCost
-from onnx_pipeline.graph.target import Target
+from onnx_pipeline.graph.target import INFEASIBLE, Target
 from onnx_pipeline.partition.result import HistoryPoint, Partition, PartitionResult
 
 FORMAT = "onnx-pipeline/plan"
@@ -43,12 +44,14 @@ def plan_document(result: PartitionResult, file: str | os.PathLike[str] | None =
         import hashlib
 
         graph |= {"file": os.fspath(file), "sha256": hashlib.sha256(Path(file).read_bytes()).hexdigest()}
+    demands = constraints(result.graph)
     return {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
         "tool": {"name": "onnx-pipeline", "version": __version__},
         "graph": graph,
         "target": target_fields(result.target, result.stages),
+        **({} if demands is None else {"constraints": demands}),
         "certificate": certificate_fields(result),
         "search": {
             **result.search.to_json(),
@@ -56,7 +59,7 @@ def plan_document(result: PartitionResult, file: str | os.PathLike[str] | None =
                 {
                     "seconds": p.seconds,
                     "method": p.method,
-                    "upper_seconds": p.bottleneck,
+                    "upper_seconds": _fitting(p.bottleneck, result.graph.ticks_per_second),
                     "lower_seconds": p.lower_bound,
                 }
                 for p in result.history
@@ -87,7 +90,8 @@ def write_log(history: Sequence[HistoryPoint], path: str | os.PathLike[str]) -> 
         writer = csv.writer(file)
         writer.writerow(["seconds", "method", "bottleneck_seconds", "lower_bound_seconds"])
         for point in history:
-            writer.writerow([f"{point.seconds:.4f}", point.method, point.bottleneck, point.lower_bound])
+            upper = point.bottleneck if math.isfinite(point.bottleneck) else ""  # nothing fits so far
+            writer.writerow([f"{point.seconds:.4f}", point.method, upper, point.lower_bound])
 
 
 def target_fields(target: Target, stages: int) -> dict[str, Any]:
@@ -132,10 +136,15 @@ def cost_fields(cost: StageCost, ticks_per_second: int) -> dict[str, float]:
     return {f"{part}_seconds": getattr(cost, part) / ticks_per_second for part in parts}
 
 
-def one_device_seconds(result: PartitionResult) -> float:
-    """Cost of everything on one such device, which is what the speed-up compares with."""
+def one_device_seconds(result: PartitionResult) -> float | None:
+    """Cost of everything on one such device, which the speed-up compares with; None if it does not fit."""
     whole = Partition(result.graph, result.target, 1, np.zeros_like(result.stage_of))
-    return whole.bottleneck
+    return _fitting(whole.bottleneck, result.graph.ticks_per_second)
+
+
+def _fitting(seconds: float, ticks_per_second: int) -> float | None:
+    """Return a cost; None for that of stages which break a hard limit."""
+    return seconds if seconds * ticks_per_second < INFEASIBLE else None
 
 
 def write_plan(document: dict[str, Any], path: Path) -> None:

@@ -23,6 +23,7 @@ from onnx_pipeline.emission.weights import SharedFiles, WeightStore
 from onnx_pipeline.files.directory import new_directory
 from onnx_pipeline.graph import costs_json
 from onnx_pipeline.graph.costgraph import CostGraph
+from onnx_pipeline.graph.demanded import constraints
 from onnx_pipeline.graph.objective import memory_binds
 from onnx_pipeline.manifest import DataFile, Manifest, ModelEntry, Port, Stage, StageInput, StageOutput
 from onnx_pipeline.model.protos import describe
@@ -101,14 +102,14 @@ def emit(
             _arrange(plan, result.graph, schedules[plan.index].order)
             store = WeightStore(source, folder, f"stage_{plan.index}.onnx.data", shared=shared)
             file = f"stage_{plan.index}.onnx"
-            digest = write_stage(source, infos, plan, store, folder / file)
+            digest, nodes = write_stage(source, infos, plan, store, folder / file)
             stores.append(store)
             stages.append(
                 Stage(
                     index=plan.index,
                     file=file,
                     sha256=digest,
-                    nodes=len(plan.nodes),
+                    nodes=nodes,
                     inputs=tuple(
                         StageInput(**port(v, infos), bytes=_size(v, infos), source=plan.sources[v])
                         for v in plan.inputs
@@ -131,7 +132,9 @@ def emit(
         costs_json.write_graph(result.graph, folder / manifest.COSTS_NAME)
         spent = {**(phases or {}), "emit": time.perf_counter() - begin}
         document = replace(
-            _manifest(source, infos, result, costs_meta, stages, spent), weights=shared.entry()
+            _manifest(source, infos, result, costs_meta, stages, spent),
+            weights=shared.entry(),
+            constraints=_constraints(source, infos, result.graph),
         )
         if describe is not None:
             document = describe(document)
@@ -231,6 +234,19 @@ def _manifest(
         stages=tuple(stages),
         phases=phases,
     )
+
+
+def _constraints(
+    source: SourceModel, infos: Mapping[str, TensorInfo], graph: CostGraph
+) -> dict[str, Any] | None:
+    """Return what was demanded of the partition; a group that the model itself needs was not."""
+    from onnx_pipeline.costmodel.request import NodeCosts
+    from onnx_pipeline.model.lowering import lower
+
+    if constraints(graph) is None:
+        return None
+    nodes = {name: 0 for names in graph.onnx_nodes for name in names}
+    return constraints(graph, lower(source, infos, NodeCosts("none", nodes)))
 
 
 def _cost_model(result: PartitionResult, costs_meta: Mapping[str, Any]) -> dict[str, Any]:
