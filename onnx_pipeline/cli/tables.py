@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import IO, TYPE_CHECKING, Any
 
 from onnx_pipeline.cli.units import format_bandwidth, format_bytes, format_percent, format_seconds
+from onnx_pipeline.errors import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -51,8 +52,20 @@ def make_console(stream: IO[str] | None = None) -> Console:
     return Console(file=stream, width=width, highlight=False, markup=False, emoji=False)
 
 
+def harmless(value: Any) -> Any:
+    """Return a document whose texts a terminal may show: they come from files of others."""
+    if isinstance(value, str):
+        return printable(value)
+    if isinstance(value, Mapping):
+        return {harmless(key): harmless(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [harmless(each) for each in value]
+    return value
+
+
 def render(console: Console, document: Document, title: str | None = None) -> None:
     """Print onto a rich console."""
+    document = harmless(document)
     console.print(headline(document) if title is None else title, style="bold", soft_wrap=True)
     unicode = "utf" in console.encoding.lower()
     table = stage_table(document, unicode=unicode)
@@ -139,7 +152,7 @@ def print_lines(console: Console, lines: Sequence[tuple[str, str]]) -> None:
     """Print labelled lines below a table."""
     width = max(len(label) for label, _ in lines)
     for label, text in lines:
-        console.print(f"{label:<{width}}  {text}", soft_wrap=True)
+        console.print(printable(f"{label:<{width}}  {text}"), soft_wrap=True)
 
 
 def verdict(document: Document) -> list[tuple[str, str]]:
@@ -219,9 +232,8 @@ def show_costs(graph: CostGraph, phases: Mapping[str, float], stream: IO[str] | 
 
     console = make_console(stream)
     total = int(graph.work.sum())
-    console.print(
-        f"{graph.name}: {graph.num_nodes} nodes, {graph.num_nets} tensors", style="bold", soft_wrap=True
-    )
+    title = f"{printable(graph.name)}: {graph.num_nodes} nodes, {graph.num_nets} tensors"
+    console.print(title, style="bold", soft_wrap=True)
     table = Table(box=None, pad_edge=False, show_edge=False)
     for label in ("work", "share", "out", "params"):
         table.add_column(label, justify="right", no_wrap=True)
@@ -239,10 +251,10 @@ def show_costs(graph: CostGraph, phases: Mapping[str, float], stream: IO[str] | 
             f"{100 * graph.work[node] / total if total else 0:.1f} %",
             format_bytes(out[node]),
             format_bytes(parameters[node]),
-            graph.node_names[node],
+            printable(graph.node_names[node]),
         )
     print_whole(console, table)
-    model = graph.meta.get("cost_model", "file")
+    model = printable(str(graph.meta.get("cost_model", "file")))
     lines = [("work", f"{format_seconds(graph.seconds(total))} per inference, cost model: {model}")]
     lines += [("parameters", format_bytes(int(graph.group_bytes.sum()))), ("time", _spent(phases))]
     print_lines(console, lines)
@@ -276,7 +288,9 @@ def show_arrays(rows: Sequence[Document], stream: IO[str] | None = None) -> None
         table.add_column(label, no_wrap=True)
     for row in rows:
         figures = [f"{row[key]:.6g}" if key in row else "" for key in ("min", "max", "mean")]
-        table.add_row(row["name"], row["dtype"], "x".join(map(str, row["shape"])) or "scalar", *figures)
+        table.add_row(
+            printable(row["name"]), row["dtype"], "x".join(map(str, row["shape"])) or "scalar", *figures
+        )
     print_whole(make_console(stream), table)
 
 
@@ -296,5 +310,5 @@ def show_verification(found: VerifyReport, stream: IO[str] | None = None) -> Non
             else f"within tolerance: {output.max_rel:.2g} of the largest value, {output.tolerance:g} allowed"
         )
         lines.append((f"output {output.name}", comparison))
-    console.print(f"{found.directory}: {found.stages} stages, sound", style="bold", soft_wrap=True)
+    console.print(f"{printable(found.directory)}: {found.stages} stages, sound", style="bold", soft_wrap=True)
     print_lines(console, lines)

@@ -123,7 +123,7 @@ Runner = Callable[[Mapping[str, npt.NDArray[Any]]], list[Any]]
 @contextmanager
 def _stages(folder: Path, source: SourceModel, *, plain: bool = False) -> Iterator[Runner]:
     options = session_options(SessionSettings(optimise=not plain, custom_ops=source.custom_ops))
-    with PipelineSession(folder, sess_options=options) as session:
+    with PipelineSession(folder, sess_options=options, allow_reference=source.data_dir) as session:
         yield partial(session.run, None)
 
 
