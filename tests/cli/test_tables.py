@@ -97,12 +97,28 @@ def test_overflow_has_a_column_where_there_is_any() -> None:
 
 @pytest.mark.parametrize("width", [40, 60, 80, 120])
 def test_no_figure_is_cut_on_a_narrow_terminal(width: int) -> None:
-    """The bar goes first; figures stay whole."""
+    """What has no room beside the other columns goes below them, bars included; figures stay whole."""
     text = rendered(document(0.0123, 0.0111, overflow=0.001), width=width)
     assert "…" not in text
     for figure in ("6.15 ms", "3.08 ms", "3.00 MiB", "12.3 ms", "100 %"):
         assert figure in text
-    assert ("█" in text) == (width >= 120)
+    assert "█" in text
+    assert max(map(len, text.splitlines()[1:])) <= width
+
+
+def test_words_stay_whole_at_80_columns() -> None:
+    """All columns there are, and a long verdict: no line is longer than the terminal, no word is cut."""
+    content = document(
+        0.0123, 0.0111, overflow=0.001, costs="profile, corrected by 1 measurement of the stages"
+    )
+    for stage in content["stages"]:
+        stage["peak_activation_bytes"] = 5 << 20
+        stage["measured"] = {"seconds": 0.0119, "spread": 0.04, "predicted_seconds": 0.01}
+    content["measurement"] = {"rounds": 12, "reference_seconds": 0.02}
+    text = rendered(content, width=80)
+    assert max(map(len, text.splitlines())) <= 80
+    assert {word for word in rendered(content).split() if "─" not in word} <= set(text.split())
+    assert text.count("█" * 9) == 2
 
 
 def test_plain_characters_where_the_encoding_is_plain() -> None:
