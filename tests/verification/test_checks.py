@@ -16,14 +16,14 @@ import pytest
 import onnx_pipeline as op
 from models import builders
 from onnx_pipeline import manifest
-from onnx_pipeline.cli.tables import show_verification
+from onnx_pipeline.cli.tables import show, show_verification
 from onnx_pipeline.emission.emit import emit
 from onnx_pipeline.errors import InputError, VerificationError
 from onnx_pipeline.graph.constraints import Demands
 from onnx_pipeline.graph.costs_json import read_graph, write_graph
 from onnx_pipeline.model import shapes
 from onnx_pipeline.model import source as models
-from onnx_pipeline.planfile import plan_document
+from onnx_pipeline.planfile import plan_document, read_plan
 from onnx_pipeline.verification.binding import check_model
 from onnx_pipeline.verification.checks import inspect, verify
 from onnx_pipeline.verification.compare import compare_output
@@ -423,3 +423,26 @@ def test_plans_are_verified_too(tmp_path: Path) -> None:
     (tmp_path / "costs.json").write_text("{}")
     with pytest.raises(InputError, match="not the file that was planned"):
         verify(path)
+
+
+def test_a_hard_limit_leaves_no_sentinel_in_documents(tmp_path: Path) -> None:
+    """Where the whole does not fit one device there is no cost of it, no speed-up and no history of it."""
+    builder = op.GraphBuilder("g")
+    for name in "abcd":
+        builder.add_group(f"w{name}", 100, [builder.add_node(name, 1000)])
+    for first in range(3):
+        builder.add_net(f"t{first}", first, [first + 1], nbytes=8)
+    write_graph(builder.build(), tmp_path / "costs.json")
+    result = op.plan(
+        tmp_path / "costs.json", stages=2, memory=300, memory_mode="hard", time_limit=0.2, bandwidth=1e9
+    )
+    document = plan_document(result, tmp_path / "costs.json")
+    assert document["certificate"]["one_device_seconds"] is None
+    assert all((point["upper_seconds"] or 0) < 1 for point in document["search"]["history"])
+    path = tmp_path / "plan.json"
+    path.write_text(json.dumps(document))
+    assert verify(path).ok
+    stream = io.StringIO()
+    show(read_plan(path), stream)
+    assert "speed-up" not in stream.getvalue()
+    assert "inf" not in stream.getvalue().replace("inferences", "")
