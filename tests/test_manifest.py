@@ -13,6 +13,7 @@ import pytest
 from onnx_pipeline import PipelineSession, manifest
 from onnx_pipeline.cli import main
 from onnx_pipeline.errors import InputError
+from onnx_pipeline.runtime.inputs import blank_feeds
 from tests.splitting import save, split
 
 CHAIN = "m (float[N, 4] x) => (float[N, 4] y) { a = Relu(x)  b = Neg(a)  y = Abs(b) }"
@@ -159,3 +160,10 @@ def test_whatever_opens_a_split_refuses_it_alike(tmp_path: Path, capsys: pytest.
         assert line in capsys.readouterr().err
     with pytest.raises(InputError, match="not an earlier stage"):
         PipelineSession(out)
+
+
+def test_inputs_of_any_claimed_size_are_not_made_up(tmp_path: Path) -> None:
+    """``bench`` and ``warm_up`` make inputs of the manifest's shapes, within reason."""
+    document = split(save(tmp_path, CHAIN), tmp_path / "out", 2)
+    with pytest.raises(InputError, match=r"float32\[1000000000, 4\]: give its value"):
+        blank_feeds(document, {"N": 10**9})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import errno
 import glob
 import os
 import shutil
@@ -12,14 +11,13 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from onnx_pipeline.errors import Advice, InputError, PipelineError, UsageError
+from onnx_pipeline.errors import Advice, InputError, UsageError
+from onnx_pipeline.files.atomic import write_error
 from onnx_pipeline.files.scratch import scratch_folder
 from onnx_pipeline.manifest import FILE_NAME, file_names, read
 
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
-#: No space, no quota, a limit on the size of files.
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def check_output(
@@ -116,19 +114,11 @@ def new_directory(
             _install(temporary, path, force)
             done = True
     except OSError as error:
-        raise _write_error(path, error) from error
+        raise write_error(path, error) from error
     finally:
         for folder in () if done else reversed(made):
             with suppress(OSError):
                 folder.rmdir()
-
-
-def _write_error(path: Path, error: OSError) -> PipelineError:
-    """Return what to raise when writing fails: a full disk is nobody's wrong input."""
-    reason = f"cannot be written: {(error.strerror or str(error)).lower()}"
-    if error.errno in _FULL:
-        return PipelineError(f"{path}: {reason}", "free some space or write elsewhere")
-    return InputError(path, reason)
 
 
 def _restore(path: Path, prefix: str) -> None:
