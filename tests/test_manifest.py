@@ -96,6 +96,7 @@ def test_field_names_are_the_contract(tmp_path: Path) -> None:
         (("stages", 1, "file"), "stage_0.onnx", "listed twice"),
         (("stages", 1, "node_names"), ["n", "n"], "listed twice"),
         (("stages", 0, "outputs", 0, "targets"), ["model", 1], "does not read it"),
+        (("stages", 0, "outputs", 0, "targets"), [1, 1], "non-unique"),
         (("model", "inputs", 0, "shape"), [-1, 4], "shape"),
         (("model", "outputs", 0, "name"), "q", "no stage produces the model output"),
         (("measurement",), MEASUREMENT, "was not measured"),
