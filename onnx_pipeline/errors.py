@@ -56,6 +56,13 @@ def _spelled(text: str, parameters: dict[str, Any], spell: Spell) -> str:
     return text
 
 
+def printable(text: str) -> str:
+    """Return a text of a file as a terminal may show it: what moves its cursor or hides is spelled out."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
 def spelled(text: str, spell: Spell) -> str:
     """Return any text: an :class:`Advice` as ``spell`` writes parameters, others as they are."""
     return text.spelled(spell) if isinstance(text, Advice) else text

@@ -10,8 +10,6 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from functools import cache
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +19,7 @@ FORMAT = "onnx-pipeline/manifest"
 FORMAT_VERSION = 1
 FILE_NAME = "manifest.json"
 COSTS_NAME = "costs.json"
+ANNOTATED_NAME = "annotated.onnx"
 
 Shape = tuple[int | str | None, ...] | None
 
@@ -109,6 +108,8 @@ class Manifest:
     measurement: Mapping[str, Any] | None = None
     #: Where weights are that no stage has a copy of: ``mode``, ``folder`` and ``files``.
     weights: Mapping[str, Any] | None = None
+    #: What users demanded beyond what the model does: ``pins`` by node, ``together`` groups of nodes.
+    constraints: Mapping[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON document."""
@@ -121,6 +122,7 @@ class Manifest:
                 "measured",
                 "measurement",
                 "weights",
+                "constraints",
             ):
                 if entry.get(key, 0) is None:
                     del entry[key]
@@ -140,16 +142,14 @@ class Manifest:
         InputError
             On the most relevant violation, with its place; ``source`` is the file named.
         """
-        import jsonschema
+        from onnx_pipeline.files.json import check_schema
 
         if not isinstance(document, dict) or document.get("format") != FORMAT:
             raise InputError(source, f'not a manifest ("format": "{FORMAT}")')
         if document.get("format_version") != FORMAT_VERSION:
             version = document.get("format_version")
             raise InputError(source, f"manifest version {version!r}; this program reads {FORMAT_VERSION}")
-        error = jsonschema.exceptions.best_match(_validator().iter_errors(document))
-        if error is not None:
-            raise InputError(source, f"{error.json_path}: {error.message[:200]}")
+        check_schema(document, "manifest", source)
         model = document["model"]
         return cls(
             tool=document["tool"],
@@ -167,11 +167,28 @@ class Manifest:
             phases=document.get("phases", {}),
             measurement=document.get("measurement"),
             weights=document.get("weights"),
+            constraints=document.get("constraints"),
         )
 
 
 def read(directory: str | os.PathLike[str]) -> Manifest:
-    """Read and validate ``DIR/manifest.json``.
+    """Read and validate ``DIR/manifest.json``: whatever opens a split starts here.
+
+    Raises
+    ------
+    InputError
+        If the directory or its manifest is missing, malformed or contradicts itself.
+    """
+    from onnx_pipeline.consistency import contradictions
+
+    document = read_alone(directory)
+    for problem in contradictions(document):
+        raise InputError(Path(directory) / FILE_NAME, problem)
+    return document
+
+
+def read_alone(directory: str | os.PathLike[str]) -> Manifest:
+    """Read a manifest that may contradict itself, as verification does to list every contradiction.
 
     Raises
     ------
@@ -189,6 +206,16 @@ def read(directory: str | os.PathLike[str]) -> Manifest:
     return Manifest.from_json(read_json(path), path)
 
 
+def file_names(manifest: Manifest) -> set[str]:
+    """Return the names of all files that an output directory with this manifest may hold."""
+    names = {FILE_NAME, COSTS_NAME, ANNOTATED_NAME, f"{ANNOTATED_NAME}.data"}
+    for stage in manifest.stages:
+        names |= {stage.file} if stage.data is None else {stage.file, stage.data.file}
+    if manifest.weights is not None and manifest.weights["mode"] == "link":
+        names |= {entry["file"] for entry in manifest.weights["files"]}
+    return names
+
+
 def write(manifest: Manifest, directory: str | os.PathLike[str]) -> None:
     """Write ``DIR/manifest.json``."""
     text = json.dumps(manifest.to_json(), indent=1, allow_nan=False)
@@ -202,14 +229,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (tuple, list)):
         return [_plain(each) for each in value]
     return value
-
-
-@cache
-def _validator() -> Any:
-    import jsonschema
-
-    text = resources.files("onnx_pipeline.schemas").joinpath("manifest.schema.json").read_text("utf-8")
-    return jsonschema.Draft202012Validator(json.loads(text))
 
 
 def _port(entry: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ Every object can be filled from the same configuration file that the command lin
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
@@ -190,7 +191,8 @@ def _stated_memory(meta: Mapping[str, Any]) -> float:
             "the graph file states no memory limit (maxSizePerFPGA)",
             Advice("{memory} needs one that does", memory="file"),
         )
-    return float(meta["file_memory_bytes"])
+    limit = meta["file_memory_bytes"]
+    return math.inf if limit is None else float(limit)
 
 
 @dataclass(frozen=True)

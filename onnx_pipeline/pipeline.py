@@ -154,7 +154,7 @@ def split(
     writing = OutputParams(force, annotate, weights)
 
     output = Path(output)
-    check_output(output, force=force)
+    check_output(output, force=force, keep=[model])
     check_writable(output)
     phases = Phases()
     searches = 1 + measuring.rounds(cost_model)  # they share the time limit

@@ -6,7 +6,7 @@ import csv
 import json
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,9 @@ import numpy as np
 
 from onnx_pipeline.errors import InputError
 from onnx_pipeline.files.atomic import new_file
+from onnx_pipeline.graph.demanded import constraints
 from onnx_pipeline.graph.objective import StageCost
-from onnx_pipeline.graph.target import Target
+from onnx_pipeline.graph.target import INFEASIBLE, Target
 from onnx_pipeline.partition.result import HistoryPoint, Partition, PartitionResult
 
 FORMAT = "onnx-pipeline/plan"
@@ -43,12 +44,14 @@ def plan_document(result: PartitionResult, file: str | os.PathLike[str] | None =
         import hashlib
 
         graph |= {"file": os.fspath(file), "sha256": hashlib.sha256(Path(file).read_bytes()).hexdigest()}
+    demands = constraints(result.graph)
     return {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
         "tool": {"name": "onnx-pipeline", "version": __version__},
         "graph": graph,
         "target": target_fields(result.target, result.stages),
+        **({} if demands is None else {"constraints": demands}),
         "certificate": certificate_fields(result),
         "search": {
             **result.search.to_json(),
@@ -56,7 +59,7 @@ def plan_document(result: PartitionResult, file: str | os.PathLike[str] | None =
                 {
                     "seconds": p.seconds,
                     "method": p.method,
-                    "upper_seconds": p.bottleneck,
+                    "upper_seconds": _fitting(p.bottleneck, result.graph.ticks_per_second),
                     "lower_seconds": p.lower_bound,
                 }
                 for p in result.history
@@ -87,7 +90,8 @@ def write_log(history: Sequence[HistoryPoint], path: str | os.PathLike[str]) -> 
         writer = csv.writer(file)
         writer.writerow(["seconds", "method", "bottleneck_seconds", "lower_bound_seconds"])
         for point in history:
-            writer.writerow([f"{point.seconds:.4f}", point.method, point.bottleneck, point.lower_bound])
+            upper = point.bottleneck if math.isfinite(point.bottleneck) else ""  # nothing fits so far
+            writer.writerow([f"{point.seconds:.4f}", point.method, upper, point.lower_bound])
 
 
 def target_fields(target: Target, stages: int) -> dict[str, Any]:
@@ -132,10 +136,15 @@ def cost_fields(cost: StageCost, ticks_per_second: int) -> dict[str, float]:
     return {f"{part}_seconds": getattr(cost, part) / ticks_per_second for part in parts}
 
 
-def one_device_seconds(result: PartitionResult) -> float:
-    """Cost of everything on one such device, which is what the speed-up compares with."""
+def one_device_seconds(result: PartitionResult) -> float | None:
+    """Cost of everything on one such device, which the speed-up compares with; None if it does not fit."""
     whole = Partition(result.graph, result.target, 1, np.zeros_like(result.stage_of))
-    return whole.bottleneck
+    return _fitting(whole.bottleneck, result.graph.ticks_per_second)
+
+
+def _fitting(seconds: float, ticks_per_second: int) -> float | None:
+    """Return a cost; None for that of stages which break a hard limit."""
+    return seconds if seconds * ticks_per_second < INFEASIBLE else None
 
 
 def write_plan(document: dict[str, Any], path: Path) -> None:
@@ -152,20 +161,38 @@ def read_plan(path: str | os.PathLike[str]) -> dict[str, Any]:
     InputError
         If the file cannot be read or is not a plan; the message names the place.
     """
-    from importlib.resources import files
-
-    import jsonschema
-
-    from onnx_pipeline.files.json import read_json
+    from onnx_pipeline.files.json import check_schema, read_json
 
     document = read_json(path)
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise InputError(path, f'not a plan ("format": "{FORMAT}")', "plan a cost graph to make one")
-    schema = json.loads(files("onnx_pipeline.schemas").joinpath("plan.schema.json").read_text("utf-8"))
-    error = jsonschema.exceptions.best_match(jsonschema.Draft202012Validator(schema).iter_errors(document))
-    if error is not None:
-        raise InputError(path, f"{error.json_path.removeprefix('$.')}: {error.message}")
+    if document.get("format_version") != FORMAT_VERSION:
+        raise InputError(
+            path, f"plan version {document.get('format_version')!r}; this program reads {FORMAT_VERSION}"
+        )
+    check_schema(document, "plan", path)
+    for problem in _contradictions(document):
+        raise InputError(path, problem)
     return document
+
+
+def _contradictions(document: Mapping[str, Any]) -> Iterator[str]:
+    """Yield one line per contradiction between the stages of a plan."""
+    stages = document["stages"]
+    numbers = [stage["index"] for stage in stages]
+    if numbers != sorted(set(numbers)) or any(i >= document["target"]["stages"] for i in numbers):
+        yield f"the stages are not numbered upwards from 0 to {document['target']['stages'] - 1}"
+    seen: set[str] = set()
+    for stage in stages:
+        names = stage["node_names"]
+        if stage["nodes"] != len(names):
+            yield f"stage {stage['index']} has {len(names)} nodes, not {stage['nodes']}"
+        for name in names:
+            if name in seen:
+                yield f"node {name!r} is listed twice"
+            seen.add(name)
+    if len(seen) != document["graph"]["nodes"]:
+        yield f"{len(seen)} nodes are in stages, the graph has {document['graph']['nodes']}"
 
 
 def _finite(value: float) -> float | None:

@@ -3,15 +3,31 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
-from onnx_pipeline import manifest
+from onnx_pipeline import PipelineSession, manifest
+from onnx_pipeline.cli import main
 from onnx_pipeline.errors import InputError
+from onnx_pipeline.runtime.inputs import blank_feeds
 from tests.splitting import save, split
 
 CHAIN = "m (float[N, 4] x) => (float[N, 4] y) { a = Relu(x)  b = Neg(a)  y = Abs(b) }"
+MEASUREMENT = {
+    f"{what}_seconds": 1.0 for what in ("bottleneck", "predicted_bottleneck", "reference", "whole")
+} | {"rounds": 3}
+
+
+def nested(depth: int) -> list[Any]:
+    """Lists inside each other."""
+    value: list[Any] = []
+    for _ in range(depth):
+        value = [value]
+    return value
 
 
 def test_round_trip(tmp_path: Path) -> None:
@@ -62,10 +78,33 @@ def test_field_names_are_the_contract(tmp_path: Path) -> None:
         (("stages", 0, "cost", "work_seconds"), -1, "work_seconds"),
         (("certificate", "status"), "great", "status"),
         (("target", "stages"), "two", "stages"),
+        (("target", "stages"), 10**9, "stages"),
+        (("target", "stages"), 1, "2 stages for 1 devices"),
+        (("target", "memory_bytes"), 1e300, "not a number"),
+        (("certificate", "bottleneck_seconds"), math.nan, "NaN"),
+        (("certificate", "gap"), math.inf, "Infinity"),
+        (("certificate", "ratio"), 10**40, "not a number"),
+        (("cost_model", "more"), [[]] * 3, None),
+        (("cost_model", "more"), nested(100), "too deeply"),
+        (("stages", 0, "index"), 0.0, "index"),
+        (("stages", 0, "nodes"), True, "nodes"),
+        (("stages", 1, "index"), 2, "not numbered"),
+        (("stages", 1, "inputs", 0, "source"), 1, "not an earlier stage"),
+        (("stages", 1, "inputs", 0, "source"), 7, "not an earlier stage"),
+        (("stages", 1, "inputs", 0, "name"), "q", "does not produce it"),
+        (("stages", 1, "inputs", 0, "bytes"), 17, "another shape or size"),
+        (("stages", 1, "file"), "stage_0.onnx", "listed twice"),
+        (("stages", 1, "node_names"), ["n", "n"], "listed twice"),
+        (("stages", 0, "outputs", 0, "targets"), ["model", 1], "does not read it"),
+        (("stages", 0, "outputs", 0, "targets"), [1, 1], "non-unique"),
+        (("model", "inputs", 0, "shape"), [-1, 4], "shape"),
+        (("model", "outputs", 0, "name"), "q", "no stage produces the model output"),
+        (("measurement",), MEASUREMENT, "was not measured"),
+        (("weights",), {"mode": "link", "files": [{"file": "../x", "bytes": 1}]}, "outside their folder"),
     ],
 )
 def test_malformed_manifests_are_refused(
-    path: tuple[str | int, ...], value: object, message: str, tmp_path: Path
+    path: tuple[str | int, ...], value: object, message: str | None, tmp_path: Path
 ) -> None:
     """One line with the file and the place; file names never leave the directory."""
     split(save(tmp_path, CHAIN), tmp_path / "out", 2)
@@ -76,6 +115,9 @@ def test_malformed_manifests_are_refused(
         place = place[key]
     place[path[-1]] = value
     file.write_text(json.dumps(document))
+    if message is None:
+        assert manifest.read(tmp_path / "out").cost_model["more"] == value
+        return
     with pytest.raises(InputError, match=message) as caught:
         manifest.read(tmp_path / "out")
     assert str(caught.value).startswith(str(file))
@@ -95,3 +137,34 @@ def test_missing_manifests_are_refused(tmp_path: Path) -> None:
         (tmp_path / "manifest.json").write_text(text)
         with pytest.raises(InputError):
             manifest.read(tmp_path)
+
+
+def test_whatever_opens_a_split_refuses_it_alike(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """An input that comes from its own stage: the same line from every command and from Python."""
+    split(save(tmp_path, CHAIN), tmp_path / "out", 2)
+    file = tmp_path / "out" / "manifest.json"
+    document = json.loads(file.read_text())
+    document["stages"][1]["inputs"][0]["source"] = 1
+    file.write_text(json.dumps(document))
+    np.savez(tmp_path / "x.npz", x=np.ones((1, 4), np.float32))
+    out = str(tmp_path / "out")
+    line = "stage 1, input 'a': source 1 is not an earlier stage"
+    assert document["stages"][1]["inputs"][0]["name"] in ("a", "b")
+    line = line.replace("'a'", repr(document["stages"][1]["inputs"][0]["name"]))
+    for command, code in (
+        (["show", out], 3),
+        (["run", out, "--inputs", str(tmp_path / "x.npz")], 3),
+        (["bench", out, "--rounds", "1", "--requests", "1"], 3),
+        (["verify", out], 5),
+    ):
+        assert main(command) == code
+        assert line in capsys.readouterr().err
+    with pytest.raises(InputError, match="not an earlier stage"):
+        PipelineSession(out)
+
+
+def test_inputs_of_any_claimed_size_are_not_made_up(tmp_path: Path) -> None:
+    """``bench`` and ``warm_up`` make inputs of the manifest's shapes, within reason."""
+    document = split(save(tmp_path, CHAIN), tmp_path / "out", 2)
+    with pytest.raises(InputError, match=r"float32\[1000000000, 4\]: give its value"):
+        blank_feeds(document, {"N": 10**9})

@@ -15,7 +15,7 @@ from onnx_pipeline.errors import InputError, UsageError, VerificationError
 
 
 @click.command(cls=Command)
-@click.argument("directory", type=options.PATH, metavar="DIR")
+@click.argument("directory", type=options.PATH, metavar="DIR|PLAN.json")
 @click.option(
     "--model",
     type=options.PATH,
@@ -34,7 +34,10 @@ from onnx_pipeline.errors import InputError, UsageError, VerificationError
 @options.custom_ops
 @reporting
 def verify(directory: Path, model: Path | None, report: Report, **choices: Any) -> None:
-    """Check the files, hashes, wiring and certificate of DIR; with --model also its outputs."""
+    """Check files, hashes, wiring and certificate of a split; with --model also its outputs.
+
+    Of a plan, check the certificate.
+    """
     from onnx_pipeline.cli import tables
     from onnx_pipeline.verification.checks import inspect
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from onnx_pipeline.errors import Spell, as_keyword, spelled
+from onnx_pipeline.errors import Spell, as_keyword, printable, spelled
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
@@ -72,7 +72,7 @@ class Console:
 
     def __call__(self, phase: str, fraction: float | None, message: str) -> None:
         """Show where the work is."""
-        message = spelled(message, self._spell)
+        message = printable(spelled(message, self._spell))
         if phase in SPOKEN:
             self.note(message)
         elif self._bar is not None:
@@ -83,7 +83,7 @@ class Console:
 
     def note(self, message: str) -> None:
         """Print a note, once."""
-        message = spelled(message, self._spell)
+        message = printable(spelled(message, self._spell))
         if not self.quiet and message not in self._said:
             self._said.add(message)
             self._print(f"{PROGRAM}: note: {message}")

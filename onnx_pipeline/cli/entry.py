@@ -78,12 +78,15 @@ def _fail(error: BaseException, message: str, code: int) -> int:
     wanted = os.environ.get(TRACEBACK_VARIABLE) or logging.getLogger("onnx_pipeline").isEnabledFor(
         logging.DEBUG
     )
+    from onnx_pipeline.errors import printable
+
     with suppress(OSError, ValueError):  # nobody may be listening
         if wanted:
             import traceback
 
             traceback.print_exception(error)
-        print(f"{PROGRAM}: error: {' '.join(message.split())}", file=sys.stderr, flush=True)
+        line = printable(" ".join(message.split()))
+        print(f"{PROGRAM}: error: {line}", file=sys.stderr, flush=True)
     return code
 
 

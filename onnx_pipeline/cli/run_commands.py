@@ -61,6 +61,12 @@ streaming = group(
         help="Execution provider of all stages or of one; repeatable.  [default: the manifest's, else CPU]",
     ),
     click.option(
+        "--allow-reference",
+        type=options.PATH,
+        metavar="FOLDER",
+        help="Let a split read its weights from this folder outside it.",
+    ),
+    click.option(
         "--backend",
         type=click.Choice(["auto", "threads", "processes"]),
         default="auto",

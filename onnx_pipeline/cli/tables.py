@@ -7,10 +7,12 @@ Everything is rendered from a document, manifest or PLAN.json, so the table neve
 from __future__ import annotations
 
 import sys
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import IO, TYPE_CHECKING, Any
 
 from onnx_pipeline.cli.units import format_bandwidth, format_bytes, format_percent, format_seconds
+from onnx_pipeline.errors import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -21,6 +23,9 @@ if TYPE_CHECKING:
     from onnx_pipeline.verification.checks import VerifyReport
 
 Document = Mapping[str, Any]
+#: A column's heading and its cell for every stage.
+Column = tuple[str, list[str]]
+_COUNTS = (("stage", "index"), ("nodes", "nodes"))
 BAR_WIDTH = 10
 TOP_NODES = 10
 #: Wide enough for any table: where no terminal sets a width, nothing is folded or cut.
@@ -51,14 +56,24 @@ def make_console(stream: IO[str] | None = None) -> Console:
     return Console(file=stream, width=width, highlight=False, markup=False, emoji=False)
 
 
+def harmless(value: Any) -> Any:
+    """Return a document whose texts a terminal may show: they come from files of others."""
+    if isinstance(value, str):
+        return printable(value)
+    if isinstance(value, Mapping):
+        return {harmless(key): harmless(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [harmless(each) for each in value]
+    return value
+
+
 def render(console: Console, document: Document, title: str | None = None) -> None:
     """Print onto a rich console."""
+    document = harmless(document)
     console.print(headline(document) if title is None else title, style="bold", soft_wrap=True)
     unicode = "utf" in console.encoding.lower()
-    table = stage_table(document, unicode=unicode)
-    if natural_width(console, table) > console.width:
-        table = stage_table(document, unicode=unicode, bars=False)
-    print_whole(console, table)
+    for columns in _side_by_side(stage_columns(document, unicode=unicode), console.width):
+        print_whole(console, _table(columns, bottlenecks(document), unicode=unicode))
     print_lines(console, verdict(document))
 
 
@@ -78,47 +93,64 @@ def headline(document: Document) -> str:
     return f"{name}: {', '.join(parts)}"
 
 
-def stage_table(document: Document, *, unicode: bool = True, bars: bool = True) -> Table:
-    """Return one row per stage; memory overflow has a column where there is any."""
+def stage_columns(document: Document, *, unicode: bool = True) -> list[Column]:
+    """Return every column with a cell per stage; memory overflow has one where there is any."""
+    stages: Sequence[Document] = document["stages"]
+    costs = [stage["cost"] for stage in stages]
+    most = max((cost["total_seconds"] for cost in costs), default=0.0)
+    shares = [cost["total_seconds"] / most if most else 0.0 for cost in costs]
+    columns: list[Column] = [(key, [str(stage[name]) for stage in stages]) for key, name in _COUNTS]
+    times = [
+        (label, f"{key}_seconds") for label, key in (("work", "work"), ("in", "input"), ("out", "output"))
+    ]
+    if any(cost["overflow_seconds"] for cost in costs):
+        times.append(("overflow", "overflow_seconds"))
+    columns += [(label, [format_seconds(cost[key]) for cost in costs]) for label, key in times]
+    columns.append(("params", [format_bytes(stage["parameter_bytes"]) for stage in stages]))
+    if all("peak_activation_bytes" in stage for stage in stages):
+        columns.append(("peak", [format_bytes(stage["peak_activation_bytes"]) for stage in stages]))
+    columns.append(("total", [format_seconds(cost["total_seconds"]) for cost in costs]))
+    if all(stage.get("measured") for stage in stages):
+        columns.append(("measured", [_measured(stage["measured"]) for stage in stages]))
+    columns.append(("of bottleneck", [f"{_bar(share, unicode)} {100 * share:3.0f} %" for share in shares]))
+    return columns
+
+
+def bottlenecks(document: Document) -> list[bool]:
+    """Return which stages are the slowest."""
+    totals = [stage["cost"]["total_seconds"] for stage in document["stages"]]
+    return [total == max(totals) for total in totals]
+
+
+def _side_by_side(columns: Sequence[Column], width: int) -> list[list[Column]]:
+    """Divide columns over as few tables as a terminal has room for; each begins with the stage."""
+    first, *rest = columns
+    tables, room = [[first]], width - _width(first)
+    for column in rest:
+        if _width(column) > room and len(tables[-1]) > 1:
+            tables.append([first])
+            room = width - _width(first)
+        tables[-1].append(column)
+        room -= _width(column)
+    return tables
+
+
+def _width(column: Column) -> int:
+    """Columns of a terminal that one of a table takes, with what divides it from the next."""
+    label, cells = column
+    return max(map(len, (label, *cells))) + 2
+
+
+def _table(columns: Sequence[Column], bold: Sequence[bool], *, unicode: bool) -> Table:
     from rich import box
     from rich.table import Table
 
-    stages: Sequence[Document] = document["stages"]
-    bottleneck = max((stage["cost"]["total_seconds"] for stage in stages), default=0.0)
-    spills = any(stage["cost"]["overflow_seconds"] for stage in stages)
-    peaks = all("peak_activation_bytes" in stage for stage in stages)
-    measured = all(stage.get("measured") for stage in stages)
     style = box.SIMPLE_HEAD if unicode else box.ASCII_DOUBLE_HEAD
     table = Table(box=style, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
-    for label in (
-        "stage",
-        "nodes",
-        "work",
-        "in",
-        "out",
-        *(["overflow"] if spills else []),
-        "params",
-        *(["peak"] if peaks else []),
-        "total",
-        *(["measured"] if measured else []),
-    ):
+    for label, _ in columns:
         table.add_column(label, justify="right", no_wrap=True)
-    table.add_column("of bottleneck", justify="right", no_wrap=True)
-    for stage in stages:
-        cost = stage["cost"]
-        share = cost["total_seconds"] / bottleneck if bottleneck else 0.0
-        keys = ["work_seconds", "input_seconds", "output_seconds", *(["overflow_seconds"] if spills else [])]
-        table.add_row(
-            str(stage["index"]),
-            str(stage["nodes"]),
-            *(format_seconds(cost[key]) for key in keys),
-            format_bytes(stage["parameter_bytes"]),
-            *([format_bytes(stage["peak_activation_bytes"])] if peaks else []),
-            format_seconds(cost["total_seconds"]),
-            *([_measured(stage["measured"])] if measured else []),
-            (f"{_bar(share, unicode)} " if bars else "") + f"{100 * share:3.0f} %",
-            style="bold" if cost["total_seconds"] == bottleneck else None,
-        )
+    for row, slowest in zip(zip(*(cells for _, cells in columns), strict=True), bold, strict=True):
+        table.add_row(*row, style="bold" if slowest else None)
     return table
 
 
@@ -136,10 +168,13 @@ def print_whole(console: Console, table: Table) -> None:
 
 
 def print_lines(console: Console, lines: Sequence[tuple[str, str]]) -> None:
-    """Print labelled lines below a table."""
-    width = max(len(label) for label, _ in lines)
+    """Print labelled lines below a table; on a terminal they are folded between words."""
+    width = max(len(label) for label, _ in lines) + 2
     for label, text in lines:
-        console.print(f"{label:<{width}}  {text}", soft_wrap=True)
+        line = printable(f"{label:<{width}}{text}")
+        if console.is_terminal and console.width > 2 * width:
+            line = textwrap.fill(line, console.width, subsequent_indent=" " * width, break_on_hyphens=False)
+        console.print(line, soft_wrap=True)
 
 
 def verdict(document: Document) -> list[tuple[str, str]]:
@@ -219,9 +254,8 @@ def show_costs(graph: CostGraph, phases: Mapping[str, float], stream: IO[str] | 
 
     console = make_console(stream)
     total = int(graph.work.sum())
-    console.print(
-        f"{graph.name}: {graph.num_nodes} nodes, {graph.num_nets} tensors", style="bold", soft_wrap=True
-    )
+    title = f"{printable(graph.name)}: {graph.num_nodes} nodes, {graph.num_nets} tensors"
+    console.print(title, style="bold", soft_wrap=True)
     table = Table(box=None, pad_edge=False, show_edge=False)
     for label in ("work", "share", "out", "params"):
         table.add_column(label, justify="right", no_wrap=True)
@@ -239,10 +273,10 @@ def show_costs(graph: CostGraph, phases: Mapping[str, float], stream: IO[str] | 
             f"{100 * graph.work[node] / total if total else 0:.1f} %",
             format_bytes(out[node]),
             format_bytes(parameters[node]),
-            graph.node_names[node],
+            printable(graph.node_names[node]),
         )
     print_whole(console, table)
-    model = graph.meta.get("cost_model", "file")
+    model = printable(str(graph.meta.get("cost_model", "file")))
     lines = [("work", f"{format_seconds(graph.seconds(total))} per inference, cost model: {model}")]
     lines += [("parameters", format_bytes(int(graph.group_bytes.sum()))), ("time", _spent(phases))]
     print_lines(console, lines)
@@ -276,7 +310,9 @@ def show_arrays(rows: Sequence[Document], stream: IO[str] | None = None) -> None
         table.add_column(label, no_wrap=True)
     for row in rows:
         figures = [f"{row[key]:.6g}" if key in row else "" for key in ("min", "max", "mean")]
-        table.add_row(row["name"], row["dtype"], "x".join(map(str, row["shape"])) or "scalar", *figures)
+        table.add_row(
+            printable(row["name"]), row["dtype"], "x".join(map(str, row["shape"])) or "scalar", *figures
+        )
     print_whole(make_console(stream), table)
 
 
@@ -284,6 +320,11 @@ def show_verification(found: VerifyReport, stream: IO[str] | None = None) -> Non
     """Print what was checked and how the outputs compare."""
     console = make_console(stream)
     lines = [(check, "ok") for check in found.checks]
+    if found.not_rechecked is not None:
+        warning = (
+            f"ok, but the {found.not_rechecked} bound was not rechecked (--recheck SECONDS proves it again)"
+        )
+        lines[found.checks.index("certificate")] = ("certificate", warning)
     for output in found.outputs:
         comparison = (
             "bitwise equal"
@@ -291,5 +332,5 @@ def show_verification(found: VerifyReport, stream: IO[str] | None = None) -> Non
             else f"within tolerance: {output.max_rel:.2g} of the largest value, {output.tolerance:g} allowed"
         )
         lines.append((f"output {output.name}", comparison))
-    console.print(f"{found.directory}: {found.stages} stages, sound", style="bold", soft_wrap=True)
+    console.print(f"{printable(found.directory)}: {found.stages} stages, sound", style="bold", soft_wrap=True)
     print_lines(console, lines)

@@ -10,10 +10,9 @@ import onnx_ir as ir
 from onnx_pipeline.emission.boundary import assign_parameters
 from onnx_pipeline.emission.stagefile import _add_body, save
 from onnx_pipeline.emission.weights import SharedFiles, WeightStore
+from onnx_pipeline.manifest import ANNOTATED_NAME
 from onnx_pipeline.model.protos import describe, shell
 from onnx_pipeline.model.source import SourceModel
-
-ANNOTATED_NAME = "annotated.onnx"
 
 #: First IR version with device configurations.
 _ANNOTATION_IR_VERSION = 11

@@ -16,13 +16,14 @@ import onnx
 import onnx_ir as ir
 
 from onnx_pipeline import manifest, planfile
-from onnx_pipeline.emission.annotated import ANNOTATED_NAME, write_annotated
+from onnx_pipeline.emission.annotated import write_annotated
 from onnx_pipeline.emission.boundary import StagePlan, plan_stages
 from onnx_pipeline.emission.stagefile import write_stage
 from onnx_pipeline.emission.weights import SharedFiles, WeightStore
 from onnx_pipeline.files.directory import new_directory
 from onnx_pipeline.graph import costs_json
 from onnx_pipeline.graph.costgraph import CostGraph
+from onnx_pipeline.graph.demanded import constraints
 from onnx_pipeline.graph.objective import memory_binds
 from onnx_pipeline.manifest import DataFile, Manifest, ModelEntry, Port, Stage, StageInput, StageOutput
 from onnx_pipeline.model.protos import describe
@@ -92,7 +93,7 @@ def emit(
     plans = plan_stages(source, stage_of, result.used)
     costs, schedules = result.costs, result.schedules
     ordered = result.target.counts_activations and memory_binds(result.graph, result.target)
-    with new_directory(output, force=force) as folder:
+    with new_directory(output, force=force, keep=[source.path, *source.stamps]) as folder:
         shared = SharedFiles(source, folder, weights)
         stages: list[Stage] = []
         stores: list[WeightStore] = []
@@ -101,14 +102,14 @@ def emit(
             _arrange(plan, result.graph, schedules[plan.index].order)
             store = WeightStore(source, folder, f"stage_{plan.index}.onnx.data", shared=shared)
             file = f"stage_{plan.index}.onnx"
-            digest = write_stage(source, infos, plan, store, folder / file)
+            digest, nodes = write_stage(source, infos, plan, store, folder / file)
             stores.append(store)
             stages.append(
                 Stage(
                     index=plan.index,
                     file=file,
                     sha256=digest,
-                    nodes=len(plan.nodes),
+                    nodes=nodes,
                     inputs=tuple(
                         StageInput(**port(v, infos), bytes=_size(v, infos), source=plan.sources[v])
                         for v in plan.inputs
@@ -126,12 +127,14 @@ def emit(
                 )
             )
         if annotate:
-            progress("emit", None, ANNOTATED_NAME)
+            progress("emit", None, manifest.ANNOTATED_NAME)
             write_annotated(source, stage_of, stores, len(plans), folder, shared)
         costs_json.write_graph(result.graph, folder / manifest.COSTS_NAME)
         spent = {**(phases or {}), "emit": time.perf_counter() - begin}
         document = replace(
-            _manifest(source, infos, result, costs_meta, stages, spent), weights=shared.entry()
+            _manifest(source, infos, result, costs_meta, stages, spent),
+            weights=shared.entry(),
+            constraints=_constraints(source, infos, result.graph),
         )
         if describe is not None:
             document = describe(document)
@@ -231,6 +234,19 @@ def _manifest(
         stages=tuple(stages),
         phases=phases,
     )
+
+
+def _constraints(
+    source: SourceModel, infos: Mapping[str, TensorInfo], graph: CostGraph
+) -> dict[str, Any] | None:
+    """Return what was demanded of the partition; a group that the model itself needs was not."""
+    from onnx_pipeline.costmodel.request import NodeCosts
+    from onnx_pipeline.model.lowering import lower
+
+    if constraints(graph) is None:
+        return None
+    nodes = {name: 0 for names in graph.onnx_nodes for name in names}
+    return constraints(graph, lower(source, infos, NodeCosts("none", nodes)))
 
 
 def _cost_model(result: PartitionResult, costs_meta: Mapping[str, Any]) -> dict[str, Any]:

@@ -23,8 +23,8 @@ _QUANTIZATION = "quant_parameter_tensor_names"
 
 def write_stage(
     source: SourceModel, infos: Mapping[str, TensorInfo], plan: StagePlan, store: WeightStore, path: Path
-) -> str:
-    """Write one stage and its weights; return the SHA-256 of the model file."""
+) -> tuple[str, int]:
+    """Write one stage and its weights; return the SHA-256 of the model file and its number of nodes."""
     proto = shell(source.ir)
     _keep_functions(proto, source.ir, plan.nodes)
     graph = proto.graph
@@ -47,7 +47,7 @@ def write_stage(
             info = infos.get(str(value.name))
             if value not in ends and info is not None and info.can_cross:
                 graph.value_info.append(tensor_value_info(info))
-    return save(proto, path)
+    return save(proto, path), len(graph.node)
 
 
 def _add_body(

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from onnx_pipeline.errors import Advice, InputError, UsageError
+from onnx_pipeline.errors import Advice, InputError, PipelineError, UsageError
 from onnx_pipeline.files.scratch import PREFIX, scratch_folder
+
+#: No space, no quota, a limit on the size of files.
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def check_file(output: Path, *, force: bool) -> None:
@@ -37,13 +41,22 @@ def check_writable(output: Path) -> None:
     ------
     InputError
         If the nearest existing parent takes no files.
+    PipelineError
+        If the disk is full.
     """
     try:
         with scratch_beside(output):
             pass
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise InputError(output, f"cannot be written: {_existing_parent(output)}: {reason}") from None
+        raise write_error(output, error, f"{_existing_parent(output)}: ") from None
+
+
+def write_error(output: Path, error: OSError, where: str = "") -> PipelineError:
+    """Return what to raise when ``output`` cannot be written: a full disk is nobody's wrong input."""
+    reason = f"cannot be written: {where}{(error.strerror or str(error)).lower()}"
+    if error.errno in _FULL:
+        return PipelineError(f"{output}: {reason}", "free some space or write elsewhere")
+    return InputError(output, reason)
 
 
 @contextmanager

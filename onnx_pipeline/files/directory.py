@@ -7,20 +7,31 @@ import glob
 import os
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from onnx_pipeline.errors import Advice, InputError, UsageError
+from onnx_pipeline.files.atomic import write_error
 from onnx_pipeline.files.scratch import scratch_folder
-from onnx_pipeline.manifest import FILE_NAME
+from onnx_pipeline.manifest import FILE_NAME, file_names, read
 
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
 
 
-def check_output(output: str | os.PathLike[str], *, force: bool = False) -> None:
+def check_output(
+    output: str | os.PathLike[str], *, force: bool = False, keep: Iterable[str | os.PathLike[str]] = ()
+) -> None:
     """Check early that an output directory may be created, before any long work.
+
+    Parameters
+    ----------
+    output : path-like
+    force : bool
+        Replace an output of this package that exists, and nothing else.
+    keep : iterable of path-like
+        Files that are still needed, such as the model itself.
 
     Raises
     ------
@@ -34,12 +45,7 @@ def check_output(output: str | os.PathLike[str], *, force: bool = False) -> None
         if not force:
             replace = Advice("give another directory, or {force} to replace it", force=True)
             raise UsageError(f"{path}: already exists", replace)
-        if (
-            path.is_symlink()
-            or not path.is_dir()
-            or (any(path.iterdir()) and not (path / FILE_NAME).is_file())
-        ):
-            raise UsageError(f"{path}: exists and is not an output of this tool", "give another directory")
+        _check_ours(path, keep)
     parent = path.absolute().parent
     while not parent.exists():
         parent = parent.parent
@@ -49,31 +55,66 @@ def check_output(output: str | os.PathLike[str], *, force: bool = False) -> None
         raise InputError(path, f"cannot be created: no write permission for {parent}")
 
 
+def _check_ours(path: Path, keep: Iterable[str | os.PathLike[str]]) -> None:
+    """Refuse to delete anything but a whole output of this package."""
+    foreign = f"{path}: exists and is not an output of this tool"
+    if path.is_symlink() or not path.is_dir():
+        raise UsageError(foreign, "give another directory")
+    found = sorted(entry.name for entry in path.iterdir())
+    if not found:
+        return
+    if FILE_NAME not in found:
+        raise UsageError(foreign, "give another directory")
+    try:
+        listed = file_names(read(path))
+    except InputError as error:
+        raise UsageError(f"{foreign} ({error.message})", "give another directory") from None
+    for name in found:
+        if name not in listed or (path / name).is_dir():
+            raise UsageError(
+                f"{path}: holds {name!r}, which is not part of the output",
+                "move it, or give another directory",
+            )
+    for file in keep:
+        if path.resolve() in Path(file).resolve().parents:
+            raise UsageError(
+                f"{path}: holds {os.fspath(file)!r}, which is still needed", "give another directory"
+            )
+
+
 @contextmanager
-def new_directory(output: str | os.PathLike[str], *, force: bool = False) -> Iterator[Path]:
+def new_directory(
+    output: str | os.PathLike[str], *, force: bool = False, keep: Iterable[str | os.PathLike[str]] = ()
+) -> Iterator[Path]:
     """Yield a temporary sibling directory that takes the place of ``output`` when the block succeeds.
 
     If the block ends early, Ctrl-C included, everything is removed and ``output`` stays as it was.
+    Parameters are those of :func:`check_output`.
 
     Raises
     ------
     UsageError, InputError
-        See :func:`check_output`; InputError also when writing fails (the disk is full, ...).
+        See :func:`check_output`; InputError also when nothing can be written there.
+    PipelineError
+        When the disk is full.
     """
+    keep = tuple(keep)
     path = Path(output).absolute()
     prefix = f".{path.name}."
     _restore(path, prefix)
-    check_output(path, force=force)
+    check_output(path, force=force, keep=keep)
     made = _make_parents(path.parent)
     done = False
     try:
         with scratch_folder(path.parent, prefix) as temporary:
             yield temporary
             temporary.chmod(0o777 & ~_umask())
+            if force and os.path.lexists(path):
+                _check_ours(path, keep)  # what appeared there meanwhile stays
             _install(temporary, path, force)
             done = True
     except OSError as error:
-        raise InputError(path, f"cannot be written: {error.strerror or error}") from error
+        raise write_error(path, error) from error
     finally:
         for folder in () if done else reversed(made):
             with suppress(OSError):

@@ -122,9 +122,7 @@ def graph_from_json(
         raise fields.fail(
             "format_version", f"this release reads version {FORMAT_VERSION} only; profile again"
         )
-    meta = document.get("meta", {})
-    if not isinstance(meta, dict):
-        raise fields.fail("meta", "expected an object")
+    meta = _meta(fields, document)
     ticks = _ticks(fields, document) if "ticks_per_second" in document else None
     builder = GraphBuilder(str(document.get("name", "")), source, meta, ticks)
     index = _add_nodes(builder, fields, document, ignore_colocation)
@@ -140,13 +138,18 @@ def graph_from_json(
             raise fields.fail(where, f"{key!r} must be a list of node names")
         return [node(name, where) for name in names]
 
+    tensors: set[str] = set()
     for where, entry in fields.items(document, "tensors"):
         producer = entry.get("producer")
+        name = fields.text(entry, "name", where)
+        if name in tensors:
+            raise fields.fail(where, f"two tensors are called {name!r}")
+        tensors.add(name)
         builder.add_net(
-            fields.text(entry, "name", where),
+            name,
             HOST if producer is None else node(producer, where),
             nodes(entry, "consumers", where),
-            nbytes=fields.count(entry, "bytes", where),
+            nbytes=fields.size(entry, "bytes", where),
             to_host=entry.get("to_host") is True,
             time=fields.number(entry, "time_ns", where) if "time_ns" in entry else None,
             extra=fields.number(entry, "border_ns", where) if "border_ns" in entry else 0,
@@ -154,10 +157,25 @@ def graph_from_json(
     for where, entry in fields.items(document, "parameters"):
         builder.add_group(
             fields.text(entry, "name", where),
-            fields.count(entry, "bytes", where),
+            fields.size(entry, "bytes", where),
             nodes(entry, "nodes", where),
         )
     return builder.build()
+
+
+def _meta(fields: Fields, document: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is known of the costs; what the program itself reads of it is checked."""
+    meta = document.get("meta", {})
+    if not isinstance(meta, dict):
+        raise fields.fail("meta", "expected an object")
+    for key in ("corrections", "file_memory_bytes"):
+        if meta.get(key) is not None:
+            fields.count(meta, key, "meta")
+    if not isinstance(meta.get("cost_model", ""), str):
+        raise fields.fail("meta", "'cost_model' must be a string")
+    if not isinstance(meta.get("host_io", True), bool):
+        raise fields.fail("meta", "'host_io' must be true or false")
+    return meta
 
 
 def _add_nodes(
@@ -179,7 +197,7 @@ def _add_nodes(
             name,
             fields.number(entry, "work_ns", where),
             colocation=colocation,
-            pinned=fields.count(entry, "stage", where) if "stage" in entry else -1,
+            pinned=fields.stage(entry, "stage", where) if "stage" in entry else -1,
             onnx_nodes=onnx_nodes,
         )
     return index

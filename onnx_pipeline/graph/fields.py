@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from onnx_pipeline.errors import InputError
+from onnx_pipeline.files.values import MOST_BYTES
+from onnx_pipeline.settings import MOST_STAGES
 
 
 class Fields:
@@ -14,6 +16,7 @@ class Fields:
 
     def __init__(self, source: str | None) -> None:
         self.source = source
+        self._bytes = 0
 
     def fail(self, where: str, what: str) -> InputError:
         """Return the error to raise."""
@@ -50,4 +53,19 @@ class Fields:
         value = self.number(entry, key, where)
         if not isinstance(value, int):
             raise self.fail(where, f"{key!r} must be an integer, got {value!r}")
+        return value
+
+    def size(self, entry: Mapping[str, Any], key: str, where: str, *, fraction: bool = False) -> int:
+        """Return bytes; all sizes of a document together can still be counted."""
+        value = int(self.number(entry, key, where)) if fraction else self.count(entry, key, where)
+        self._bytes += value
+        if self._bytes > MOST_BYTES:
+            raise self.fail(where, f"{key!r}: the sizes add up to more than can be counted")
+        return value
+
+    def stage(self, entry: Mapping[str, Any], key: str, where: str) -> int:
+        """Return a stage, counted from 0."""
+        value = self.count(entry, key, where)
+        if value >= MOST_STAGES:
+            raise self.fail(where, f"{key!r} must be below {MOST_STAGES}, got {value}")
         return value

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from onnx_pipeline.files.values import MOST_BYTES
 from onnx_pipeline.graph.builder import GraphBuilder
 from onnx_pipeline.graph.costgraph import CostGraph
 from onnx_pipeline.graph.fields import Fields
@@ -19,7 +20,11 @@ def from_msr(document: Mapping[str, Any], path: Path, ignore_colocation: bool) -
     fields = Fields(os.fspath(path))
     meta: dict[str, Any] = {"kind": "msr", "host_io": False}
     if "maxSizePerFPGA" in document:
-        meta["file_memory_bytes"] = int(fields.number(document, "maxSizePerFPGA", "top level"))
+        limit = document["maxSizePerFPGA"]
+        # A size beyond any memory is how these files say "no limit".
+        endless = isinstance(limit, int | float) and limit > MOST_BYTES
+        stated = None if endless else int(fields.number(document, "maxSizePerFPGA", "top level"))
+        meta["file_memory_bytes"] = stated
     builder = GraphBuilder(path.stem, source=os.fspath(path), meta=meta)
     entries = fields.items(document, "nodes")
     index: dict[int, int] = {}
@@ -37,7 +42,7 @@ def from_msr(document: Mapping[str, Any], path: Path, ignore_colocation: bool) -
             colocation = fields.count(entry, "colorClass", where)
         work = fields.number(entry, "fpgaLatency", where) * _NS_PER_MS
         index[key] = v = builder.add_node(name if unique else f"{name}#{key}", work, colocation=colocation)
-        size = int(fields.number(entry, "size", where)) if "size" in entry else 0
+        size = fields.size(entry, "size", where, fraction=True) if "size" in entry else 0
         if size:
             builder.add_group(f"size of {name}#{key}", size, [v])
     consumers: dict[int, list[int]] = {}
@@ -52,7 +57,7 @@ def from_msr(document: Mapping[str, Any], path: Path, ignore_colocation: bool) -
         time = fields.number(entry, "cost", where)
         if cost.setdefault(source, time) != time:
             raise fields.fail(where, f"out-edges of node {ends[0]} differ in cost; expected one output each")
-        nbytes[source] = int(fields.number(entry, "size", where)) if "size" in entry else 0
+        nbytes[source] = fields.size(entry, "size", where, fraction=True) if "size" in entry else 0
         consumers.setdefault(source, []).append(dest)
     for source, readers in consumers.items():
         builder.add_net(

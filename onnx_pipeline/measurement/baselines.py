@@ -33,7 +33,15 @@ def unsplit(
     provider = session.get_stage_providers()[0][0] if session.get_providers() else CPU
 
     def runner(threads: int) -> Runner:
-        whole = load_whole(session.directory, session.manifest, model, threads, provider, session.custom_ops)
+        whole = load_whole(
+            session.directory,
+            session.manifest,
+            model,
+            threads,
+            provider,
+            session.custom_ops,
+            session.allow_reference,
+        )
         if {value.name for value in whole.get_inputs()} - set(feeds):
             raise InputError(model, "this is not the model that was split: its inputs differ")
         return Runner(whole)

@@ -57,6 +57,7 @@ def bench(
     queue_depth: int = 2,
     max_in_flight: int | None = None,
     custom_ops: Sequence[str | os.PathLike[str]] = (),
+    allow_reference: str | os.PathLike[str] | None = None,
     baselines: bool = True,
     progress: Progress = silent,
     observe: Observe | None = None,
@@ -77,7 +78,7 @@ def bench(
         One request; random numbers by default.
     dims : mapping of str to int, optional
         Symbolic dimensions of random inputs; the profile's by default.
-    providers, backend, queue_depth, max_in_flight, custom_ops
+    providers, backend, queue_depth, max_in_flight, custom_ops, allow_reference
         As for :class:`~onnx_pipeline.PipelineSession`. The unsplit model runs on the first stage's provider.
     baselines : bool
         Also run the unsplit model: with one thread, with all, and as replicas side by side.
@@ -106,6 +107,7 @@ def bench(
         queue_depth=queue_depth,
         max_in_flight=max_in_flight,
         custom_ops=custom_ops,
+        allow_reference=allow_reference,
     ) as session:
         feeds = request_feeds(session.directory, session.manifest, dims, inputs, progress)
         check_feeds(session.manifest, feeds)

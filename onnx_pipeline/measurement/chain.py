@@ -81,7 +81,7 @@ class Chain:
     def __init__(self, directory: Path, provider: str, threads: int, custom_ops: Sequence[Path] = ()) -> None:
         document = manifest.read(directory)
         self.stages = document.stages
-        specs = place(directory, document, [provider], custom_ops=custom_ops)
+        specs = place(directory, document, [provider], custom_ops=custom_ops, allow_reference="/")
         self.sessions = [
             load(replace(spec, settings=replace(spec.settings, threads=threads))) for spec in specs
         ]

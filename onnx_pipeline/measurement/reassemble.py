@@ -72,6 +72,7 @@ def load_whole(
     threads: int,
     provider: Any,
     custom_ops: Sequence[str | os.PathLike[str]] = (),
+    allow_reference: str | os.PathLike[str] | None = None,
 ) -> Any:
     """Load the unsplit model.
 
@@ -87,6 +88,8 @@ def load_whole(
     provider : str or (str, mapping)
     custom_ops : sequence of path-like
         Libraries of custom operators.
+    allow_reference : path-like, optional
+        As for :class:`~onnx_pipeline.PipelineSession`.
 
     Returns
     -------
@@ -104,7 +107,8 @@ def load_whole(
     )
     if model is not None:
         return open_session(model, settings, what="the unsplit model")
-    settings = replace(settings, data_folder=weights_folder(document) or directory.resolve())
+    data = weights_folder(directory, document, allow_reference) or directory.resolve()
+    settings = replace(settings, data_folder=data)
     whole = reassemble(directory, document)
     return open_session(whole, settings, file=directory, what="the unsplit model")
 

@@ -116,16 +116,22 @@ def skeleton(source: SourceModel, fixed: Mapping[str, tuple[int, ...]]) -> onnx.
     return proto
 
 
+def _stored(tensor: ir.ExternalTensor) -> bytes:
+    """Read a tensor's bytes; onnx_ir refuses a file with several hard links, which linked splits make."""
+    with open(tensor.path, "rb") as file:
+        file.seek(tensor.offset or 0)
+        return file.read(tensor.nbytes)
+
+
 def _add_constant(graph: onnx.GraphProto, name: str, tensor: ir.TensorProtocol | None) -> None:
     if tensor is None:
         return
     if tensor.nbytes <= _SMALL_BYTES:
         proto = onnx.TensorProto()
         proto.CopyFrom(ir.to_proto(tensor))
-        if proto.data_location == onnx.TensorProto.EXTERNAL:
-            proto = onnx.helper.make_tensor(
-                name, tensor.dtype.value, tensor.shape.numpy(), tensor.tobytes(), raw=True
-            )
+        if isinstance(tensor, ir.ExternalTensor):
+            stored = _stored(tensor)
+            proto = onnx.helper.make_tensor(name, tensor.dtype.value, tensor.shape.numpy(), stored, raw=True)
         proto.name = name
         graph.initializer.append(proto)
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,10 @@ _ONNX_NAMES = {
     "float8_e5m2fnuz": "float8e5m2fnuz",
     "float4_e2m1fn": "float4e2m1",
 }
+
+
+#: Inputs of more elements are not made up: a manifest may claim any shape.
+MOST_BLANKS = 1 << 27
 
 
 @dataclass(frozen=True)
@@ -97,6 +102,10 @@ def blank_feeds(
         if "(" in port.dtype or port.dtype == "unknown" or port.shape is None:
             raise InputError(None, f"input {port.name!r} is {_text(port.dtype, port.shape)}: give its value")
         shape = [d if isinstance(d, int) else known.get(d or "", 1) for d in port.shape]
+        if math.prod(shape) > MOST_BLANKS:
+            raise InputError(
+                None, f"input {port.name!r} is {_text(port.dtype, tuple(shape))}: give its value"
+            )
         if port.dtype == "string":
             feeds[port.name] = np.full(shape, "", object)
             continue

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from onnx_pipeline.errors import UsageError
-from onnx_pipeline.manifest import Manifest
+from onnx_pipeline.errors import Advice, InputError, UsageError
+from onnx_pipeline.manifest import COSTS_NAME, FILE_NAME, Manifest, file_names
 from onnx_pipeline.ort.providers import CPU, Provider, check_providers
 from onnx_pipeline.ort.session import SessionSettings, open_session
 
@@ -41,6 +41,7 @@ def place(
     sess_options: Any = None,
     pin: bool = False,
     custom_ops: Sequence[str | os.PathLike[str]] = (),
+    allow_reference: str | os.PathLike[str] | None = None,
 ) -> list[StageSpec]:
     """Return how to load every stage; parameters as for :class:`~onnx_pipeline.PipelineSession`.
 
@@ -49,7 +50,8 @@ def place(
     UsageError
         If a stage or a provider does not exist, or options do not match providers.
     """
-    data = weights_folder(document)
+    data = weights_folder(directory, document, allow_reference)
+    check_regular(directory, document)
     libraries = tuple(Path(path).absolute() for path in custom_ops)
     count = len(document.stages)
     cores = usable_cores()
@@ -75,10 +77,39 @@ def place(
     return specs
 
 
-def weights_folder(document: Manifest) -> Path | None:
-    """Return where weights are that the stages only refer to; None if they are beside the stages."""
+def weights_folder(
+    directory: Path, document: Manifest, allowed: str | os.PathLike[str] | None = None
+) -> Path | None:
+    """Return where weights are that the stages only refer to; None if they are beside the stages.
+
+    Raises
+    ------
+    InputError
+        If that is a folder of somebody else: neither below ``directory`` nor below ``allowed``.
+    """
     weights = document.weights
-    return Path(weights["folder"]) if weights is not None and weights["mode"] == "reference" else None
+    if weights is None or weights["mode"] != "reference":
+        return None
+    folder = Path(weights["folder"]).resolve()
+    for trusted in (directory, *(() if allowed is None else (allowed,))):
+        if folder.is_relative_to(Path(trusted).resolve()):
+            return folder
+    hint = Advice("if it may be read, give {allow_reference}", allow_reference=os.fspath(folder))
+    raise InputError(directory, f"its weights are in another folder, {folder}", hint)
+
+
+def check_regular(directory: Path, document: Manifest) -> None:
+    """Refuse files of a split that are missing or not files: reading a pipe would never end.
+
+    Raises
+    ------
+    InputError
+        On the first of them.
+    """
+    for name in sorted(file_names(document) - {FILE_NAME, COSTS_NAME}):
+        path = directory / name
+        if path.exists() and not path.is_file():
+            raise InputError(path, "not a file")
 
 
 def usable_cores() -> list[int]:

@@ -64,6 +64,8 @@ class PipelineSession:
         Confine each stage to its own share of the cores. It helps only where nothing else runs.
     custom_ops : sequence of path-like
         Libraries of custom operators for onnxruntime. Loading one runs its code.
+    allow_reference : path-like, optional
+        Folder outside ``directory`` whose files may be read as weights, for splits that only refer to them.
 
     Raises
     ------
@@ -97,6 +99,7 @@ class PipelineSession:
         restart: bool = False,
         pin: bool = False,
         custom_ops: Sequence[str | os.PathLike[str]] = (),
+        allow_reference: str | os.PathLike[str] | None = None,
     ) -> None:
         self.directory = Path(directory)
         self.manifest: Manifest = manifest.read(directory)
@@ -106,8 +109,16 @@ class PipelineSession:
         self.queue_depth = queue_depth
         self.max_in_flight = max_in_flight or capacity(wiring.stages, queue_depth)
         self.custom_ops = tuple(custom_ops)
+        self.allow_reference = allow_reference
         specs = place(
-            self.directory, self.manifest, providers, provider_options, sess_options, pin, custom_ops
+            self.directory,
+            self.manifest,
+            providers,
+            provider_options,
+            sess_options,
+            pin,
+            custom_ops,
+            allow_reference,
         )
         self._flow = Flow(
             self.max_in_flight,

@@ -12,11 +12,17 @@ from typing import Any
 import numpy.typing as npt
 
 from onnx_pipeline import manifest
-from onnx_pipeline.errors import VerificationError
+from onnx_pipeline.consistency import contradictions
+from onnx_pipeline.errors import InputError, UsageError, VerificationError
+from onnx_pipeline.graph.costgraph import CostGraph
+from onnx_pipeline.graph.costs_json import read_graph
+from onnx_pipeline.model.source import load
 from onnx_pipeline.progress import Progress, silent
-from onnx_pipeline.verification.claims import check_certificate
+from onnx_pipeline.verification.binding import check_model, check_nodes
+from onnx_pipeline.verification.claims import Claim, Verdict, check_claim
 from onnx_pipeline.verification.compare import OutputCheck
-from onnx_pipeline.verification.contents import check_files, check_stages, check_wiring
+from onnx_pipeline.verification.contents import check_files, check_stages
+from onnx_pipeline.verification.plans import check_plan
 
 Inputs = str | os.PathLike[str] | Mapping[str, npt.NDArray[Any]]
 
@@ -37,6 +43,8 @@ class VerifyReport:
         What could not be checked, and why.
     outputs : tuple of OutputCheck
         Comparison with the unsplit model, if one was given.
+    not_rechecked : str or None
+        The bound that the lower bound rests on, where only a new proof could tell whether it holds.
     """
 
     directory: str
@@ -45,6 +53,7 @@ class VerifyReport:
     problems: tuple[str, ...]
     notes: tuple[str, ...] = ()
     outputs: tuple[OutputCheck, ...] = ()
+    not_rechecked: str | None = None
 
     @property
     def ok(self) -> bool:
@@ -67,6 +76,7 @@ class _Findings:
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     outputs: list[OutputCheck] = field(default_factory=list)
+    not_rechecked: str | None = None
 
     def add(self, check: str, problems: Iterable[str]) -> bool:
         """Record a check; return whether it found nothing."""
@@ -74,6 +84,23 @@ class _Findings:
         self.checks.append(check)
         self.problems += found
         return not found
+
+    def certificate(self, verdict: Verdict) -> None:
+        """Record the check of a certificate."""
+        self.add("certificate", verdict.problems)
+        self.not_rechecked = verdict.unproved
+
+    def report(self, path: Path, stages: int) -> VerifyReport:
+        """Return what was found."""
+        return VerifyReport(
+            str(path),
+            stages,
+            tuple(self.checks),
+            tuple(self.problems),
+            tuple(self.notes),
+            tuple(self.outputs),
+            self.not_rechecked,
+        )
 
 
 def verify(
@@ -146,33 +173,66 @@ def inspect(
     InputError
         If there is nothing to check.
     """
-    folder = Path(directory)
-    document = manifest.read(folder)
+    path = Path(directory)
     found = _Findings()
+    if path.is_file():
+        if model is not None:
+            raise UsageError("a plan has no stages to compare with a model", "give the folder of a split")
+        stages, verdict = check_plan(path, recheck)
+        found.certificate(verdict)
+        return found.report(path, stages)
+    document = manifest.read_alone(path)
     progress("verify", 0.0, "files")
-    whole = found.add("files and hashes", check_files(folder, document))
-    wired = found.add("wiring", check_wiring(document))
+    whole = found.add("files and hashes", check_files(path, document))
+    sound = found.add("wiring", contradictions(document)) and whole
     if whole:
         progress("verify", 0.2, "stages")
-        found.add("stage models", check_stages(folder, document))
+        found.add("stage models", check_stages(path, document))
     progress("verify", 0.4, "certificate")
-    found.add("certificate", check_certificate(folder, document, recheck))
-    if model is not None and whole and wired:
+    graph = _costs(path, found)
+    if graph is not None:
+        found.certificate(_check_costs(path, document, graph, recheck, whole=whole))
+    if model is not None and sound and graph is not None:
         progress("verify", 0.6, "outputs")
-        from onnx_pipeline.verification.outputs import compare_outputs
+        from onnx_pipeline.verification.outputs import compare_outputs, random_inputs, read_inputs
 
-        checks, problems, notes = compare_outputs(
-            folder, document, Path(model), inputs, dims, seed, custom_ops
-        )
-        found.outputs += checks
-        found.notes += notes
-        found.add("outputs", problems)
+        source = load(model, custom_ops)
+        arrays = None if inputs is None else read_inputs(source, inputs)
+        if found.add("model", check_model(source, document, graph, arrays)):
+            arrays = random_inputs(source, document, dims, seed) if arrays is None else arrays
+            checks, problems, notes = compare_outputs(path, document, source, arrays)
+            found.outputs += checks
+            found.notes += notes
+            found.add("outputs", problems)
     progress("verify", 1.0, "done")
-    return VerifyReport(
-        str(folder),
-        len(document.stages),
-        tuple(found.checks),
-        tuple(found.problems),
-        tuple(found.notes),
-        tuple(found.outputs),
+    return found.report(path, len(document.stages))
+
+
+def _costs(folder: Path, found: _Findings) -> CostGraph | None:
+    """Read the costs; without them nothing can be recomputed."""
+    path = folder / manifest.COSTS_NAME
+    try:
+        if path.exists() and not path.is_file():
+            raise InputError(path, "not a file")
+        return read_graph(path)
+    except InputError as error:
+        found.add("certificate", [str(error)])
+        return None
+
+
+def _check_costs(
+    folder: Path, document: manifest.Manifest, graph: CostGraph, recheck: float | None, *, whole: bool
+) -> Verdict:
+    """Check the certificate, and that the files have the nodes that it is about."""
+    stages = document.stages
+    claim = Claim(
+        document.target,
+        document.certificate,
+        [stage.index for stage in stages],
+        [stage.node_names for stage in stages],
+        [asdict(stage) for stage in stages],
     )
+    verdict = check_claim(graph, claim, recheck)
+    if whole:
+        verdict.problems += check_nodes(folder, document, graph)
+    return verdict

@@ -1,62 +1,137 @@
-"""The certificate of an output directory, recomputed from its costs."""
+"""The certificate of a split or a plan, recomputed from its costs."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from onnx_pipeline.errors import InputError
+from onnx_pipeline import planfile
+from onnx_pipeline.errors import UsageError
+from onnx_pipeline.graph.costgraph import CostGraph
+from onnx_pipeline.graph.objective import countable
 from onnx_pipeline.graph.target import Target
-from onnx_pipeline.manifest import COSTS_NAME, Manifest
+from onnx_pipeline.partition import certificate
+from onnx_pipeline.partition.result import Bound, Certificate, Partition, PartitionResult, SearchRecord
+from onnx_pipeline.settings import BOUNDS
+
+#: Bounds that are recomputed from the graph; of all others only a new proof tells.
+RECOMPUTED = ("simple", "min-cut", "windows", "crossings")
+#: What floats of the certificate may be off by.
+_CLOSE = 1e-9
 
 
-def check_certificate(folder: Path, document: Manifest, recheck: float | None) -> Iterator[str]:
-    """Recompute costs and bounds from ``costs.json``."""
-    from onnx_pipeline import planfile
-    from onnx_pipeline.graph.costs_json import read_graph
-    from onnx_pipeline.graph.objective import countable
-    from onnx_pipeline.partition import certificate
-    from onnx_pipeline.partition.result import Bound, Certificate, Partition, PartitionResult, SearchRecord
+@dataclass(frozen=True)
+class Claim:
+    """What a document says of its stages, whether it is a manifest or a plan.
 
+    Attributes
+    ----------
+    target, certificate : mapping
+        The document's objects.
+    nodes : sequence of sequence of str
+        Names of the nodes of each stage listed.
+    indices : sequence of int
+        Number of each stage listed.
+    figures : sequence of mapping
+        ``cost``, ``parameter_bytes`` and, where known, ``peak_activation_bytes`` of each stage listed.
+    """
+
+    target: Mapping[str, Any]
+    certificate: Mapping[str, Any]
+    indices: Sequence[int]
+    nodes: Sequence[Sequence[str]]
+    figures: Sequence[Mapping[str, Any]]
+
+
+@dataclass
+class Verdict:
+    """What is wrong, and which bound the lower bound rests on without having been proved again."""
+
+    problems: list[str] = field(default_factory=list)
+    unproved: str | None = None
+
+
+def check_claim(graph: CostGraph, claim: Claim, recheck: float | None) -> Verdict:
+    """Recompute costs, bounds and every figure of a certificate."""
+    verdict = Verdict()
+    verdict.problems += _unknown(graph, claim)
+    if verdict.problems:
+        return verdict
     try:
-        graph = read_graph(folder / COSTS_NAME)
-    except InputError as error:
-        yield str(error)
-        return
-    home = {name: stage.index for stage in document.stages for name in stage.node_names}
+        partition = _partition(graph, claim)
+    except UsageError as error:
+        verdict.problems.append(str(error))
+        return verdict
+    tick = partition.graph.ticks_per_second
+    proofs = Certificate(tuple(Bound.from_json(entry, tick) for entry in claim.certificate["bounds"]))
+    problems = certificate.check(partition, proofs)
+    best = max((b.ticks for b in proofs.bounds if b.method in RECOMPUTED), default=0)
+    if not problems and proofs.ticks > best:
+        if recheck is None:
+            verdict.unproved = max(proofs.bounds, key=lambda bound: bound.ticks).method
+        else:
+            problems = certificate.recheck(partition, proofs, recheck)
+    elif not problems and recheck is not None:
+        problems = certificate.recheck(partition, proofs, recheck)
+    if not problems:
+        problems = list(_figures(PartitionResult(partition, proofs, SearchRecord()), claim))
+    verdict.problems = [f"certificate: {problem}" for problem in problems]
+    return verdict
+
+
+def _unknown(graph: CostGraph, claim: Claim) -> Iterator[str]:
+    """Yield nodes and bounds that do not exist."""
+    home = {name for names in claim.nodes for name in names}
     missing = [name for name in graph.node_names if name not in home]
     if missing:
-        yield f"{len(missing)} nodes of {COSTS_NAME} are in no stage, {missing[0]!r} for one"
-        return
-    claimed = document.certificate
+        yield f"{len(missing)} nodes of the costs are in no stage, {missing[0]!r} for one"
+    for name in sorted(home - set(graph.node_names))[:1]:
+        yield f"node {name!r} of a stage is not in the costs"
+    for entry in claim.certificate["bounds"]:
+        if entry["method"] not in BOUNDS:
+            yield f"certificate: there is no bound {entry['method']!r}"
+
+
+def _partition(graph: CostGraph, claim: Claim) -> Partition:
+    home = {name: i for i, names in zip(claim.indices, claim.nodes, strict=True) for name in names}
     stage_of = np.array([home[name] for name in graph.node_names], dtype=np.int64)
-    target, stages = _target(document.target), document.target["stages"]
-    partition = Partition(countable(graph, target, stages), target, stages, stage_of)
-    tick = partition.graph.ticks_per_second
-    proofs = Certificate(tuple(Bound.from_json(entry, tick) for entry in claimed["bounds"]))
-    problems = certificate.check(partition, proofs)
-    if recheck is not None and not problems:
-        problems = certificate.recheck(partition, proofs, recheck)
-    yield from (f"certificate: {problem}" for problem in problems)
-    if problems:
-        return
-    result = PartitionResult(partition, proofs, SearchRecord())
-    if round(claimed["bottleneck_seconds"] * tick) != round(result.bottleneck * tick):
-        yield f"certificate: the partition costs {result.bottleneck} s, not {claimed['bottleneck_seconds']} s"
-    if round(claimed["lower_bound_seconds"] * tick) != result.lower:
-        yield "certificate: the lower bound is not the best of the bounds"
-    if claimed["status"] != result.status:
-        yield f"certificate: the status should be {result.status!r}"
-    for stage, cost in zip(document.stages, result.costs, strict=False):
-        expected = planfile.cost_fields(cost, tick)
-        if any(round(expected[key] * tick) != round(stage.cost.get(key, 0.0) * tick) for key in expected):
-            yield f"certificate: the cost of stage {stage.index} cannot be reproduced"
-        if cost.parameter_bytes != stage.parameter_bytes:
-            yield f"certificate: the parameter bytes of stage {stage.index} cannot be reproduced"
+    target, stages = _target(claim.target), claim.target["stages"]
+    return Partition(countable(graph, target, stages), target, stages, stage_of)
+
+
+def _figures(result: PartitionResult, claim: Claim) -> Iterator[str]:
+    """Yield the figures of the document that differ from those of the result."""
+    tick, claimed = result.graph.ticks_per_second, claim.certificate
+    expected = planfile.certificate_fields(result)
+    for key in ("bottleneck_seconds", "lower_bound_seconds", "one_device_seconds"):
+        if key in claimed and not _same_time(claimed[key], expected[key], tick):
+            yield f"{key} should be {expected[key]}, not {claimed[key]}"
+    for key in ("ratio", "gap"):
+        if abs(claimed[key] - expected[key]) > _CLOSE:
+            yield f"{key} should be {expected[key]}, not {claimed[key]}"
+    for key in ("status", "costs"):
+        if claimed.get(key, expected[key]) != expected[key]:
+            yield f"{key} should be {expected[key]!r}"
+    costs, schedules = result.costs, result.schedules
+    for index, figures in zip(claim.indices, claim.figures, strict=True):
+        cost = planfile.cost_fields(costs[index], tick)
+        if any(round(cost[key] * tick) != round(figures["cost"].get(key, 0.0) * tick) for key in cost):
+            yield f"the cost of stage {index} cannot be reproduced"
+        if costs[index].parameter_bytes != figures["parameter_bytes"]:
+            yield f"the parameter bytes of stage {index} cannot be reproduced"
+        peak = figures.get("peak_activation_bytes")
+        if peak is not None and peak != schedules[index].peak:
+            yield f"the peak of live activations of stage {index} cannot be reproduced"
+
+
+def _same_time(claimed: float | None, expected: float | None, tick: int) -> bool:
+    if claimed is None or expected is None:
+        return claimed is expected
+    return round(claimed * tick) == round(expected * tick)
 
 
 def _target(entry: Mapping[str, Any]) -> Target:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,7 @@ from onnx_pipeline.model.dimensions import dims_of
 from onnx_pipeline.model.inputs import check_feeds, load_feeds, make_feeds
 from onnx_pipeline.model.roles import random_nodes
 from onnx_pipeline.model.running import explain_failure, open_model
-from onnx_pipeline.model.source import SourceModel, load
+from onnx_pipeline.model.source import SourceModel
 from onnx_pipeline.ort.call import run_session, to_numpy
 from onnx_pipeline.ort.session import SessionSettings, session_options
 from onnx_pipeline.runtime import PipelineSession
@@ -35,25 +35,15 @@ RANDOM_RUNS = 24
 
 
 def compare_outputs(
-    folder: Path,
-    document: Manifest,
-    path: Path,
-    inputs: Inputs | None,
-    dims: Mapping[str, int] | None,
-    seed: int,
-    custom_ops: Sequence[str | os.PathLike[str]] = (),
+    folder: Path, document: Manifest, source: SourceModel, arrays: Mapping[str, npt.NDArray[Any]]
 ) -> tuple[list[OutputCheck], list[str], list[str]]:
     """Run the stages and the unsplit model on the same inputs; return checks, problems and notes.
 
     Raises
     ------
     InputError
-        If the unsplit model cannot be loaded or run.
+        If the unsplit model cannot be run.
     """
-    source = load(path, custom_ops)
-    if source.sha256 != document.model.sha256:
-        return [], [f"{path} is not the model that was split: its SHA-256 differs"], []
-    arrays = _inputs(source, document, inputs, dims, seed)
     if random_nodes(source):
         return _compare_random(folder, document, source, arrays)
     expected = _unsplit(source)(arrays)
@@ -75,16 +65,15 @@ def compare_outputs(
     return checks, problems, notes
 
 
-def _inputs(
-    source: SourceModel,
-    document: Manifest,
-    inputs: Inputs | None,
-    dims: Mapping[str, int] | None,
-    seed: int,
+def random_inputs(
+    source: SourceModel, document: Manifest, dims: Mapping[str, int] | None, seed: int
 ) -> dict[str, npt.NDArray[Any]]:
-    if inputs is None:
-        known = {**document.cost_model.get("dims", {}), **(dims or {})}
-        return make_feeds(source, known, seed)
+    """Return seeded random inputs; dimensions that are not given are the manifest's."""
+    return make_feeds(source, {**document.cost_model.get("dims", {}), **(dims or {})}, seed)
+
+
+def read_inputs(source: SourceModel, inputs: Inputs) -> dict[str, npt.NDArray[Any]]:
+    """Return the given inputs, checked against the model."""
     if not isinstance(inputs, Mapping):
         return load_feeds(inputs, source)
     arrays = dict(inputs)
@@ -134,7 +123,7 @@ Runner = Callable[[Mapping[str, npt.NDArray[Any]]], list[Any]]
 @contextmanager
 def _stages(folder: Path, source: SourceModel, *, plain: bool = False) -> Iterator[Runner]:
     options = session_options(SessionSettings(optimise=not plain, custom_ops=source.custom_ops))
-    with PipelineSession(folder, sess_options=options) as session:
+    with PipelineSession(folder, sess_options=options, allow_reference=source.data_dir) as session:
         yield partial(session.run, None)
 
 

@@ -11,10 +11,12 @@ import onnx_ir as ir
 import onnxruntime
 import pytest
 
+import onnx_pipeline as op
 from models import builders, structures
+from onnx_pipeline.cli.entry import explain
 from onnx_pipeline.emission import emit as emission
 from onnx_pipeline.emission import stagefile
-from onnx_pipeline.errors import InputError, UsageError
+from onnx_pipeline.errors import PipelineError, UsageError
 from onnx_pipeline.model import inputs, lowering, shapes
 from onnx_pipeline.model import source as models
 from onnx_pipeline.model.roles import executable_nodes
@@ -192,7 +194,7 @@ def test_annotated_model_carries_the_standard_pipeline_stage(width: int, tmp_pat
     path = tmp_path / "m.onnx"
     onnx.save(builders.mlp(layers=4, width=width), path)
     manifest = split(path, tmp_path / "out", 4, annotate=True)
-    annotated = tmp_path / "out" / emission.ANNOTATED_NAME
+    annotated = tmp_path / "out" / "annotated.onnx"
     onnx.checker.check_model(str(annotated), full_check=True)
     model = ir.load(annotated)
     assert model.ir_version >= 11
@@ -237,6 +239,49 @@ def test_force_replaces_only_our_own_directories(tmp_path: Path) -> None:
     assert (tmp_path / "home" / "thesis.tex").exists()
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("notes.txt", "mine"), ("manifest.json", '{"name": "a web page"}'), ("manifest.json", "[")],
+)
+def test_force_deletes_no_file_of_others(name: str, text: str, tmp_path: Path) -> None:
+    """A file that the manifest does not list, and a folder with another kind of manifest, both stay."""
+    path = save(tmp_path, TRICKY["skipping"])
+    split(path, tmp_path / "out", 2)
+    (tmp_path / "out" / name).write_text(text)
+    before = sorted(os.listdir(tmp_path / "out"))
+    with pytest.raises(UsageError, match=r"not part of the output|not an output"):
+        split(path, tmp_path / "out", 3, force=True)
+    assert sorted(os.listdir(tmp_path / "out")) == before
+    assert (tmp_path / "out" / name).read_text() == text
+
+
+def test_force_never_deletes_the_model_itself(tmp_path: Path) -> None:
+    """A stage of an output, split again into that output."""
+    split(save(tmp_path, TRICKY["skipping"]), tmp_path / "out", 2)
+    stage = tmp_path / "out" / "stage_0.onnx"
+    with pytest.raises(UsageError, match=r"stage_0.onnx', which is still needed"):
+        split(stage, tmp_path / "out", 2, force=True)
+    with pytest.raises(UsageError, match=r"stage_0.onnx', which is still needed"):
+        op.split(stage, stages=2, output=tmp_path / "out", force=True, cost_model="analytic")
+    assert stage.is_file()
+
+
+def test_what_appears_in_the_output_meanwhile_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The check is made again before the old output goes."""
+    path = save(tmp_path, TRICKY["skipping"])
+    split(path, tmp_path / "out", 2)
+    real = stagefile.save
+
+    def save_and_note(proto: onnx.ModelProto, file: Path) -> str:
+        (tmp_path / "out" / "notes.txt").touch()
+        return real(proto, file)
+
+    monkeypatch.setattr(stagefile, "save", save_and_note)
+    with pytest.raises(UsageError, match="notes"):
+        split(path, tmp_path / "out", 3, force=True)
+    assert (tmp_path / "out" / "notes.txt").exists()
+
+
 @pytest.mark.parametrize("force", [False, True])
 @pytest.mark.parametrize("failure", [KeyboardInterrupt, OSError(28, "No space left on device")])
 def test_a_failure_leaves_nothing_and_harms_nothing(
@@ -255,8 +300,13 @@ def test_a_failure_leaves_nothing_and_harms_nothing(
         return real(proto, file)
 
     monkeypatch.setattr(stagefile, "save", fail_at_second)
-    with pytest.raises(KeyboardInterrupt if failure is KeyboardInterrupt else InputError):
+    with pytest.raises(KeyboardInterrupt if failure is KeyboardInterrupt else PipelineError) as caught:
         split(path, output, 3, force=force)
+    if caught.type is not KeyboardInterrupt:
+        assert explain(caught.value) == (
+            f"{output}: cannot be written: no space left on device; free some space or write elsewhere",
+            1,
+        )
     if force:
         assert verify(output, model=path).stages == 2
         assert os.listdir(tmp_path / "deep") == ["out"]
@@ -308,11 +358,11 @@ def test_an_annotated_model_of_ir_3_computes_the_same_bits(tmp_path: Path) -> No
     path = tmp_path / "m.onnx"
     onnx.save(structures.old(9), path)
     split(path, tmp_path / "out", 2, annotate=True)
-    model = onnx.load(tmp_path / "out" / emission.ANNOTATED_NAME)
+    model = onnx.load(tmp_path / "out" / "annotated.onnx")
     assert [v.name for v in model.graph.input] == ["x"]
     arrays = inputs.make_feeds(models.load(path))
     both = [
         onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"]).run(None, arrays)[0]
-        for file in (path, tmp_path / "out" / emission.ANNOTATED_NAME)
+        for file in (path, tmp_path / "out" / "annotated.onnx")
     ]
     np.testing.assert_array_equal(*both)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import resource
+import shutil
 from pathlib import Path
 
 import onnx
@@ -12,8 +14,9 @@ import pytest
 
 from benchmarks import kills
 from models import builders, structures
-from onnx_pipeline import pipeline
-from onnx_pipeline.errors import InputError, UsageError
+from onnx_pipeline import PipelineSession, pipeline
+from onnx_pipeline.cli import main
+from onnx_pipeline.errors import InputError, PipelineError, UsageError
 from onnx_pipeline.files import scratch
 from onnx_pipeline.verification.checks import inspect
 
@@ -46,6 +49,41 @@ def test_shared_weights_that_changed_are_reported(tmp_path: Path) -> None:
     pipeline.split(path, stages=2, output=tmp_path / "out", weights="reference", **QUICK)
     os.utime(tmp_path / "m" / "weights.bin", (1, 1))
     assert "changed since" in inspect(tmp_path / "out").problems[0]
+
+
+def test_weights_of_another_folder_need_consent(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Below the split, or below a folder that the caller names; whatever the manifest says."""
+    path = builders.with_external_data(tmp_path / "m", layers=6, width=400)
+    out = tmp_path / "out"
+    pipeline.split(path, stages=2, output=out, weights="reference", **QUICK)
+    for folder in (None, tmp_path / "other"):
+        with pytest.raises(InputError, match="its weights are in another folder"):
+            PipelineSession(out, allow_reference=folder)
+    assert main(["bench", str(out), "--rounds", "1", "--requests", "1"]) == 3
+    assert f"--allow-reference {tmp_path / 'm'}" in capsys.readouterr().err
+    for folder in (tmp_path / "m", tmp_path):
+        with PipelineSession(out, allow_reference=folder) as session:
+            assert session.get_outputs()
+    allowed = ["--allow-reference", str(tmp_path)]
+    assert main(["bench", str(out), "--rounds", "1", "--requests", "1", *allowed]) == 0
+    shutil.move(tmp_path / "m", out / "m")
+    manifest = json.loads((out / "manifest.json").read_text())
+    manifest["weights"]["folder"] = str(out / "m")
+    (out / "manifest.json").write_text(json.dumps(manifest))
+    with PipelineSession(out) as session:
+        assert session.get_outputs()
+
+
+@pytest.mark.parametrize("name", ["stage_1.onnx", "stage_0.onnx.data"])
+def test_a_pipe_in_the_place_of_a_file(name: str, tmp_path: Path) -> None:
+    """Nothing waits for what will never come."""
+    path = builders.with_external_data(tmp_path / "m", layers=6, width=400)
+    pipeline.split(path, stages=2, output=tmp_path / "out", **QUICK)
+    (tmp_path / "out" / name).unlink()
+    os.mkfifo(tmp_path / "out" / name)
+    with pytest.raises(InputError, match="not a file"):
+        PipelineSession(tmp_path / "out")
+    assert not inspect(tmp_path / "out").ok
 
 
 def test_unknown_weights_mode(tmp_path: Path) -> None:
@@ -101,8 +139,8 @@ def _full_disk(folder: Path) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
     try:
         pipeline.split(folder / "m.onnx", stages=2, output=folder / "out", force=True, **QUICK)
-    except InputError as error:
-        os._exit(0 if "cannot be written" in str(error) else 1)
+    except PipelineError as error:
+        os._exit(0 if "cannot be written" in str(error) and error.exit_code == 1 else 1)
     os._exit(2)
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +14,8 @@ from onnx_pipeline.errors import InputError
 from onnx_pipeline.graph.builder import GraphBuilder
 from onnx_pipeline.graph.costs_json import graph_to_json, read_graph, write_graph
 from onnx_pipeline.graph.ticks import NS
+from onnx_pipeline.pipeline import plan
+from onnx_pipeline.planfile import plan_document
 from tests.random_graphs import random_graph
 
 
@@ -37,12 +41,13 @@ def test_msr(msr_dir: Path) -> None:
     assert (free.colocation == -1).all()
 
 
-GOOD = {
+GOOD_TENSOR = {"name": "t", "producer": "a", "consumers": ["b"], "bytes": 3}
+GOOD: dict[str, Any] = {
     "format": "onnx-pipeline/costs",
     "format_version": 1,
     "name": "g",
     "nodes": [{"name": "a", "work_ns": 1}, {"name": "b", "work_ns": 2}],
-    "tensors": [{"name": "t", "producer": "a", "consumers": ["b"], "bytes": 3}],
+    "tensors": [GOOD_TENSOR],
     "parameters": [],
 }
 
@@ -63,6 +68,14 @@ GOOD = {
         (("tensors", 0, "consumers"), ["a"], "cycle"),
         (("tensors", 0, "producer"), [], "unknown node"),
         (("parameters",), None, "parameters: expected a list"),
+        (("tensors", 0, "bytes"), 2**57, "more than can be counted"),
+        (("tensors", 0, "bytes"), 10**40, "not a number from"),
+        (("nodes", 0, "stage"), 10**19, "'stage' must be"),
+        (("nodes", 0, "stage"), 100_000, "'stage' must be below 100000"),
+        (("tensors",), [GOOD_TENSOR, GOOD_TENSOR], r"tensors\[1\]: two tensors are called 't'"),
+        (("meta",), {"corrections": "many"}, "'corrections' must be a number"),
+        (("meta",), {"cost_model": 3}, "'cost_model' must be a string"),
+        (("meta",), {"host_io": "no"}, "'host_io' must be true or false"),
     ],
 )
 def test_malformed(tmp_path: Path, path: tuple[str | int, ...], value: object, message: str) -> None:
@@ -106,3 +119,14 @@ def test_border_costs_survive(tmp_path: Path) -> None:
     again = read_graph(tmp_path / "c.json")
     assert again.net_extra is not None
     assert again.net_extra.tolist() == [5, 0]
+
+
+def test_no_limit_in_an_msr_file(tmp_path: Path) -> None:
+    """A size beyond any memory means "no limit": the plan is one for unlimited devices."""
+    file = tmp_path / "w.json"
+    node = {"id": 0, "fpgaLatency": 1.0, "size": 1000.0}
+    file.write_text(json.dumps({"maxSizePerFPGA": 1e30, "nodes": [node], "edges": []}))
+    result = plan(file, stages=1, memory="file", time_limit=0.1, threads=1)
+    assert math.isinf(result.target.memory)
+    document = json.loads(json.dumps(plan_document(result, file), allow_nan=False))
+    assert document["target"]["memory_bytes"] is None

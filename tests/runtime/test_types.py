@@ -86,11 +86,13 @@ def test_referenced_weights(backend: str, tmp_path: Path) -> None:
         pipeline.split(
             path, stages=2, output=out, weights=mode, cost_model="analytic", time_limit=0.2, threads=1
         )
-        with PipelineSession(out, backend=backend) as session:
+        with PipelineSession(out, backend=backend, allow_reference=path.parent) as session:
             outputs.append(session.run(None, inputs.make_feeds(models.load(path))))
     same(outputs[1], outputs[0])
     if backend == "threads":
-        found = bench.bench(tmp_path / "reference", requests=4, rounds=1, backend=backend)
+        found = bench.bench(
+            tmp_path / "reference", requests=4, rounds=1, backend=backend, allow_reference=path.parent
+        )
         assert found["baselines"]
 
 

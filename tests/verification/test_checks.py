@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +13,21 @@ import numpy as np
 import onnx
 import pytest
 
+import onnx_pipeline as op
 from models import builders
+from onnx_pipeline import manifest
+from onnx_pipeline.cli.tables import show, show_verification
+from onnx_pipeline.emission.emit import emit
 from onnx_pipeline.errors import InputError, VerificationError
+from onnx_pipeline.graph.constraints import Demands
+from onnx_pipeline.graph.costs_json import read_graph, write_graph
+from onnx_pipeline.model import shapes
+from onnx_pipeline.model import source as models
+from onnx_pipeline.planfile import plan_document, read_plan
+from onnx_pipeline.verification.binding import check_model
 from onnx_pipeline.verification.checks import inspect, verify
 from onnx_pipeline.verification.compare import compare_output
-from tests.splitting import save, split
+from tests.splitting import cost_graph, even_cut, save, split
 
 TEXT = """m (float[N, 4] x) => (float[N, 4] y) <float[4] w = {1,2,3,4}> {
     a = Relu(x)
@@ -50,6 +62,7 @@ def test_a_sound_directory_passes(model: Path, tmp_path: Path) -> None:
         "wiring",
         "stage models",
         "certificate",
+        "model",
         "outputs",
     )
     assert [(o.name, o.equal, o.max_abs) for o in report.outputs] == [("y", True, 0.0)]
@@ -133,7 +146,7 @@ def _output(document: dict[str, Any]) -> None:
         (_order, "not numbered"),
         (_bottleneck, "certificate"),
         (_bound, "above the partition"),
-        (_lower, "not the best of the bounds"),
+        (_lower, "lower_bound_seconds should be"),
         (_status, "status should be 'feasible'"),
         (_cost, "cost of stage 1"),
         (_names, "in no stage"),
@@ -232,3 +245,204 @@ def test_verify_proves_the_bound_again(model: Path, tmp_path: Path, monkeypatch:
     with pytest.raises(VerificationError, match="not proved again"):
         verify(tmp_path / "out", recheck=7)
     assert asked == [7]
+
+
+def _gap(document: dict[str, Any]) -> None:
+    document["certificate"]["gap"] += 0.1
+
+
+def _ratio(document: dict[str, Any]) -> None:
+    document["certificate"]["ratio"] *= 0.9
+
+
+def _one_device(document: dict[str, Any]) -> None:
+    document["certificate"]["one_device_seconds"] *= 100
+
+
+def _peak(document: dict[str, Any]) -> None:
+    document["stages"][0]["peak_activation_bytes"] += 4
+
+
+def _count(document: dict[str, Any]) -> None:
+    document["stages"][0]["nodes"] += 1
+
+
+def _method(document: dict[str, Any]) -> None:
+    document["certificate"]["bounds"][0]["method"] = "magic"
+
+
+def _foreign(document: dict[str, Any]) -> None:
+    document["stages"][0]["node_names"].append("nobody")
+
+
+def _kind(document: dict[str, Any]) -> None:
+    document["cost_model"]["kind"] = "profile"
+
+
+def _swap(document: dict[str, Any]) -> None:
+    first, last = document["stages"][0], document["stages"][2]
+    first["node_names"], last["node_names"] = last["node_names"], first["node_names"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (_gap, "gap should be"),
+        (_ratio, "ratio should be"),
+        (_one_device, "one_device_seconds should be"),
+        (_peak, "peak of live activations of stage 0"),
+        (_count, "nodes, not"),
+        (_method, "there is no bound 'magic'"),
+        (_foreign, "'nobody' of a stage is not in the costs"),
+        (_kind, "the costs are of kind 'flat', not 'profile'"),
+        (_swap, "lacks 1 nodes of its stage"),
+    ],
+)
+def test_every_figure_is_recomputed(
+    change: Callable[[dict[str, Any]], None], message: str, model: Path, tmp_path: Path
+) -> None:
+    """Whatever the certificate says about the partition follows from costs and files."""
+    edit(tmp_path / "out", change)
+    with pytest.raises(VerificationError, match=message):
+        verify(tmp_path / "out")
+
+
+def test_stage_files_that_are_another_partition(model: Path, tmp_path: Path) -> None:
+    """Files of one split under the manifest of another, with matching hashes, wiring and outputs."""
+    import hashlib
+
+    source = models.load(model)
+    infos = shapes.value_infos(source, None)
+    graph = cost_graph(source)
+    cut = even_cut(graph, 2)
+    moved = replace(cut, partition=replace(cut.partition, stage_of=np.array([0, 1, 1, 1])))
+    for name, result in (("one", cut), ("other", moved)):
+        emit(source, infos, result, {"dims": {"N": 1}}, tmp_path / name)
+    document = json.loads((tmp_path / "other" / "manifest.json").read_text())
+    truth = json.loads((tmp_path / "one" / "manifest.json").read_text())
+    for stage, own in zip(document["stages"], truth["stages"], strict=True):
+        for key in ("node_names", "cost", "peak_activation_bytes", "parameter_bytes"):
+            stage[key] = own[key]
+        data = (tmp_path / "other" / stage["file"]).read_bytes()
+        assert stage["sha256"] == hashlib.sha256(data).hexdigest()
+    document["certificate"] = truth["certificate"]
+    (tmp_path / "other" / "manifest.json").write_text(json.dumps(document))
+    with pytest.raises(VerificationError, match="lacks 1 nodes of its stage"):
+        verify(tmp_path / "other", model=model)
+
+
+def _drop_tensor(costs: dict[str, Any]) -> None:
+    costs["tensors"].pop()
+
+
+def _drop_edge(costs: dict[str, Any]) -> None:
+    costs["tensors"][1]["consumers"].pop()
+
+
+def _bytes(costs: dict[str, Any]) -> None:
+    costs["tensors"][-1]["bytes"] //= 2
+
+
+def _pin(costs: dict[str, Any]) -> None:
+    costs["nodes"][0]["stage"] = 0
+
+
+def _group(costs: dict[str, Any]) -> None:
+    costs["nodes"][0]["colocation"] = costs["nodes"][1]["colocation"] = 7
+
+
+def _weight(costs: dict[str, Any]) -> None:
+    costs["parameters"][0]["name"] = "v"
+
+
+@pytest.mark.parametrize("change", [_drop_tensor, _drop_edge, _bytes, _pin, _group, _weight])
+def test_the_costs_are_those_of_the_model(
+    change: Callable[[dict[str, Any]], None], model: Path, tmp_path: Path
+) -> None:
+    """With the model, structure and bytes of the cost graph are derived again."""
+    source = models.load(model)
+    split_out = tmp_path / "out"
+    costs = json.loads((split_out / "costs.json").read_text())
+    change(costs)
+    (split_out / "costs.json").write_text(json.dumps(costs))
+    graph = read_graph(split_out / "costs.json")
+    found = list(check_model(source, manifest.read(split_out), graph))
+    assert found, "not noticed"
+    assert all("model" in line for line in found)
+
+
+def test_demands_are_part_of_the_manifest(model: Path, tmp_path: Path) -> None:
+    """Pins and groups of users are listed, and only those are accepted."""
+    demands = Demands(pins={"Relu_0": 0}, together=(("Neg_1", "Add_2"),))
+    out = tmp_path / "pinned"
+    written = op.split(model, stages=2, output=out, cost_model="analytic", time_limit=0.2, demands=demands)
+    assert written.constraints == {"pins": {"Relu_0": 0}, "together": [["Add_2", "Neg_1"]]}
+    assert verify(out, model=model).ok
+    edit(out, lambda document: document["constraints"].update(pins={}))
+    with pytest.raises(VerificationError, match="pins and groups"):
+        verify(out, model=model)
+
+
+def test_a_bound_that_only_a_proof_can_confirm(tmp_path: Path) -> None:
+    """Without ``recheck`` it is named; with it, it is proved again."""
+    path = tmp_path / "m.onnx"
+    onnx.save(builders.mlp(6, 24), path)
+    op.split(path, stages=3, output=tmp_path / "out", cost_model="analytic", time_limit=2)
+    document = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    bounds = document["certificate"]["bounds"]
+    best = max(bounds, key=lambda bound: bound["seconds"])
+    document["certificate"]["bounds"] = [best | {"method": "ideals"}]
+    (tmp_path / "out" / "manifest.json").write_text(json.dumps(document))
+    report = inspect(tmp_path / "out")
+    assert report.problems == ()
+    assert report.not_rechecked == "ideals"
+    assert report.to_json()["not_rechecked"] == "ideals"
+    stream = io.StringIO()
+    show_verification(report, stream)
+    assert "ok, but the ideals bound was not rechecked" in stream.getvalue()
+    assert inspect(tmp_path / "out", recheck=5).not_rechecked is None
+
+
+def test_plans_are_verified_too(tmp_path: Path) -> None:
+    """The certificate of a plan is recomputed from the costs that it names, with its constraints."""
+    builder = op.GraphBuilder("g")
+    for name in "abcd":
+        builder.add_node(name, 1000)
+    for first, second in zip(range(3), range(1, 4), strict=True):
+        builder.add_net(f"t{first}", first, [second], nbytes=8)
+    write_graph(builder.build(), tmp_path / "costs.json")
+    result = op.plan(tmp_path / "costs.json", stages=2, time_limit=0.2, demands=Demands(pins={"a": 0}))
+    document = plan_document(result, tmp_path / "costs.json")
+    path = tmp_path / "plan.json"
+    path.write_text(json.dumps(document))
+    assert verify(path).checks == ("certificate",)
+    document["certificate"]["one_device_seconds"] *= 2
+    path.write_text(json.dumps(document))
+    with pytest.raises(VerificationError, match="one_device_seconds"):
+        verify(path)
+    (tmp_path / "costs.json").write_text("{}")
+    with pytest.raises(InputError, match="not the file that was planned"):
+        verify(path)
+
+
+def test_a_hard_limit_leaves_no_sentinel_in_documents(tmp_path: Path) -> None:
+    """Where the whole does not fit one device there is no cost of it, no speed-up and no history of it."""
+    builder = op.GraphBuilder("g")
+    for name in "abcd":
+        builder.add_group(f"w{name}", 100, [builder.add_node(name, 1000)])
+    for first in range(3):
+        builder.add_net(f"t{first}", first, [first + 1], nbytes=8)
+    write_graph(builder.build(), tmp_path / "costs.json")
+    result = op.plan(
+        tmp_path / "costs.json", stages=2, memory=300, memory_mode="hard", time_limit=0.2, bandwidth=1e9
+    )
+    document = plan_document(result, tmp_path / "costs.json")
+    assert document["certificate"]["one_device_seconds"] is None
+    assert all((point["upper_seconds"] or 0) < 1 for point in document["search"]["history"])
+    path = tmp_path / "plan.json"
+    path.write_text(json.dumps(document))
+    assert verify(path).ok
+    stream = io.StringIO()
+    show(read_plan(path), stream)
+    assert "speed-up" not in stream.getvalue()
+    assert "inf" not in stream.getvalue().replace("inferences", "")
