@@ -86,11 +86,13 @@ def check_feeds(
     InputError
         On the first input that is missing, unknown, or of a wrong type, rank or dimension.
     """
-    wanted = {str(v.name): v for v in source.inputs}
+    wanted = {str(v.name): v for v in (*source.inputs, *source.overridable)}
     for name in feeds:
         if name not in wanted:
             raise InputError(path, f"the model has no input {name!r}; it takes {', '.join(wanted)}")
     for name, value in wanted.items():
+        if name not in feeds and value.is_initializer():
+            continue
         if name not in feeds:
             raise InputError(path, f"input {name!r} is missing")
         array = feeds[name]

@@ -107,14 +107,16 @@ def _values(source: SourceModel) -> Iterable[ir.Value]:
 
 
 def _is_symbolic(source: SourceModel) -> bool:
-    return any(v.shape is None or not v.shape.is_static() for v in source.inputs)
+    unknown = any(v.shape is None or not v.shape.is_static() for v in source.inputs)
+    return unknown or bool(source.overridable)
 
 
 def _input_shapes(
     source: SourceModel, dims: Mapping[str, int], feeds: Mapping[str, npt.NDArray[Any]] | None
 ) -> dict[str, tuple[int, ...]]:
     if feeds is not None:
-        tensors = {str(v.name) for v in source.inputs if isinstance(v.type, ir.TensorType)}
+        values = (*source.inputs, *source.overridable)
+        tensors = {str(v.name) for v in values if isinstance(v.type, ir.TensorType)}
         return {name: tuple(np.shape(array)) for name, array in feeds.items() if name in tensors}
     return {
         str(v.name): input_shape(source, v, dims)
@@ -134,6 +136,8 @@ def _combine(
     tensor = value.const_value
     if value.is_initializer() and tensor is not None:
         constant = tuple(int(d) for d in tensor.shape.numpy())
+        if value.is_graph_input():  # a default value: others may have another shape
+            return TensorInfo(name, tensor.dtype, fixed.get(name, constant), _recorded(value))
         return TensorInfo(name, tensor.dtype, constant, constant)
     inferred = tensor_dims(special.get(name))
     shape = fixed.get(name)
@@ -150,9 +154,7 @@ def _declared(
 
     The model's own inputs and outputs keep what the file says, as far as ``shape`` does not contradict it.
     """
-    recorded: Dims | None = None
-    if value.shape is not None and isinstance(value.type, ir.TensorType):
-        recorded = tuple(d if isinstance(d, int) else d.value for d in value.shape.dims)
+    recorded = _recorded(value)
     if value.is_graph_input():
         return recorded if recorded is not None or shape is None else (None,) * len(shape)
     rank = len(shape) if shape is not None else len(inferred) if inferred is not None else None
@@ -172,6 +174,12 @@ def _declared(
         else:
             merged.append(None if known is None or known.startswith("unk__") else known)
     return tuple(merged)
+
+
+def _recorded(value: ir.Value) -> Dims | None:
+    if value.shape is None or not isinstance(value.type, ir.TensorType):
+        return None
+    return tuple(d if isinstance(d, int) else d.value for d in value.shape.dims)
 
 
 def _agrees(name: str, shape: tuple[int, ...] | None, axis: int, bound: Mapping[str, int]) -> bool:
@@ -223,9 +231,9 @@ def _fill(
 
 
 def _from_record(value: ir.Value, bound: Mapping[str, int]) -> TensorInfo | None:
-    if value.shape is None or value.dtype is None or not isinstance(value.type, ir.TensorType):
+    recorded = _recorded(value)
+    if recorded is None or value.dtype is None:
         return None
-    recorded: Dims = tuple(d if isinstance(d, int) else d.value for d in value.shape.dims)
     sizes = [d if isinstance(d, int) else evaluate(d or "", bound) for d in recorded]
     shape = tuple(s for s in sizes if s is not None)
     return TensorInfo(str(value.name), value.dtype, shape if len(shape) == len(sizes) else None, recorded)

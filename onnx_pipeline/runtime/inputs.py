@@ -48,15 +48,17 @@ def check_feeds(document: Manifest, feeds: Mapping[str, Any]) -> dict[str, Any]:
         On the first input that is missing, unknown, or of a wrong type or shape; it names the input, what
         is expected and what was given.
     """
-    ports = {port.name: port for port in document.model.inputs}
+    required = {port.name: port for port in document.model.inputs}
+    ports = required | {port.name: port for port in document.model.defaults}
     for name in feeds:
         if name not in ports:
             raise InputError(None, f"the model has no input {name!r}; it takes {', '.join(ports) or 'none'}")
     arrays: dict[str, Any] = {}
     for name, port in ports.items():
-        if name not in feeds:
+        if name in feeds:
+            arrays[name] = _check_feed(port, feeds[name])
+        elif name in required:
             raise InputError(None, f"input {name!r} ({_text(port.dtype, port.shape)}) is missing")
-        arrays[name] = _check_feed(port, feeds[name])
     return arrays
 
 

@@ -64,11 +64,12 @@ class Crew:
                 used = [
                     r
                     for r, key in enumerate(keys)
-                    if key[0] == i or set(wiring.rings[key]) & set(wiring.inputs[i])
+                    if key[0] == i or set(wiring.rings[key]) & set(wiring.reads(i))
                 ]
                 told = WorkerSpec(
                     spec=spec,
                     inputs=wiring.inputs[i],
+                    defaults=wiring.defaults[i],
                     outputs=wiring.outputs[i],
                     released=frozenset(wiring.released[i]),
                     source=links[i][0],
@@ -103,8 +104,11 @@ class Crew:
         """Hand a request to the first stage."""
         places: dict[str, PlaceRow] = {}
         for ring, names in self._fed:
-            written = self._rings[ring].write([request.live[name] for name in names])
-            places.update(zip(names, written, strict=True))
+            given = [name for name in names if name in request.live]  # the rest has default values
+            if not given:
+                continue
+            written = self._rings[ring].write([request.live[name] for name in given])
+            places.update(zip(given, written, strict=True))
         request.live.clear()
         self._first.send((request.number, places, [], None))
 
