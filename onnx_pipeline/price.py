@@ -164,11 +164,7 @@ def bind(
     given = dict(dims or {})
     feeds: Feeds | None = None
     if inputs is not None:
-        if isinstance(inputs, Mapping):
-            feeds = inputs
-            check_feeds(source, dict(feeds))
-        else:
-            feeds = load_feeds(inputs, source)
+        feeds = check_feeds(source, inputs) if isinstance(inputs, Mapping) else load_feeds(inputs, source)
         for name, value in dims_of(source, dict(feeds)).items():
             if given.setdefault(name, value) != value:
                 raise UsageError(

@@ -43,10 +43,8 @@ def save_arrays(arrays: Mapping[str, npt.NDArray[Any]], path: Path) -> None:
     """Write an ``.npz`` file that is complete or absent; all names work, ``file`` and ``a/b`` included."""
     with new_file(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
         for name, array in arrays.items():
-            # Strings come out of onnxruntime as objects, which would have to be pickled.
-            plain = array.astype(str) if array.dtype == object else array
             with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
-                np.lib.format.write_array(entry, np.asarray(plain), allow_pickle=False)
+                np.lib.format.write_array(entry, _plain(array), allow_pickle=False)
 
 
 def run_file(
@@ -108,6 +106,15 @@ def describe(arrays: Mapping[str, npt.NDArray[Any]]) -> list[dict[str, Any]]:
         | _range(array)
         for name, array in arrays.items()
     ]
+
+
+def _plain(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return what numpy can write: strings, which onnxruntime gives as objects, and bytes of other types."""
+    if array.dtype == object:
+        return np.asarray(array.astype(str))
+    if array.dtype.isbuiltin == 2:  # bfloat16 and the like: the file says how many bytes, not which type
+        return np.ascontiguousarray(array).view(f"V{array.dtype.itemsize}").reshape(array.shape)
+    return np.asarray(array)
 
 
 def _requests(arrays: Arrays, path: Path) -> Iterator[Arrays]:

@@ -11,6 +11,7 @@ import numpy as np
 
 from onnx_pipeline.errors import InputError
 from onnx_pipeline.manifest import Manifest, Port, Shape
+from onnx_pipeline.ort.call import native
 
 #: onnxruntime's names of element types where numpy (and ml_dtypes) have others.
 _ONNX_NAMES = {
@@ -121,11 +122,12 @@ def numpy_type(dtype: str) -> np.dtype[Any]:
 
 def _check_feed(port: Port, value: Any) -> Any:
     if "(" in port.dtype or port.dtype == "unknown":  # a sequence or the like
-        return value
+        return native(value)
     try:
         array = np.asarray(value)
     except ValueError as error:
         raise InputError(None, f"input {port.name!r} is not an array: {error}") from None
+    array = native(array, None if port.dtype == "string" else numpy_type(port.dtype))
     given = _element_type(array)
     shape = port.shape
     fits = shape is None or (

@@ -87,9 +87,7 @@ def _inputs(
         return make_feeds(source, known, seed)
     if not isinstance(inputs, Mapping):
         return load_feeds(inputs, source)
-    arrays = dict(inputs)
-    check_feeds(source, arrays)
-    return arrays
+    return check_feeds(source, inputs)
 
 
 def _compare_random(
