@@ -124,7 +124,10 @@ class _Stage:
         told = self._told
         while True:
             idle = now()
-            message: Message = self._source.receive()
+            message: Message | None = self._source.receive()
+            if message is None:  # the session closes
+                self._sink.send(None)
+                return
             if told.room_before >= 0:
                 os.write(told.room_before, b"\0")
             start = now()
