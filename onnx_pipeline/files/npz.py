@@ -66,7 +66,8 @@ def run_file(
         The model's inputs by name.
     batched : bool
         Every entry has one more axis in front: entry ``i`` along it is request ``i``, and the outputs are
-        stacked the same way. An output whose shape differs between requests becomes ``name[i]``.
+        stacked the same way. An output whose shape differs between requests becomes ``name[i]``; so do the
+        elements of a sequence that differ in shape, and the values of a map by their keys.
     observe : Observe, optional
         Called with the timelines of the requests.
     **options
@@ -94,7 +95,8 @@ def run_file(
         if observe is not None:
             observe(session.timelines(), [stage.file for stage in session.manifest.stages])
     if not batched:
-        return {name: np.asarray(value) for name, value in zip(names, results[0], strict=True)}
+        entries = zip(names, results[0], strict=True)
+        return {key: array for name, value in entries for key, array in _entries(name, value).items()}
     return _stack(names, results)
 
 
@@ -133,12 +135,27 @@ def _requests(arrays: Arrays, path: Path) -> Iterator[Arrays]:
 def _stack(names: Sequence[str], results: Sequence[Sequence[Any]]) -> Arrays:
     out: Arrays = {}
     for position, name in enumerate(names):
-        values = [np.asarray(result[position]) for result in results]
-        if len({value.shape for value in values}) == 1:
-            out[name] = np.stack(values)
-        else:
-            out |= {f"{name}[{index}]": value for index, value in enumerate(values)}
+        out |= _entries(name, [result[position] for result in results])
     return out
+
+
+def _entries(name: str, value: Any) -> Arrays:
+    """Return a value as arrays by name; a list is stacked where that is possible, None is left out."""
+    if value is None:
+        return {}
+    if not isinstance(value, (list, Mapping)):
+        return {name: np.asarray(value)}
+    parts = value.items() if isinstance(value, Mapping) else enumerate(value)
+    found = [_entries(f"{name}[{key}]", each) for key, each in parts]
+    arrays = [array for entry in found for array in entry.values()]
+    alike = len({(array.shape, array.dtype) for array in arrays}) <= 1
+    if (
+        isinstance(value, list)
+        and alike
+        and all(entry.keys() == {f"{name}[{i}]"} for i, entry in enumerate(found))
+    ):
+        return {name: np.stack(arrays) if arrays else np.zeros(0)}
+    return {key: array for entry in found for key, array in entry.items()}
 
 
 def _range(array: npt.NDArray[Any]) -> dict[str, float]:
