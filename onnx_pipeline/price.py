@@ -163,12 +163,13 @@ def _shapes(
     tell: Callable[[InputError], None],
 ) -> tuple[Mapping[str, TensorInfo], Sequence[onnx_ir.Node]]:
     """Return type and shape of every value, and the nodes that need a cost."""
+    from onnx_pipeline.model.lowering import NOTHING
     from onnx_pipeline.model.roles import executable_nodes
     from onnx_pipeline.model.shapes import value_infos
 
     infos, nodes = value_infos(source, dims, feeds, tell), executable_nodes(source)
     if not nodes:
-        raise InputError(source.path, "no output depends on an input: there is nothing to split")
+        raise InputError(source.path, NOTHING)
     return infos, nodes
 
 
