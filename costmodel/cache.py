@@ -124,10 +124,32 @@ def _libraries(request: CostRequest) -> list[tuple[str, int, int]]:
 
 def _digest(feeds: Mapping[str, Any]) -> str:
     digest = hashlib.sha256()
-    for name, array in sorted(feeds.items()):
-        digest.update(f"{name}{array.dtype}{array.shape}".encode())
-        digest.update(array.tobytes())
+    for name, value in sorted(feeds.items()):
+        digest.update(repr(name).encode())
+        _add_value(digest, value)
     return digest.hexdigest()
+
+
+def _add_value(digest: hashlib._Hash, value: Any) -> None:
+    """Add an array, or a list or a map of values; what is told apart has another text in front."""
+    import numpy as np
+
+    if isinstance(value, Mapping):
+        digest.update(f"map {len(value)}".encode())
+        for key, each in sorted(value.items()):
+            digest.update(repr(key).encode())
+            _add_value(digest, each)
+    elif isinstance(value, (list, tuple)):
+        digest.update(f"list {len(value)}".encode())
+        for each in value:
+            _add_value(digest, each)
+    elif not isinstance(value, (np.ndarray, np.generic)):
+        digest.update(f"{type(value).__name__} {value!r}".encode())
+    elif value.dtype.kind in "OT":  # the memory has addresses
+        digest.update(f"strings {value.shape} {value.tolist()!r}".encode())
+    else:
+        digest.update(f"{value.dtype}{value.shape}".encode())
+        digest.update(value.tobytes())
 
 
 def processor() -> str:

@@ -79,18 +79,21 @@ class Stage:
     #: ``"file"`` where the peak holds for the order of the file only, and the memory may need it.
     execution_order: str | None = None
     measured: Mapping[str, float] | None = None
+    #: Names of the model's ``defaults`` that it takes as inputs, where they are given.
+    defaults: tuple[str, ...] = ()
     #: Execution providers to run it on, names and options; may be edited when a split is deployed.
     providers: tuple[tuple[str, Mapping[str, Any]], ...] = ()
 
 
 @dataclass(frozen=True)
 class ModelEntry:
-    """The model that was split."""
+    """The model that was split; ``defaults`` are the inputs that need not be given."""
 
     file: str
     sha256: str
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
+    defaults: tuple[Port, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -126,6 +129,9 @@ class Manifest:
             ):
                 if entry.get(key, 0) is None:
                     del entry[key]
+        for entry in (document["model"], *document["stages"]):
+            if not entry["defaults"]:
+                del entry["defaults"]
         for stage in document["stages"]:
             if stage["providers"]:
                 stage["providers"] = [{"name": name, "options": o} for name, o in stage["providers"]]
@@ -158,6 +164,7 @@ class Manifest:
                 model["sha256"],
                 tuple(Port(**_port(p)) for p in model["inputs"]),
                 tuple(Port(**_port(p)) for p in model["outputs"]),
+                tuple(Port(**_port(p)) for p in model.get("defaults", ())),
             ),
             target=document["target"],
             cost_model=document["cost_model"],
@@ -258,5 +265,6 @@ def _stage(entry: Mapping[str, Any]) -> Stage:
         peak_activation_bytes=entry.get("peak_activation_bytes"),
         execution_order=entry.get("execution_order"),
         measured=entry.get("measured"),
+        defaults=tuple(entry.get("defaults", ())),
         providers=tuple((p["name"], p.get("options", {})) for p in entry.get("providers", ())),
     )

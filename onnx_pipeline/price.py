@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -14,7 +14,7 @@ from onnx_pipeline.progress import Phases, Progress, silent
 if TYPE_CHECKING:
     import onnx_ir
 
-    from onnx_pipeline.costmodel.request import CostModel, NodeCosts
+    from onnx_pipeline.costmodel.request import CostModel, CostRequest, NodeCosts
     from onnx_pipeline.graph.costgraph import CostGraph
     from onnx_pipeline.model.shapes import TensorInfo
     from onnx_pipeline.model.source import SourceModel
@@ -98,8 +98,9 @@ def price_source(
     with phases.measure("load", progress):
         measure = _cost_model(params) if measure is None else measure
         dims, feeds = bind(source, params.dims, params.inputs, progress)
+    problems: list[InputError] = []
     with phases.measure("shapes", progress):
-        infos, nodes = _shapes(source, dims, feeds)
+        infos, nodes = _shapes(source, dims, feeds, problems.append)
     with phases.measure("profile", progress):
         request = CostRequest(
             source=source,
@@ -116,10 +117,30 @@ def price_source(
             seconds=params.profile_seconds,
             cache=user_cache() if params.cache else None,
         )
-        costs = measure(request)
+        costs = _measured(measure, request, problems, params.cost_model == "profile")
     if costs.estimated:
         progress("note", None, f"no cost rule for {', '.join(costs.estimated)}: priced by the bytes moved")
     return Priced(params, source, infos, costs, dims, feeds)
+
+
+def _measured(
+    measure: CostModel, request: CostRequest, problems: Sequence[InputError], profiles: bool
+) -> NodeCosts:
+    """Ask the cost model; computed costs serve where it measures and the model runs with no random inputs."""
+    from onnx_pipeline.costmodel import cost_model
+    from onnx_pipeline.model.running import CannotRunError
+
+    try:
+        if problems and profiles:
+            raise problems[0]
+        if problems:
+            request.progress("note", None, problems[0].advice("some shapes are not known: "))
+        return measure(request)
+    except CannotRunError as error:
+        if request.feeds is not None or not profiles:
+            raise
+        request.progress("note", None, error.advice("costs are computed, not measured: "))
+        return cost_model("analytic")(request)
 
 
 def _cost_model(params: ProfileParams) -> CostModel:
@@ -136,15 +157,19 @@ def _cost_model(params: ProfileParams) -> CostModel:
 
 
 def _shapes(
-    source: SourceModel, dims: Mapping[str, int], feeds: Feeds | None
+    source: SourceModel,
+    dims: Mapping[str, int],
+    feeds: Feeds | None,
+    tell: Callable[[InputError], None],
 ) -> tuple[Mapping[str, TensorInfo], Sequence[onnx_ir.Node]]:
     """Return type and shape of every value, and the nodes that need a cost."""
+    from onnx_pipeline.model.lowering import NOTHING
     from onnx_pipeline.model.roles import executable_nodes
     from onnx_pipeline.model.shapes import value_infos
 
-    infos, nodes = value_infos(source, dims, feeds), executable_nodes(source)
+    infos, nodes = value_infos(source, dims, feeds, tell), executable_nodes(source)
     if not nodes:
-        raise InputError(source.path, "no output depends on an input: there is nothing to split")
+        raise InputError(source.path, NOTHING)
     return infos, nodes
 
 
@@ -164,11 +189,7 @@ def bind(
     given = dict(dims or {})
     feeds: Feeds | None = None
     if inputs is not None:
-        if isinstance(inputs, Mapping):
-            feeds = inputs
-            check_feeds(source, dict(feeds))
-        else:
-            feeds = load_feeds(inputs, source)
+        feeds = check_feeds(source, inputs) if isinstance(inputs, Mapping) else load_feeds(inputs, source)
         for name, value in dims_of(source, dict(feeds)).items():
             if given.setdefault(name, value) != value:
                 raise UsageError(

@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ import numpy as np
 from onnx_pipeline.costmodel.profiling.mapping import FloatArray, GraphNode, saved_model
 from onnx_pipeline.costmodel.profiling.trace import read_trace
 from onnx_pipeline.errors import InputError
+from onnx_pipeline.ort.call import is_foreign, run_session
 from onnx_pipeline.ort.providers import CPU
 from onnx_pipeline.ort.session import SessionSettings
 
@@ -36,6 +38,14 @@ class Runner:
     dims: Mapping[str, int]
     provider: str = CPU
     threads: int = 1
+
+    @cached_property
+    def _outputs(self) -> list[str] | None:
+        """Names of the outputs where values may be of a type that numpy lacks; None where none is."""
+        values = (*self.source.inputs, *self.source.overridable, *self.source.outputs)
+        if any(value.dtype is None or is_foreign(value.dtype) for value in values):
+            return [str(value.name) for value in self.source.outputs]
+        return None
 
     def session(self, *, trace_to: Path | None = None, optimise: bool = True, save: bool = True) -> Any:
         """Make a session.
@@ -77,7 +87,10 @@ class Runner:
         from onnx_pipeline.model.running import explain_failure
 
         try:
-            session.run(None, self.feeds)
+            if self._outputs is None:
+                session.run(None, self.feeds)
+            else:
+                run_session(session, self._outputs, self.feeds)
         except Exception as error:
             raise explain_failure(self.source, self.dims, error) from error
 

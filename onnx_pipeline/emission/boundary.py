@@ -24,6 +24,8 @@ class StagePlan:
     nodes : list of onnx_ir.Node
         Its own nodes and copies of parameter nodes, in the model's order.
     initializers : list of onnx_ir.Value
+    defaults : list of onnx_ir.Value
+        Initializers that a caller of the model may override: inputs of the stage, too.
     inputs, outputs : list of onnx_ir.Value
         Model inputs first, then in the order in which the model produces them.
     sources : dict of Value to "model" or int
@@ -35,6 +37,7 @@ class StagePlan:
     index: int
     nodes: list[ir.Node] = field(default_factory=list)
     initializers: list[ir.Value] = field(default_factory=list)
+    defaults: list[ir.Value] = field(default_factory=list)
     inputs: list[ir.Value] = field(default_factory=list)
     outputs: list[ir.Value] = field(default_factory=list)
     sources: dict[ir.Value, str | int] = field(default_factory=dict)
@@ -77,6 +80,7 @@ def plan_stages(source: SourceModel, stage_of: Mapping[str, int], stages: int) -
         members = {*own[plan.index], *nodes}
         plan.nodes = [node for node in graph if node in members]
         plan.initializers = [v for v in graph.initializers.values() if v in initializers]
+        plan.defaults = [v for v in source.overridable if v in initializers]
         for value in sorted(reads, key=lambda v: position.get(v, -1)):
             producer = value.producer()
             if value in hosted:

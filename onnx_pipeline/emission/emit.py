@@ -124,6 +124,7 @@ def emit(
                     data=_data_entry(store),
                     peak_activation_bytes=schedules[plan.index].peak,
                     execution_order="file" if ordered else None,
+                    defaults=tuple(str(v.name) for v in plan.defaults),
                 )
             )
         if annotate:
@@ -226,6 +227,7 @@ def _manifest(
             source.sha256,
             tuple(Port(**port(v, infos)) for v in source.inputs),
             tuple(Port(**port(v, infos)) for v in source.outputs),
+            tuple(Port(**port(v, infos)) for v in source.overridable),
         ),
         target=planfile.target_fields(result.target, result.stages),
         cost_model=_cost_model(result, costs_meta),

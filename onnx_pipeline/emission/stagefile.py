@@ -29,7 +29,7 @@ def write_stage(
     _keep_functions(proto, source.ir, plan.nodes)
     graph = proto.graph
     graph.name = f"{graph.name}_stage_{plan.index}"
-    graph.input.extend(_boundary(v, infos) for v in plan.inputs)
+    graph.input.extend(_boundary(v, infos) for v in (*plan.inputs, *plan.defaults))
     graph.output.extend(_boundary(v, infos) for v in plan.outputs)
     _add_body(proto, plan.nodes, plan.initializers, store)
     _annotate_quantization(proto.graph, source, plan, store)

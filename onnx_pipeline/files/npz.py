@@ -47,10 +47,8 @@ def save_arrays(arrays: Mapping[str, npt.NDArray[Any]], path: Path) -> None:
     """Write an ``.npz`` file that is complete or absent; all names work, ``file`` and ``a/b`` included."""
     with new_file(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
         for name, array in arrays.items():
-            # Strings come out of onnxruntime as objects, which would have to be pickled.
-            plain = array.astype(str) if array.dtype == object else array
             with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
-                np.lib.format.write_array(entry, np.asarray(plain), allow_pickle=False)
+                np.lib.format.write_array(entry, _plain(array), allow_pickle=False)
 
 
 def run_file(
@@ -72,7 +70,8 @@ def run_file(
         The model's inputs by name.
     batched : bool
         Every entry has one more axis in front: entry ``i`` along it is request ``i``, and the outputs are
-        stacked the same way. An output whose shape differs between requests becomes ``name[i]``.
+        stacked the same way. An output whose shape differs between requests becomes ``name[i]``; so do the
+        elements of a sequence that differ in shape, and the values of a map by their keys.
     observe : Observe, optional
         Called with the timelines of the requests.
     **options
@@ -100,7 +99,8 @@ def run_file(
         if observe is not None:
             observe(session.timelines(), [stage.file for stage in session.manifest.stages])
     if not batched:
-        return {name: np.asarray(value) for name, value in zip(names, results[0], strict=True)}
+        entries = zip(names, results[0], strict=True)
+        return {key: array for name, value in entries for key, array in _entries(name, value).items()}
     return _stack(names, results)
 
 
@@ -112,6 +112,15 @@ def describe(arrays: Mapping[str, npt.NDArray[Any]]) -> list[dict[str, Any]]:
         | _range(array)
         for name, array in arrays.items()
     ]
+
+
+def _plain(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return what numpy can write: strings, which onnxruntime gives as objects, and bytes of other types."""
+    if array.dtype == object:
+        return np.asarray(array.astype(str))
+    if array.dtype.isbuiltin == 2:  # bfloat16 and the like: the file says how many bytes, not which type
+        return np.ascontiguousarray(array).view(f"V{array.dtype.itemsize}").reshape(array.shape)
+    return np.asarray(array)
 
 
 def _requests(arrays: Arrays, path: Path) -> Iterator[Arrays]:
@@ -130,12 +139,27 @@ def _requests(arrays: Arrays, path: Path) -> Iterator[Arrays]:
 def _stack(names: Sequence[str], results: Sequence[Sequence[Any]]) -> Arrays:
     out: Arrays = {}
     for position, name in enumerate(names):
-        values = [np.asarray(result[position]) for result in results]
-        if len({value.shape for value in values}) == 1:
-            out[name] = np.stack(values)
-        else:
-            out |= {f"{name}[{index}]": value for index, value in enumerate(values)}
+        out |= _entries(name, [result[position] for result in results])
     return out
+
+
+def _entries(name: str, value: Any) -> Arrays:
+    """Return a value as arrays by name; a list is stacked where that is possible, None is left out."""
+    if value is None:
+        return {}
+    if not isinstance(value, (list, Mapping)):
+        return {name: np.asarray(value)}
+    parts = value.items() if isinstance(value, Mapping) else enumerate(value)
+    found = [_entries(f"{name}[{key}]", each) for key, each in parts]
+    arrays = [array for entry in found for array in entry.values()]
+    alike = len({(array.shape, array.dtype) for array in arrays}) <= 1
+    if (
+        isinstance(value, list)
+        and alike
+        and all(entry.keys() == {f"{name}[{i}]"} for i, entry in enumerate(found))
+    ):
+        return {name: np.stack(arrays) if arrays else np.zeros(0)}
+    return {key: array for entry in found for key, array in entry.items()}
 
 
 def _range(array: npt.NDArray[Any]) -> dict[str, float]:

@@ -49,7 +49,8 @@ def unsplit(
     arrays = check_feeds(session.manifest, feeds)
 
     def timed(run: Runner) -> Callable[[int], float]:
-        mine = {value.name: arrays[value.name] for value in run.session.get_inputs()}
+        taken = (*run.session.get_inputs(), *run.session.get_overridable_initializers())
+        mine = {value.name: arrays[value.name] for value in taken if value.name in arrays}
 
         def measure(count: int) -> float:
             begin = time.perf_counter()

@@ -93,6 +93,7 @@ class Chain:
         for stage, session in zip(self.stages, self.sessions, strict=True):
             names = [port.name for port in stage.outputs]
             inputs = {port.name: live[port.name] for port in stage.inputs}
+            inputs |= {name: live[name] for name in stage.defaults if name in live}
             start = time.perf_counter()
             values = run_session(session, names, inputs)
             seconds.append(time.perf_counter() - start)

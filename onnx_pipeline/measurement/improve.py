@@ -52,7 +52,7 @@ def improve(
     """
     from onnx_pipeline.measurement.closed_loop import describe
 
-    rounds = params.rounds(priced.params.cost_model)
+    rounds = params.rounds(priced.costs.kind)
     if not rounds or first.used < 2:
         return first, None
     try:

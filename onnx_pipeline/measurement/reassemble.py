@@ -57,7 +57,8 @@ def reassemble(directory: Path, document: Manifest) -> bytes:
                 functions.add(key)
         known = {entry.domain for entry in whole.opset_import}
         whole.opset_import.extend(entry for entry in part.opset_import if entry.domain not in known)
-    whole.graph.input.extend(values[p.name] for p in document.model.inputs if p.name in values)
+    ports = (*document.model.inputs, *document.model.defaults)
+    whole.graph.input.extend(values[p.name] for p in ports if p.name in values)
     whole.graph.output.extend(values[p.name] for p in document.model.outputs if p.name in values)
     if whole.ByteSize() > MAX_PROTO_BYTES:
         message = "the stages do not fit into one model file"

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from onnx_pipeline.errors import Advice, InputError, UsageError
+from onnx_pipeline.model.expressions import evaluate_expression
 from onnx_pipeline.model.source import SourceModel
 
 
@@ -76,8 +77,11 @@ def input_shape(source: SourceModel, value: ir.Value, dims: Mapping[str, int]) -
     if value.shape is None:
         message = f"input {value.name!r} has no shape"
         raise InputError(source.path, message, Advice("give it with {inputs}", inputs=...))
-    known = set(dims)
-    return tuple(d if isinstance(d, int) else _evaluate(d, dims, known) for d in value.shape.dims)
+    shape = tuple(d if isinstance(d, int) else _evaluate(d, dims) for d in value.shape.dims)
+    if min(shape, default=0) < 0:
+        message = f"input {value.name!r} of shape {value.shape} would have the shape {list(shape)}"
+        raise InputError(source.path, message, Advice("set {dims}", dims=...))
+    return shape
 
 
 def evaluate(dim: str, dims: Mapping[str, int]) -> int | None:
@@ -86,11 +90,7 @@ def evaluate(dim: str, dims: Mapping[str, int]) -> int | None:
         return dims[dim]
     if not any(c in dim for c in "+-*/("):
         return None
-    try:
-        value = ir.SymbolicDim(dim).evaluate(dict(dims))
-    except Exception:  # not an expression
-        return None
-    return value if isinstance(value, int) else None
+    return evaluate_expression(dim, dims)
 
 
 def is_container(value: ir.Value) -> bool:
@@ -117,7 +117,7 @@ def _is_expression_of(name: str, plain: set[str]) -> bool:
     return evaluate(name, dict.fromkeys(plain, 1)) is not None
 
 
-def _evaluate(dim: ir.SymbolicDim, dims: Mapping[str, int], known: set[str]) -> int:
+def _evaluate(dim: ir.SymbolicDim, dims: Mapping[str, int]) -> int:
     if dim.value is None:
         return 1
     value = evaluate(dim.value, dims)

@@ -87,19 +87,25 @@ def _check_valid(source: SourceModel, proto: onnx.ModelProto) -> None:
 
 
 def skeleton(source: SourceModel, fixed: Mapping[str, tuple[int, ...]]) -> onnx.ModelProto:
-    """Return the model with large constants turned into inputs and the given input shapes."""
+    """Return the model with large constants turned into inputs and the given input shapes.
+
+    Default values that a caller may override are constants only where shapes are given, and theirs is not.
+    """
     graph = source.ir.graph
     proto = shell(source.ir)
     proto.ir_version = max(proto.ir_version, 4)  # initializers need not be inputs
-    for value in source.inputs:
+    changing = [v for v in source.overridable if not fixed or v.name in fixed]
+    for value in (*source.inputs, *changing):
         info = describe(value)
         if value.name in fixed:
             del info.type.tensor_type.shape.dim[:]
             for size in fixed[str(value.name)]:
                 info.type.tensor_type.shape.dim.add(dim_value=size)
         proto.graph.input.append(info)
+    fed = {value.name for value in changing}
     for name, value in graph.initializers.items():
-        _add_constant(proto.graph, name, value.const_value)
+        if name not in fed:
+            _add_constant(proto.graph, name, value.const_value)
     for node in graph:
         constant = constant_tensor(node)
         if constant is not None and constant.nbytes > _SMALL_BYTES:

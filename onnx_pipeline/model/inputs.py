@@ -16,6 +16,7 @@ from onnx_pipeline.files.npz import unreadable
 from onnx_pipeline.model.dimensions import bound_dims, dims_of, input_shape, is_container
 from onnx_pipeline.model.external import nbytes
 from onnx_pipeline.model.source import SourceModel
+from onnx_pipeline.ort.call import native
 
 #: Operators whose output holds the same numbers as their first input.
 _MOVES = frozenset(
@@ -71,36 +72,41 @@ def load_feeds(path: str | os.PathLike[str], source: SourceModel) -> dict[str, n
             arrays = {name: np.asarray(data[name]) for name in data.files}
     except Exception as error:  # whatever a forged header provokes in numpy's parser
         raise InputError(path, f"cannot read inputs: {unreadable(error)}") from error
-    check_feeds(source, arrays, path)
-    return arrays
+    return check_feeds(source, arrays, path)
 
 
 def check_feeds(
     source: SourceModel, feeds: Mapping[str, npt.NDArray[Any]], path: str | os.PathLike[str] | None = None
-) -> None:
-    """Check that ``feeds`` are what the model takes; ``path`` is named in errors.
+) -> dict[str, npt.NDArray[Any]]:
+    """Return ``feeds`` as this machine keeps numbers if the model takes them; ``path`` is named in errors.
 
     Raises
     ------
     InputError
         On the first input that is missing, unknown, or of a wrong type, rank or dimension.
     """
-    wanted = {str(v.name): v for v in source.inputs}
+    wanted = {str(v.name): v for v in (*source.inputs, *source.overridable)}
     for name in feeds:
         if name not in wanted:
             raise InputError(path, f"the model has no input {name!r}; it takes {', '.join(wanted)}")
+    arrays: dict[str, npt.NDArray[Any]] = {}
     for name, value in wanted.items():
+        if name not in feeds and value.is_initializer():
+            continue
         if name not in feeds:
             raise InputError(path, f"input {name!r} is missing")
-        array = feeds[name]
+        expected = None if value.dtype is None else _numpy_type(value.dtype)
+        array = arrays[name] = native(feeds[name], expected)
         if not isinstance(value.type, ir.TensorType):  # a sequence, a map or an optional: onnxruntime checks
             continue
-        expected = None if value.dtype is None else _numpy_type(value.dtype)
+        if not isinstance(array, (np.ndarray, np.generic)):
+            raise InputError(path, f"input {name!r} must be an array, got {type(array).__name__}")
         if expected is not None and array.dtype != expected and value.dtype != ir.DataType.STRING:
             raise InputError(path, f"input {name!r} must be {expected}, got {array.dtype}")
         if value.shape is not None and value.shape.rank() != array.ndim:
             raise InputError(path, f"input {name!r} must have shape {value.shape}, got {list(array.shape)}")
-    dims_of(source, feeds, path)
+    dims_of(source, arrays, path)
+    return arrays
 
 
 def _numpy_type(dtype: ir.DataType) -> np.dtype[Any] | None:

@@ -26,6 +26,12 @@ from onnx_pipeline.model.source import SourceModel
 if TYPE_CHECKING:
     from onnx_pipeline.costmodel.request import NodeCosts
 
+#: Why a model of constants is not split; random generators are executable and need no input.
+NOTHING = (
+    "no output depends on an input, so there is nothing to split: onnxruntime computes constants once, when "
+    "it loads the model, and no request would keep a stage busy; one file is the best that can be"
+)
+
 
 def lower(source: SourceModel, infos: Mapping[str, TensorInfo], costs: NodeCosts) -> CostGraph:
     """Build the cost graph of a model.
@@ -45,7 +51,7 @@ def lower(source: SourceModel, infos: Mapping[str, TensorInfo], costs: NodeCosts
     """
     nodes = executable_nodes(source)
     if not nodes:
-        raise InputError(source.path, "no output depends on an input: there is nothing to split")
+        raise InputError(source.path, NOTHING)
     missing = [str(node.name) for node in nodes if node.name not in costs.work_ns]
     if missing:
         shown = ", ".join(missing[:10]) + (f" and {len(missing) - 10} more" if len(missing) > 10 else "")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import onnx
@@ -120,7 +120,9 @@ def shell(model: ir.Model) -> onnx.ModelProto:
     return proto
 
 
-def serialize(model: ir.Model, path: Path, extra_outputs: Sequence[str] = ()) -> bytes:
+def serialize(
+    model: ir.Model, path: Path, extra_outputs: Sequence[str] = (), without: Collection[str] = ()
+) -> bytes:
     """Return the model as bytes; external weights stay external.
 
     Parameters
@@ -130,6 +132,8 @@ def serialize(model: ir.Model, path: Path, extra_outputs: Sequence[str] = ()) ->
         Named in the error.
     extra_outputs : sequence of str
         Values to expose as additional outputs; onnxruntime infers their types.
+    without : collection of str
+        Values whose nodes are left out, and outputs among them.
 
     Raises
     ------
@@ -146,6 +150,12 @@ def serialize(model: ir.Model, path: Path, extra_outputs: Sequence[str] = ()) ->
         for name in extra_outputs:
             if name not in present:
                 proto.graph.output.add(name=name)
+        for index in reversed(range(len(proto.graph.node))):
+            if any(name in without for name in proto.graph.node[index].output):
+                del proto.graph.node[index]
+        for index in reversed(range(len(proto.graph.output))):
+            if proto.graph.output[index].name in without:
+                del proto.graph.output[index]
         return bytes(proto.SerializeToString())
     except Exception as error:
         raise InputError(path, f"the model cannot be serialised: {root_cause(error)}") from error

@@ -1,7 +1,7 @@
 """What the nodes of a model are: executable, parameters of other nodes, or random.
 
-A *parameter node* depends on no model input (constants, and whatever is computed from weights alone). It is
-copied into each stage that needs it.
+A *parameter node* depends on no model input, with a default value or without (constants, and whatever is
+computed from weights alone). It is copied into each stage that needs it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _TRANSPARENT = frozenset({"Identity", "DequantizeLinear"})
 
 def parameter_nodes(source: SourceModel) -> set[str]:
     """Return the names of the main graph's nodes that depend on no model input and on no random operator."""
-    moving = set(source.inputs)
+    moving = {*source.inputs, *source.overridable}
     names: set[str] = set()
     random_functions = _random_functions(source.ir)
     for node in source.ir.graph:

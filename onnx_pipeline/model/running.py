@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
+
+import onnx_ir as ir
 
 from onnx_pipeline.errors import Advice, InputError, PipelineError
 from onnx_pipeline.model.dimensions import bound_dims
 from onnx_pipeline.model.inputs import make_feeds
+from onnx_pipeline.model.nodes import node_inputs
 from onnx_pipeline.model.protos import serialize
 from onnx_pipeline.model.source import SourceModel
 from onnx_pipeline.ort.call import run_session
@@ -21,7 +25,20 @@ from onnx_pipeline.stop import Deadline
 PLAIN = SessionSettings(optimise=False)
 
 
-def open_model(source: SourceModel, settings: SessionSettings, extra_outputs: Sequence[str] = ()) -> Any:
+#: Where onnxruntime's message says which node failed.
+_FAILED = re.compile(r"Name:'([^']*)'")
+
+
+class CannotRunError(InputError):
+    """The model does not run with the inputs at hand; others may do, and so may computed costs."""
+
+
+def open_model(
+    source: SourceModel,
+    settings: SessionSettings,
+    extra_outputs: Sequence[str] = (),
+    without: Collection[str] = (),
+) -> Any:
     """Return a session of the model as loaded, with its weights and custom operators.
 
     Parameters
@@ -30,6 +47,8 @@ def open_model(source: SourceModel, settings: SessionSettings, extra_outputs: Se
     settings : SessionSettings
     extra_outputs : sequence of str
         Values to expose as additional outputs.
+    without : collection of str
+        Values whose nodes are left out.
 
     Raises
     ------
@@ -37,7 +56,7 @@ def open_model(source: SourceModel, settings: SessionSettings, extra_outputs: Se
         If onnxruntime cannot load it.
     """
     own = replace(settings, data_folder=source.data_dir, custom_ops=source.custom_ops)
-    return open_session(serialize(source.ir, source.path, extra_outputs), own, file=source.path)
+    return open_session(serialize(source.ir, source.path, extra_outputs, without), own, file=source.path)
 
 
 def explain_failure(source: SourceModel, dims: Mapping[str, int] | None, error: Exception) -> InputError:
@@ -48,13 +67,14 @@ def explain_failure(source: SourceModel, dims: Mapping[str, int] | None, error: 
     bound = bound_dims(source, dims)
     if not bound:
         message = f"onnxruntime cannot run the model: {reason(error)}"
-        return InputError(source.path, message, Advice("try {inputs}", inputs=...))
+        hint = Advice(f"{_suspicion(source, error)}try {{inputs}}", inputs=...)
+        return CannotRunError(source.path, message, hint)
     now = ", ".join(f"{name}={value}" for name, value in bound.items())
     message = f"onnxruntime cannot run the model with {now}"
     better = _working_dims(source, bound)
     if better is None:
-        advice = Advice("set dimensions that agree with {dims}", dims=...)
-        return InputError(source.path, f"{message}: {reason(error)}", advice)
+        text = f"{_suspicion(source, error)}set dimensions that agree with {{dims}}"
+        return CannotRunError(source.path, f"{message}: {reason(error)}", Advice(text, dims=...))
     inputs = [
         f"{v.name} is {v.shape}"
         for v in source.inputs
@@ -65,6 +85,41 @@ def explain_failure(source: SourceModel, dims: Mapping[str, int] | None, error: 
         f"{message}: the inputs disagree ({', '.join(inputs[:3])})",
         Advice("it runs with {dims}", dims=better),
     )
+
+
+def failed_nodes(source: SourceModel, error: Exception) -> list[ir.Node]:
+    """Return the node that onnxruntime's message names, if it is one of the model's own."""
+    found = _FAILED.search(str(error))
+    return [node for node in source.ir.graph if found is not None and node.name == found[1]]
+
+
+def _suspicion(source: SourceModel, error: Exception) -> str:
+    """Name the inputs that the node that failed depends on: whole numbers first, random ones rarely fit."""
+    reached: dict[ir.Value, None] = {}
+    waiting: list[ir.Node] = failed_nodes(source, error)
+    seen = set(waiting)
+    while waiting:
+        for value in node_inputs(waiting.pop()):
+            reached[value] = None
+            producer = value.producer()
+            if producer is not None and producer not in seen:
+                seen.add(producer)
+                waiting.append(producer)
+    guilty = [value for value in source.inputs if value in reached]
+    guilty = [v for v in guilty if v.dtype is None or not v.dtype.is_floating_point()] or guilty
+    if not guilty:
+        return ""
+    names = ", ".join(repr(value.name) for value in guilty[:3])
+    return f"the node depends on the input{'s' if len(guilty) > 1 else ''} {names}: "
+
+
+def values_behind(source: SourceModel, nodes: Iterable[ir.Node]) -> set[str]:
+    """Return the names of the values that depend on one of the nodes."""
+    behind = {value for node in nodes for value in node.outputs}
+    for node in source.ir.graph:
+        if any(value in behind for value in node_inputs(node)):
+            behind.update(node.outputs)
+    return {str(value.name) for value in behind}
 
 
 def _working_dims(source: SourceModel, bound: Mapping[str, int]) -> dict[str, int] | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,13 +12,20 @@ import numpy.typing as npt
 import onnx
 import onnx_ir as ir
 
-from onnx_pipeline.errors import Advice, InputError, PipelineError
+from onnx_pipeline.errors import Advice, InputError
 from onnx_pipeline.model.dimensions import bound_dims, dims_of, evaluate, input_shape
 from onnx_pipeline.model.external import nbytes as tensor_bytes
 from onnx_pipeline.model.inference import Dims, infer, tensor_dims, tensor_dtype
 from onnx_pipeline.model.inputs import make_feeds
 from onnx_pipeline.model.limits import MAX_LOOP_SECONDS, MAX_VALUE_BYTES
-from onnx_pipeline.model.running import PLAIN, explain_failure, open_model
+from onnx_pipeline.model.running import (
+    PLAIN,
+    CannotRunError,
+    explain_failure,
+    failed_nodes,
+    open_model,
+    values_behind,
+)
 from onnx_pipeline.model.source import SourceModel
 from onnx_pipeline.ort.call import run_session
 
@@ -59,6 +66,7 @@ def value_infos(
     source: SourceModel,
     dims: Mapping[str, int] | None = None,
     feeds: Mapping[str, npt.NDArray[Any]] | None = None,
+    tell: Callable[[InputError], None] | None = None,
 ) -> dict[str, TensorInfo]:
     """Return type and shape of every value of the main graph, by name.
 
@@ -71,6 +79,9 @@ def value_infos(
         Values of symbolic dimensions, 1 by default.
     feeds : mapping of str to array
         Inputs whose shapes take precedence over ``dims`` and that serve for the run.
+    tell : callable, optional
+        Told why a run with random inputs fails, which is no error then: what is behind the node that fails
+        stays unknown, so that no stage boundary can carry it.
 
     Raises
     ------
@@ -89,7 +100,7 @@ def value_infos(
     used = {str(v.name) for v in _values(source) if v.uses() or v.is_graph_output()}
     holes = [name for name, info in infos.items() if name in used and _is_hole(info, special)]
     if holes:
-        infos.update(_fill(source, infos, holes, bound, feeds))
+        infos.update(_fill(source, infos, holes, bound, feeds, tell))
     for info in infos.values():
         if info.nbytes > MAX_VALUE_BYTES:
             raise InputError(
@@ -107,14 +118,16 @@ def _values(source: SourceModel) -> Iterable[ir.Value]:
 
 
 def _is_symbolic(source: SourceModel) -> bool:
-    return any(v.shape is None or not v.shape.is_static() for v in source.inputs)
+    unknown = any(v.shape is None or not v.shape.is_static() for v in source.inputs)
+    return unknown or bool(source.overridable)
 
 
 def _input_shapes(
     source: SourceModel, dims: Mapping[str, int], feeds: Mapping[str, npt.NDArray[Any]] | None
 ) -> dict[str, tuple[int, ...]]:
     if feeds is not None:
-        tensors = {str(v.name) for v in source.inputs if isinstance(v.type, ir.TensorType)}
+        values = (*source.inputs, *source.overridable)
+        tensors = {str(v.name) for v in values if isinstance(v.type, ir.TensorType)}
         return {name: tuple(np.shape(array)) for name, array in feeds.items() if name in tensors}
     return {
         str(v.name): input_shape(source, v, dims)
@@ -134,6 +147,8 @@ def _combine(
     tensor = value.const_value
     if value.is_initializer() and tensor is not None:
         constant = tuple(int(d) for d in tensor.shape.numpy())
+        if value.is_graph_input():  # a default value: others may have another shape
+            return TensorInfo(name, tensor.dtype, fixed.get(name, constant), _recorded(value))
         return TensorInfo(name, tensor.dtype, constant, constant)
     inferred = tensor_dims(special.get(name))
     shape = fixed.get(name)
@@ -150,9 +165,7 @@ def _declared(
 
     The model's own inputs and outputs keep what the file says, as far as ``shape`` does not contradict it.
     """
-    recorded: Dims | None = None
-    if value.shape is not None and isinstance(value.type, ir.TensorType):
-        recorded = tuple(d if isinstance(d, int) else d.value for d in value.shape.dims)
+    recorded = _recorded(value)
     if value.is_graph_input():
         return recorded if recorded is not None or shape is None else (None,) * len(shape)
     rank = len(shape) if shape is not None else len(inferred) if inferred is not None else None
@@ -174,6 +187,12 @@ def _declared(
     return tuple(merged)
 
 
+def _recorded(value: ir.Value) -> Dims | None:
+    if value.shape is None or not isinstance(value.type, ir.TensorType):
+        return None
+    return tuple(d if isinstance(d, int) else d.value for d in value.shape.dims)
+
+
 def _agrees(name: str, shape: tuple[int, ...] | None, axis: int, bound: Mapping[str, int]) -> bool:
     expected = evaluate(name, bound)
     return shape is None or expected is None or expected == shape[axis]
@@ -192,6 +211,7 @@ def _fill(
     holes: Sequence[str],
     bound: Mapping[str, int],
     feeds: Mapping[str, npt.NDArray[Any]] | None,
+    tell: Callable[[InputError], None] | None,
 ) -> dict[str, TensorInfo]:
     """Run the model once with the unknown values as outputs."""
     values = {str(v.name): v for v in _values(source)}
@@ -206,26 +226,63 @@ def _fill(
             return {name: info for name, info in known.items() if info is not None}
         raise
     inputs = feeds if feeds is not None else make_feeds(source, bound)
+    found = {name: TensorInfo(name, infos[name].dtype, None, None) for name in wanted}
     try:
-        seconds = MAX_LOOP_SECONDS if _loops(source) else None
-        results = dict(zip(wanted, run_session(session, wanted, inputs, seconds=seconds), strict=True))
-    except PipelineError:
-        raise
+        results = _run(source, session, wanted, inputs)
+    except CannotRunError as error:
+        if tell is None or feeds is not None:
+            raise
+        tell(error)
+        results = _run_before(source, wanted, inputs, error)
+    found.update((name, _from_run(values[name], infos[name], results[name], bound)) for name in results)
+    return found
+
+
+def _run(
+    source: SourceModel, session: Any, wanted: Sequence[str], inputs: Mapping[str, npt.NDArray[Any]]
+) -> dict[str, Any]:
+    """Compute some values, and what they need.
+
+    Raises
+    ------
+    CannotRunError
+        If onnxruntime fails, or a Loop does not come to an end.
+    """
+    seconds = MAX_LOOP_SECONDS if _loops(source) else None
+    try:
+        return dict(zip(wanted, run_session(session, wanted, inputs, seconds=seconds), strict=True))
     except Exception as error:
         if "terminate" in str(error).lower():
-            raise InputError(
+            raise CannotRunError(
                 source.path,
                 f"unknown shapes need a run, and a Loop takes more than {MAX_LOOP_SECONDS} seconds",
                 Advice("give inputs that end it with {inputs}", inputs=...),
             ) from None
-        raise explain_failure(source, bound, error) from error
-    return {name: _from_run(values[name], infos[name], results[name], bound) for name in wanted}
+        raise explain_failure(source, dims_of(source, inputs), error) from error
+
+
+def _run_before(
+    source: SourceModel,
+    wanted: Sequence[str],
+    inputs: Mapping[str, npt.NDArray[Any]],
+    error: CannotRunError,
+) -> dict[str, Any]:
+    """Compute the values that do not depend on the node that failed, or on a Loop without end."""
+    failed = failed_nodes(source, error) or [n for n in source.ir.graph if n.op_type == "Loop"]
+    behind = values_behind(source, failed)
+    free = [name for name in wanted if name not in behind]
+    if not failed or not free:
+        return {}
+    try:
+        return _run(source, open_model(source, PLAIN, free, behind), free, inputs)
+    except InputError:
+        return {}
 
 
 def _from_record(value: ir.Value, bound: Mapping[str, int]) -> TensorInfo | None:
-    if value.shape is None or value.dtype is None or not isinstance(value.type, ir.TensorType):
+    recorded = _recorded(value)
+    if recorded is None or value.dtype is None:
         return None
-    recorded: Dims = tuple(d if isinstance(d, int) else d.value for d in value.shape.dims)
     sizes = [d if isinstance(d, int) else evaluate(d or "", bound) for d in recorded]
     shape = tuple(s for s in sizes if s is not None)
     return TensorInfo(str(value.name), value.dtype, shape if len(shape) == len(sizes) else None, recorded)

@@ -57,6 +57,17 @@ class SourceModel:
         return [v for v in self.ir.graph.inputs if not v.is_initializer()]
 
     @property
+    def overridable(self) -> list[Value]:
+        """What a caller may feed: graph inputs with a default value.
+
+        None before IR version 4, where every initializer had to be listed as an input: onnxruntime takes
+        them for constants and refuses to be fed one.
+        """
+        if (self.ir.ir_version or 0) < 4:
+            return []
+        return [v for v in self.ir.graph.inputs if v.is_initializer()]
+
+    @property
     def outputs(self) -> list[Value]:
         """The graph outputs."""
         return list(self.ir.graph.outputs)

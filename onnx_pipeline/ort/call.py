@@ -1,7 +1,7 @@
 """One call of an onnxruntime session, for every element type that numpy has or has not.
 
-onnxruntime's numpy interface knows neither bfloat16 nor floats of 8 bits nor anything of 4 bits; tensors of
-these types travel as ``OrtValue`` and become ``ml_dtypes`` arrays only at the very end.
+onnxruntime's numpy interface knows neither bfloat16 nor floats of 8 bits nor anything of 4 or 2 bits; tensors
+of these types travel as ``OrtValue`` and become ``ml_dtypes`` arrays only at the very end.
 """
 
 from __future__ import annotations
@@ -25,10 +25,12 @@ _FOREIGN = {
     "tensor(uint4)": 21,
     "tensor(int4)": 22,
     "tensor(float4e2m1)": 23,
+    "tensor(uint2)": 25,
+    "tensor(int2)": 26,
 }
-_INT4 = 22
-#: Types that onnxruntime keeps two to a byte; numpy arrays cannot hold them that way.
-_PACKED = (21, 22, 23)
+_SIGNED = (22, 26)
+#: Bits of the types that onnxruntime keeps several to a byte; numpy arrays cannot hold them that way.
+_PACKED = {21: 4, 22: 4, 23: 4, 25: 2, 26: 2}
 
 
 class Runner:
@@ -95,6 +97,26 @@ def run_session(
         timer.cancel()
 
 
+def is_foreign(number: int) -> bool:
+    """Return whether numpy lacks an element type, given as ONNX numbers it."""
+    return number in _FOREIGN.values()
+
+
+def native(value: Any, dtype: Any = None) -> Any:
+    """Return an array, or a list of arrays, as this machine keeps numbers.
+
+    onnxruntime takes arrays of the other byte order as they lie. Raw bytes, which is how ``.npz`` files hold
+    what numpy lacks, are read as ``dtype``, if given and of their size.
+    """
+    if isinstance(value, list):
+        return [native(each, dtype) for each in value]
+    if not isinstance(value, np.ndarray):
+        return value
+    if value.dtype.type is np.void and dtype is not None and value.dtype.itemsize == dtype.itemsize:
+        return np.ascontiguousarray(value).view(dtype).reshape(value.shape)
+    return value if value.dtype.isnative else value.astype(value.dtype.newbyteorder("="))
+
+
 def to_numpy(value: Any) -> Any:
     """Return an array for what :class:`Runner` gave; ``ml_dtypes`` arrays for types that numpy lacks."""
     if isinstance(value, (np.ndarray, np.generic, list, dict)) or value is None:
@@ -108,21 +130,23 @@ def to_numpy(value: Any) -> Any:
 def to_bytes(value: Any) -> npt.NDArray[np.uint8]:
     """Return the memory of an ``OrtValue`` of a type that numpy lacks as ``ml_dtypes`` has it, flat: a copy.
 
-    Numbers of 4 bits take a byte each.
+    Numbers of less than a byte take one each.
     """
     raw = np.frombuffer(bytes(raw_bytes(value)), np.uint8)
     number = value.element_type()
     if number not in _PACKED:
         return raw
-    size = math.prod(value.shape())
-    nibbles = np.stack([raw & 15, raw >> 4], axis=-1).reshape(-1)[:size]
-    if number == _INT4:  # the sign fills the byte
-        nibbles[nibbles > 7] |= 0xF0
-    return nibbles
+    size, bits = math.prod(value.shape()), _PACKED[number]
+    mask = (1 << bits) - 1
+    shifted = np.right_shift(raw[:, None], np.arange(0, 8, bits, dtype=np.uint8), dtype=np.uint8)
+    parts = (shifted & np.uint8(mask)).reshape(-1)[:size]
+    if number in _SIGNED:  # the sign fills the byte
+        parts[parts > mask >> 1] |= np.uint8(0xFF & ~mask)
+    return parts
 
 
 def is_packed(value: Any) -> bool:
-    """Return whether an ``OrtValue`` holds two numbers in a byte."""
+    """Return whether an ``OrtValue`` holds several numbers in a byte."""
     return value.element_type() in _PACKED
 
 
@@ -135,7 +159,7 @@ def raw_bytes(value: Any) -> memoryview:
 def to_ort(value: Any, foreign: int | None) -> Any:
     """Return an ``OrtValue`` that shares the memory of an array; other values as they are.
 
-    Numbers of 4 bits, a byte each in an array, are copied two to a byte.
+    Numbers of less than a byte, which take one each in an array, are copied several to a byte.
 
     Parameters
     ----------
@@ -160,9 +184,10 @@ def _pack(array: npt.NDArray[Any], number: int) -> Any:
     import onnxruntime
 
     made = onnxruntime.OrtValue.ortvalue_from_shape_and_type(list(array.shape), number)
-    nibbles = array.reshape(-1).view(np.uint8) & 15
-    nibbles = np.append(nibbles, np.zeros(nibbles.size % 2, np.uint8))
-    packed = (nibbles[::2] | nibbles[1::2] << 4).tobytes()
+    bits = _PACKED[number]
+    parts = array.reshape(-1).view(np.uint8) & (1 << bits) - 1
+    parts = np.append(parts, np.zeros(-parts.size % (8 // bits), np.uint8)).reshape(-1, 8 // bits)
+    packed = np.bitwise_or.reduce(parts << np.arange(0, 8, bits, dtype=np.uint8), axis=1).tobytes()
     ctypes.memmove(made.data_ptr(), packed, len(packed))
     return made
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import os
 import weakref
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -41,16 +42,20 @@ class Flow:
         self._recorder = Recorder(files)
         self._numbers = itertools.count()
         self._closed = False
+        self._process = os.getpid()
         self.backend = start(_finisher(self.gate, self._recorder))
-        self._finalizer = weakref.finalize(self, _abandon, self.backend, self.gate)
+        self._finalizer = weakref.finalize(self, _abandon, self.backend, self.gate, self._process)
 
     def check_open(self) -> None:
-        """Refuse to go on after :meth:`close`.
+        """Refuse to go on after :meth:`close`, and in a fork: its threads and workers stayed behind.
 
         Raises
         ------
         PipelineError
         """
+        if os.getpid() != self._process:
+            message = "the pipeline session belongs to the process that forked this one"
+            raise PipelineError(message, "open one of its own")
         if self._closed:
             raise PipelineError("the pipeline session is closed")
 
@@ -88,6 +93,8 @@ class Flow:
 
     def close(self, drain: bool = True, timeout: float | None = None) -> None:
         """Let no request in any more and release the stages; see :meth:`PipelineSession.close`."""
+        if os.getpid() != self._process:  # not ours to close
+            return
         closed = PipelineError("the pipeline session is closed")
         self.gate.close(closed)
         if self._closed:
@@ -134,7 +141,9 @@ def _finisher(gate: Gate, recorder: Recorder) -> Finish:
     return finish
 
 
-def _abandon(backend: Backend, gate: Gate) -> None:
+def _abandon(backend: Backend, gate: Gate, process: int) -> None:
+    if os.getpid() != process:
+        return
     reason = PipelineError("the pipeline session no longer exists")
     gate.close(reason)
     backend.close(reason)

@@ -12,6 +12,7 @@ import numpy as np
 
 from onnx_pipeline.errors import InputError
 from onnx_pipeline.manifest import Manifest, Port, Shape
+from onnx_pipeline.ort.call import native
 
 #: onnxruntime's names of element types where numpy (and ml_dtypes) have others.
 _ONNX_NAMES = {
@@ -53,15 +54,17 @@ def check_feeds(document: Manifest, feeds: Mapping[str, Any]) -> dict[str, Any]:
         On the first input that is missing, unknown, or of a wrong type or shape; it names the input, what
         is expected and what was given.
     """
-    ports = {port.name: port for port in document.model.inputs}
+    required = {port.name: port for port in document.model.inputs}
+    ports = required | {port.name: port for port in document.model.defaults}
     for name in feeds:
         if name not in ports:
             raise InputError(None, f"the model has no input {name!r}; it takes {', '.join(ports) or 'none'}")
     arrays: dict[str, Any] = {}
     for name, port in ports.items():
-        if name not in feeds:
+        if name in feeds:
+            arrays[name] = _check_feed(port, feeds[name])
+        elif name in required:
             raise InputError(None, f"input {name!r} ({_text(port.dtype, port.shape)}) is missing")
-        arrays[name] = _check_feed(port, feeds[name])
     return arrays
 
 
@@ -128,11 +131,12 @@ def numpy_type(dtype: str) -> np.dtype[Any]:
 
 def _check_feed(port: Port, value: Any) -> Any:
     if "(" in port.dtype or port.dtype == "unknown":  # a sequence or the like
-        return value
+        return native(value)
     try:
         array = np.asarray(value)
     except ValueError as error:
         raise InputError(None, f"input {port.name!r} is not an array: {error}") from None
+    array = native(array, None if port.dtype == "string" else numpy_type(port.dtype))
     given = _element_type(array)
     shape = port.shape
     fits = shape is None or (

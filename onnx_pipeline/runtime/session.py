@@ -147,6 +147,10 @@ class PipelineSession:
         """Return the inputs that :meth:`run` takes."""
         return [NodeArg.of(port) for port in self.manifest.model.inputs]
 
+    def get_overridable_initializers(self) -> list[NodeArg]:
+        """Return the inputs that :meth:`run` takes and has a default value for."""
+        return [NodeArg.of(port) for port in self.manifest.model.defaults]
+
     def get_outputs(self) -> list[NodeArg]:
         """Return the outputs that :meth:`run` returns."""
         return [NodeArg.of(port) for port in self.manifest.model.outputs]
@@ -171,7 +175,7 @@ class PipelineSession:
         output_names : sequence of str or None
             Model outputs to return, all of them by default.
         feeds : mapping of str to array
-            Every model input.
+            Every model input; those with a default value as needed.
         run_options : None
             Accepted for the signature of InferenceSession; must be None.
 
@@ -276,7 +280,8 @@ class PipelineSession:
         live = check_feeds(self.manifest, feeds)
         # An output that is an input passes no stage; the caller gets an array of its own.
         results = {name: _copy(live[name]) for name in wanted if name in live}
-        live = {name: live[name] for name in self._wiring.fed if name in self._wiring.last_reader}
+        read = self._wiring.last_reader
+        live = {name: live[name] for name in self._wiring.fed if name in live and name in read}
         return self._flow.request(live, wanted, results)
 
 

@@ -117,7 +117,9 @@ class Threads:
             return self._reason
         wiring, live = self._wiring, request.live
         try:
-            values = self._runners[index]({name: live[name] for name in wiring.inputs[index]})
+            feeds = {name: live[name] for name in wiring.inputs[index]}
+            feeds |= {name: live[name] for name in wiring.defaults[index] if name in live}
+            values = self._runners[index](feeds)
         except BaseException as error:
             return self._reason or StageError(self._specs[index].path, index, reason(error))
         for name, value in zip(wiring.outputs[index], values, strict=True):

@@ -21,8 +21,10 @@ class Wiring:
     files : tuple of str
     inputs, outputs : tuple of tuple of str
         Per stage, in the order of the stage file.
+    defaults : tuple of tuple of str
+        Per stage, inputs that it takes where they are fed.
     fed : tuple of str
-        Model inputs.
+        Model inputs, those with a default value last.
     results : tuple of str
         Model outputs.
     dtypes : mapping of str to str
@@ -34,6 +36,7 @@ class Wiring:
     files: tuple[str, ...]
     inputs: tuple[tuple[str, ...], ...]
     outputs: tuple[tuple[str, ...], ...]
+    defaults: tuple[tuple[str, ...], ...]
     fed: tuple[str, ...]
     results: tuple[str, ...]
     dtypes: Mapping[str, str]
@@ -46,7 +49,8 @@ class Wiring:
             tuple(stage.file for stage in document.stages),
             tuple(tuple(port.name for port in stage.inputs) for stage in document.stages),
             tuple(tuple(port.name for port in stage.outputs) for stage in document.stages),
-            tuple(port.name for port in document.model.inputs),
+            tuple(stage.defaults for stage in document.stages),
+            tuple(port.name for port in (*document.model.inputs, *document.model.defaults)),
             tuple(port.name for port in document.model.outputs),
             {port.name: port.dtype for port in document.model.outputs},
             tuple(all(_is_fixed(port.shape) for port in stage.outputs) for stage in document.stages),
@@ -57,13 +61,17 @@ class Wiring:
         """Number of stages k."""
         return len(self.files)
 
+    def reads(self, stage: int) -> tuple[str, ...]:
+        """Return everything that a stage may be handed."""
+        return (*self.inputs[stage], *self.defaults[stage])
+
     @cached_property
     def last_reader(self) -> Mapping[str, int]:
         """The last stage that reads a tensor, k for the caller; unread tensors are absent.
 
         A model input that is a model output too never enters a stage for the caller's sake.
         """
-        last = {name: stage for stage, names in enumerate(self.inputs) for name in names}
+        last = {name: stage for stage in range(self.stages) for name in self.reads(stage)}
         produced = {name for names in self.outputs for name in names}
         last.update((name, self.stages) for name in self.results if name in produced)
         return last

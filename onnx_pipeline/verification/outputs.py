@@ -76,9 +76,7 @@ def read_inputs(source: SourceModel, inputs: Inputs) -> dict[str, npt.NDArray[An
     """Return the given inputs, checked against the model."""
     if not isinstance(inputs, Mapping):
         return load_feeds(inputs, source)
-    arrays = dict(inputs)
-    check_feeds(source, arrays)
-    return arrays
+    return check_feeds(source, inputs)
 
 
 def _compare_random(

@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import pytest
 
@@ -213,3 +214,18 @@ def test_command_line(
     assert main(["cache", "clear"]) == 0
     assert capfd.readouterr().out.startswith("removed 1 profile, ")
     assert usage() == (0, 0)
+
+
+def test_feeds_of_every_kind_are_found_again(request_: CostRequest) -> None:
+    """Lists, maps and strings by their values, not by where they lie; other values are others."""
+
+    def feeds(word: str) -> dict[str, Any]:
+        strings = np.array([word, "".join(["b", "c"])], object)  # an address of its own
+        return {"s": strings, "l": [np.ones(2), np.zeros(1)], "m": [{1: 0.5}], "o": None}
+
+    measure = Counted()
+    for word, calls in (("a", 1), ("a", 1), ("b", 2)):
+        cached(measure)(dataclasses.replace(request_, feeds=feeds("".join([word, "x"]))))
+        assert measure.calls == calls
+    cached(measure)(dataclasses.replace(request_, feeds={**feeds("ax"), "l": [np.ones(2)]}))
+    assert measure.calls == 3

@@ -65,3 +65,13 @@ def test_expressions() -> None:
     assert evaluate("N", {"N": 7}) == 7
     assert evaluate("past + other", {"past": 2}) is None
     assert evaluate("M", {"N": 7}) is None
+
+
+def test_absurd_expressions_are_names(tmp_path: Path) -> None:
+    """A power tower is not computed; a negative size is refused."""
+    source = load(save(tmp_path, "m (float[n, P] a) => (float[R, S] y) { y = Neg(a) }"))
+    source.inputs[0].shape = ir.Shape(["n", "(n+9)**(n+9999999)"])
+    assert bound_dims(source) == {"n": 1, "(n+9)**(n+9999999)": 1}
+    source.inputs[0].shape = ir.Shape(["n", "n - 5"])
+    with pytest.raises(InputError, match=r"would have the shape \[1, -4\]"):
+        make_feeds(source, bound_dims(source))

@@ -12,6 +12,7 @@ from onnx_pipeline.errors import InputError, PipelineError
 from onnx_pipeline.runtime import PipelineSession
 from onnx_pipeline.runtime.wiring import Wiring
 from tests.splitting import save, split
+from tests.streaming import BACKENDS
 
 TEXT = """m (float[N, 4] x, int64[1] i) => (float[N, 4] y, float[N, 4] a, float[N, 1] z) {
     a = Relu(x)
@@ -109,3 +110,13 @@ def test_bfloat16_results_are_arrays(tmp_path: Path) -> None:
         (y,) = session.run(None, {"x": x})
     assert y.dtype == x.dtype
     np.testing.assert_array_equal(y.astype(np.float32), [1, 2.5, -3])
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_model_without_inputs(backend: str, tmp_path: Path) -> None:
+    """What draws random numbers runs at every request and is split; the first stage takes no tensor."""
+    text = "m () => (float[4] y) { a = RandomNormal <shape = [4]> ()  b = Abs(a)  c = Neg(b)  y = Abs(c) }"
+    split(save(tmp_path, text), tmp_path / "out", 2)
+    with PipelineSession(tmp_path / "out", backend=backend) as session:
+        first, second = session.map([{}, {}])
+    assert (first[0] != second[0]).all()

@@ -8,15 +8,19 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import pytest
+from onnx import helper
 
 from models import builders, structures
 from onnx_pipeline import pipeline
 from onnx_pipeline.errors import InputError, UsageError
+from onnx_pipeline.files import npz
 from onnx_pipeline.measurement import bench
 from onnx_pipeline.model import inputs
 from onnx_pipeline.model import source as models
 from onnx_pipeline.runtime import PipelineSession
+from onnx_pipeline.verification.checks import verify
 from tests.splitting import save, split
 from tests.streaming import BACKENDS
 
@@ -130,3 +134,53 @@ def test_libraries_of_custom_operators(tmp_path: Path) -> None:
             sess_options=onnxruntime.SessionOptions(),
             custom_ops=[tmp_path / "lib.so"],
         )
+
+
+FOREIGN = ("BFLOAT16", "FLOAT8E4M3FN", "FLOAT8E4M3FNUZ", "FLOAT8E5M2", "FLOAT8E5M2FNUZ")
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_types_that_numpy_lacks_are_fed_everywhere(name: str, tmp_path: Path) -> None:
+    """Profiled, measured, verified, benchmarked, and run from a file by both backends."""
+    number = onnx.TensorProto.DataType.Value(name)
+    to = {"m": 1, "y": number}
+    nodes = [helper.make_node("Cast", [a], [b], to=to[b]) for a, b in (("x", "m"), ("c", "y"))]
+    nodes[1:1] = [helper.make_node("Neg", ["m"], ["b"]), helper.make_node("Abs", ["b"], ["c"])]
+    ends = [helper.make_tensor_value_info(each, number, [4]) for each in ("x", "y")]
+    proto = helper.make_model(
+        helper.make_graph(nodes, "g", ends[:1], ends[1:]),
+        ir_version=10,
+        opset_imports=[helper.make_opsetid("", 21)],
+    )
+    path, out = tmp_path / "m.onnx", tmp_path / "out"
+    onnx.save(proto, path)
+    x = np.array([1, -2, 0.5, -0.25]).astype(ir.DataType(number).numpy())
+    npz.save_arrays({"x": x}, tmp_path / "x.npz")
+    found = pipeline.split(
+        path,
+        stages=2,
+        output=out,
+        inputs=tmp_path / "x.npz",
+        cache=False,
+        measure=1,
+        time_limit=0.5,
+        threads=1,
+    )
+    assert found.measurement is not None
+    assert verify(out, model=path, inputs={"x": x}).ok
+    assert bench.bench(out, requests=2, rounds=1)["baselines"]
+    for backend in BACKENDS:
+        same(npz.run_file(out, tmp_path / "x.npz", backend=backend)["y"], np.abs(x))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_the_other_byte_order_is_converted(backend: str, tmp_path: Path) -> None:
+    """onnxruntime would take the bytes as they lie."""
+    path = save(tmp_path, "m (float[3] x) => (float[3] y) { a = Neg(x)  y = Abs(a) }")
+    split(path, tmp_path / "out", 2)
+    other = np.array([1, 2, 3], np.dtype(np.float32).newbyteorder("S"))
+    with PipelineSession(tmp_path / "out", backend=backend) as session:
+        (y,) = session.run(None, {"x": other})
+    same(y, np.array([1, 2, 3], np.float32))
+    assert verify(tmp_path / "out", model=path, inputs={"x": other}).ok
+    assert pipeline.profile(path, inputs={"x": other}, cache=False).work.all()

@@ -45,7 +45,7 @@ class Processes:
     ) -> None:
         self._plan = (specs, wiring, depth, limit)
         self._finish, self._restart = finish, restart
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
         self._broken: BaseException | None = None
         self._inside: deque[Request] = deque()
         self._crew: Crew | None = Crew(*self._plan)
@@ -60,27 +60,20 @@ class Processes:
         return [] if crew is None else [process.pid for process in crew.processes]
 
     def put(self, request: Request) -> None:
-        """Copy the inputs into shared memory and tell the first stage."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._crew is not None or self._broken is not None)
+        """Copy the inputs into shared memory and tell the first stage; later, if the stages restart."""
+        with self._lock:
             if self._broken is not None:
                 raise self._broken
-            assert self._crew is not None
             self._inside.append(request)
-            try:
-                self._crew.send(request)
-            except BrokenPipeError:
-                pass  # the collector is about to fail everything inside
-            except BaseException:
+            if self._crew is not None and (error := _send(self._crew, request)) is not None:
                 self._inside.remove(request)
-                raise
+                raise error
 
     def close(self, reason: BaseException | None = None) -> None:
         """End the processes: at once if there is a reason, else as soon as each has noticed."""
-        with self._changed:
+        with self._lock:
             self._broken = reason or PipelineError("the pipeline session is closed")
             crew = self._crew
-            self._changed.notify_all()
         if crew is not None:
             crew.stop(at_once=reason is not None)
         if threading.current_thread() is not self._collector:
@@ -92,28 +85,38 @@ class Processes:
             with contextlib.suppress(EOFError, OSError):
                 while True:
                     self._deliver(crew, crew.receive())
-            with self._changed:
+            with self._lock:  # never held while something is waited for: callers may be event loops
                 self._crew = None
-                reason = self._broken or crew.autopsy()
-                lost = list(self._inside)
-                self._inside.clear()
-                if not self._restart:
-                    self._broken = reason
+                lost, self._inside = self._inside, deque()
+            reason = self._broken or crew.autopsy()
             crew.stop(at_once=True)
             crew.close()
             for request in lost:
                 self._end(request, reason)
-            self._replace()
+            self._replace(reason)
 
-    def _replace(self) -> None:
-        """Start a new crew unless that is not wanted."""
-        with self._changed:
-            if self._broken is None:
-                try:
-                    self._crew = Crew(*self._plan)
-                except Exception as error:
-                    self._broken = error
-            self._changed.notify_all()
+    def _replace(self, reason: BaseException) -> None:
+        """Start a new crew unless that is not wanted, and send it what has come in since."""
+        crew: Crew | None = None
+        if self._restart and self._broken is None:
+            try:
+                crew = Crew(*self._plan)
+            except Exception as error:
+                reason = error
+        with self._lock:
+            if crew is not None and self._broken is None:
+                self._crew = crew
+                found = [(request, _send(crew, request)) for request in self._inside]
+                failed = [(request, problem) for request, problem in found if problem is not None]
+                self._inside = deque(request for request, problem in found if problem is None)
+            else:
+                self._broken = broken = self._broken or reason
+                failed, self._inside = [(request, broken) for request in self._inside], deque()
+        if crew is not None and self._crew is None:
+            crew.stop(at_once=True)
+            crew.close()
+        for request, problem in failed:
+            self._end(request, problem)
 
     def _deliver(self, crew: Crew, message: Message) -> None:
         number, places, spans, error = message
@@ -132,3 +135,14 @@ class Processes:
         request.live.clear()
         with contextlib.suppress(Exception):  # a callback of the caller must not end the collector
             self._finish(request, error)
+
+
+def _send(crew: Crew, request: Request) -> BaseException | None:
+    """Hand a request to a crew; return why it cannot be handed over."""
+    try:
+        crew.send(request)
+    except BrokenPipeError:
+        pass  # the collector is about to fail everything inside
+    except BaseException as error:
+        return error
+    return None

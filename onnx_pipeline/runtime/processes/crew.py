@@ -49,49 +49,17 @@ class Crew:
         self.processes: list[subprocess.Popen[bytes]] = []
         self._controls: list[Sender] = []
         self._reports: list[Receiver] = []
+        self._rings: dict[int, Ring] = {}
+        self._fed = [(r, names) for r, (key, names) in enumerate(wiring.rings.items()) if key[0] == HOST]
+        self._first, self._last, self._taken = Sender(-1), Receiver(-1), Sender(-1)
         self._stopping = False
         self._culprit: PipelineError | None = None
-        stages, keys = wiring.stages, list(wiring.rings)
-        # Link i leads to stage i and the last one back here; room i leads the other way. The first stage
-        # needs none, the caller's limit bounds its queue.
-        links = [os.pipe() for _ in range(stages + 1)]
-        rooms = [(-1, -1), *(os.pipe() for _ in range(stages))]
-        sizes = [limit if p == HOST else slots_needed(depth, last - p, limit) for p, last in keys]
-        files = [anonymous_file(size) for size in sizes]
-        opened = {fd for pair in (*links, *rooms) for fd in pair if fd >= 0} | set(files)
+        opened: list[int] = []
         try:
-            for i, spec in enumerate(specs):
-                used = [
-                    r
-                    for r, key in enumerate(keys)
-                    if key[0] == i or set(wiring.rings[key]) & set(wiring.inputs[i])
-                ]
-                told = WorkerSpec(
-                    spec=spec,
-                    inputs=wiring.inputs[i],
-                    outputs=wiring.outputs[i],
-                    released=frozenset(wiring.released[i]),
-                    source=links[i][0],
-                    sink=links[i + 1][1],
-                    room_before=rooms[i][1],
-                    room_after=rooms[i + 1][0],
-                    depth=depth,
-                    rings={r: (files[r], sizes[r]) for r in used},
-                    writes={r: wiring.rings[key] for r, key in enumerate(keys) if key[0] == i},
-                    fixed=wiring.fixed[i],
-                )
-                self._spawn(told)
-            self.infos = [self._greet(i) for i in range(stages)]
-            # What this process goes on using is its own copy, all else belongs to the workers alone: only
-            # then does a pipe end when the process at its other end does.
-            mine = [r for r, (p, last) in enumerate(keys) if p == HOST or last == stages]
-            self._rings = {r: Ring(r, os.dup(files[r]), sizes[r]) for r in mine}
-            self._fed = [(r, wiring.rings[keys[r]]) for r in mine if keys[r][0] == HOST]
-            self._first = Sender(os.dup(links[0][1]))
-            self._last = Receiver(os.dup(links[-1][0]))
-            self._taken = os.dup(rooms[-1][1])
+            self._start(depth, limit, opened)
         except BaseException:
             self.stop(at_once=True)
+            self._release()
             raise
         finally:
             for descriptor in opened:
@@ -99,12 +67,65 @@ class Crew:
         self._watcher = threading.Thread(target=self._watch, name="watcher", daemon=True)
         self._watcher.start()
 
+    def _start(self, depth: int, limit: int, opened: list[int]) -> None:
+        """Start the workers; the descriptors in ``opened`` are theirs and the caller's to close."""
+
+        def pipe() -> tuple[int, int]:
+            ends = os.pipe()
+            opened.extend(ends)
+            return ends
+
+        wiring, stages, keys = self._wiring, self._wiring.stages, list(self._wiring.rings)
+        # Link i leads to stage i and the last one back here; room i leads the other way. The first stage
+        # needs none, the caller's limit bounds its queue.
+        links = [pipe() for _ in range(stages + 1)]
+        rooms = [(-1, -1), *(pipe() for _ in range(stages))]
+        sizes = [limit if p == HOST else slots_needed(depth, last - p, limit) for p, last in keys]
+        files: list[int] = []
+        for size in sizes:
+            files.append(anonymous_file(size))
+            opened.append(files[-1])
+        for i, spec in enumerate(self.specs):
+            used = [
+                r
+                for r, key in enumerate(keys)
+                if key[0] == i or set(wiring.rings[key]) & set(wiring.reads(i))
+            ]
+            told = WorkerSpec(
+                spec=spec,
+                inputs=wiring.inputs[i],
+                defaults=wiring.defaults[i],
+                outputs=wiring.outputs[i],
+                released=frozenset(wiring.released[i]),
+                source=links[i][0],
+                sink=links[i + 1][1],
+                room_before=rooms[i][1],
+                room_after=rooms[i + 1][0],
+                depth=depth,
+                rings={r: (files[r], sizes[r]) for r in used},
+                writes={r: wiring.rings[key] for r, key in enumerate(keys) if key[0] == i},
+                fixed=wiring.fixed[i],
+            )
+            self._spawn(told)
+        self.infos = [self._greet(i) for i in range(stages)]
+        # What this process goes on using is its own copy, all else belongs to the workers alone: only
+        # then does a pipe end when the process at its other end does.
+        for r, (producer, last) in enumerate(keys):
+            if producer == HOST or last == stages:
+                self._rings[r] = Ring(r, os.dup(files[r]), sizes[r])
+        self._first.descriptor = os.dup(links[0][1])
+        self._last.descriptor = os.dup(links[-1][0])
+        self._taken.descriptor = os.dup(rooms[-1][1])
+
     def send(self, request: Request) -> None:
         """Hand a request to the first stage."""
         places: dict[str, PlaceRow] = {}
         for ring, names in self._fed:
-            written = self._rings[ring].write([request.live[name] for name in names])
-            places.update(zip(names, written, strict=True))
+            given = [name for name in names if name in request.live]  # the rest has default values
+            if not given:
+                continue
+            written = self._rings[ring].write([request.live[name] for name in given])
+            places.update(zip(given, written, strict=True))
         request.live.clear()
         self._first.send((request.number, places, [], None))
 
@@ -116,9 +137,11 @@ class Crew:
         EOFError
             If the workers are gone.
         """
-        message: Message = self._last.receive()
+        message: Message | None = self._last.receive()
+        if message is None:
+            raise EOFError
         with contextlib.suppress(BrokenPipeError):
-            os.write(self._taken, b"\0")
+            os.write(self._taken.descriptor, b"\0")
         return message
 
     def read(self, name: str, row: PlaceRow) -> Any:
@@ -141,6 +164,9 @@ class Crew:
         if at_once:
             self._kill()
         else:
+            # A word, not only the end of the pipe: a fork of this process may hold it open.
+            with contextlib.suppress(OSError):
+                self._first.send(None)
             self._first.close()
         deadline = time.monotonic() + GRACE
         for process in self.processes:
@@ -153,11 +179,14 @@ class Crew:
     def close(self) -> None:
         """Release everything; the processes have ended."""
         self._watcher.join(GRACE)
-        for sender in (*self._controls, self._first):
+        self._release()
+
+    def _release(self) -> None:
+        """Close all descriptors."""
+        for sender in (*self._controls, self._first, self._taken):
             sender.close()
         for receiver in (*self._reports, self._last):
             receiver.close()
-        os.close(self._taken)
         for ring in self._rings.values():
             ring.close()
 

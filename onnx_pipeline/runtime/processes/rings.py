@@ -160,9 +160,9 @@ def pack(value: Any) -> tuple[npt.NDArray[Any], str | None, tuple[int, ...]]:
         wide = raw.nbytes == 2 * int(np.prod(shape, dtype=np.int64))
         dtype = "u2" if wide else "u1"
         return raw.view(dtype).reshape(shape), dtype, shape
-    if isinstance(value, np.ndarray) and value.dtype.kind in "biufc":
+    if isinstance(value, np.ndarray) and value.dtype.isbuiltin == 1 and value.dtype.kind in "biufc":
         return value, value.dtype.str, value.shape
-    if isinstance(value, np.ndarray) and value.dtype.kind == "V":  # ml_dtypes
+    if isinstance(value, np.ndarray) and value.dtype.isbuiltin == 2:  # ml_dtypes
         dtype = f"u{value.dtype.itemsize}"
         return np.ascontiguousarray(value).view(dtype).reshape(value.shape), dtype, value.shape
     return np.frombuffer(pickle.dumps(value, protocol=5), np.uint8), None, ()

@@ -41,6 +41,8 @@ class WorkerSpec:
     spec : StageSpec
     inputs, outputs : sequence of str
         Inputs and outputs of the stage.
+    defaults : sequence of str
+        Further inputs that not every request brings.
     released : frozenset of str
         Tensors that the stage is the last to read.
     source, sink : int
@@ -59,6 +61,7 @@ class WorkerSpec:
     spec: StageSpec
     inputs: Sequence[str]
     outputs: Sequence[str]
+    defaults: Sequence[str]
     released: frozenset[str]
     source: int
     sink: int
@@ -121,7 +124,10 @@ class _Stage:
         told = self._told
         while True:
             idle = now()
-            message: Message = self._source.receive()
+            message: Message | None = self._source.receive()
+            if message is None:  # the session closes
+                self._sink.send(None)
+                return
             if told.room_before >= 0:
                 os.write(told.room_before, b"\0")
             start = now()
@@ -145,6 +151,9 @@ class _Stage:
         """Run one request; return where its outputs are, their bytes and the time to copy them."""
         told = self._told
         inputs = {name: places[name] for name in told.inputs}
+        given = {name: places[name] for name in told.defaults if name in places}
+        if given:  # a binding would keep them for the next request
+            return self._run_plain(inputs | given)
         if self._bound is not None:
             try:
                 return self._bound.run(inputs)
