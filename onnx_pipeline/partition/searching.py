@@ -20,7 +20,7 @@ from onnx_pipeline.stop import AnyOf, Asked, Stop
 
 #: Looks at the stopping criterion per second, about, of annealing, a beam, and evolution on large instances.
 #: Turns end after so many, not by the clock: the same seed makes the same turns.
-ANNEAL_LOOKS, BEAM_LOOKS, EVOLVE_LOOKS = 40.0, 100.0, 20.0
+ANNEAL_LOOKS, BEAM_LOOKS, EVOLVE_LOOKS = 120.0, 100.0, 20.0
 #: Nodes of orders that evolution decodes between two looks, at most.
 DECODED = 20_000
 #: Entries of the annealer's tables, nodes and tensors times stages: about a gigabyte.

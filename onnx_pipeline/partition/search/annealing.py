@@ -17,8 +17,8 @@ from onnx_pipeline.partition.search.walk import Walk, anneal, new_walk, reset
 from onnx_pipeline.partition.task import Task
 from onnx_pipeline.stop import Stop
 
-#: Moves of the first runs, of the longest, and between two looks at the clock (about 20 ms).
-MOVES, MAX_MOVES, CHUNK = 300_000, 20_000_000, 100_000
+#: Moves of the first runs, of the longest, and between two looks at the clock (about 10 ms).
+MOVES, MAX_MOVES, CHUNK = 300_000, 20_000_000, 30_000
 #: (first temperature, aim as a share of the limit), taken in turn: tight aims suit load balance, loose ones
 #: tensor-heavy graphs. Temperatures are in units of the squared mean cost of a node.
 SCHEDULES = ((1.0, 0.98), (5.0, 0.9), (0.3, 0.95), (3.0, 0.98))
