@@ -80,7 +80,15 @@ def test_option_names_are_the_contract() -> None:
     search = {"--stages", "-k", "--time-limit", "--gap", "--seed", "--threads"}
     search |= {"--pin", "--together", "--no-cut", "--exactly", "--bounds", "--log"}
     target = {"--device", "--bandwidth", "--memory", "--memory-mode", "--activations"}
-    streaming = {"--provider", "--backend", "--queue-depth", "--max-in-flight", "--trace", "--plot"}
+    streaming = {
+        "--allow-reference",
+        "--provider",
+        "--backend",
+        "--queue-depth",
+        "--max-in-flight",
+        "--trace",
+        "--plot",
+    }
     streaming |= {"--custom-ops"}
     expected = {
         "split": {"MODEL", "--annotate", "--measure", "--weights", "--config"}
@@ -93,7 +101,7 @@ def test_option_names_are_the_contract() -> None:
         | output
         | search
         | target,
-        "verify": {"DIR", "--model", "--inputs", "--dim", "--seed", "--recheck", "--custom-ops"},
+        "verify": {"DIR|PLAN.json", "--model", "--inputs", "--dim", "--seed", "--recheck", "--custom-ops"},
         "run": {"DIR", "--inputs", "--batched"} | output | streaming,
         "bench": {"DIR", "--requests", "--rounds", "--model", "--no-baselines", "--inputs", "--dim"}
         | streaming,

@@ -71,7 +71,7 @@ def test_user_file(tmp_path: Path) -> None:
         ("bandwidth = -1", "bandwidth must be positive"),
         ("bandwidth = [1]", r"bandwidth \[1\] is not a quantity"),
         ('memory = "8 parsecs"', "unknown unit 'parsecs'"),
-        ("memory = nan", "memory"),
+        ("memory = nan", "memory: not a number"),
         ("transfer_latency = inf", "transfer_latency must be finite"),
         ("stage_overhead = true", "stage_overhead True is not a quantity"),
         ("peak_flops = 3", "peak_flops must be a table"),
