@@ -87,7 +87,10 @@ dims = click.option(
     help="Value of a symbolic dimension; repeatable.  [default: 1]",
 )
 inputs = click.option(
-    "--inputs", type=PATH, metavar="X.npz", help="Representative inputs by name.  [default: random, seeded]"
+    "--inputs",
+    type=PATH,
+    metavar="X.npz",
+    help="Representative inputs by name, or a folder of input_0.pb, ...  [default: random, seeded]",
 )
 seed = click.option(
     "--seed",

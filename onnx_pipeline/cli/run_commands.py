@@ -100,7 +100,11 @@ streaming = group(
 @click.command(cls=Command)
 @click.argument("directory", type=options.PATH, metavar="DIR")
 @click.option(
-    "--inputs", type=options.PATH, required=True, metavar="X.npz", help="The model's inputs by name."
+    "--inputs",
+    type=options.PATH,
+    required=True,
+    metavar="X.npz",
+    help="The model's inputs by name, or a folder of input_0.pb, ...",
 )
 @output_file("Y.npz")
 @click.option("--batched", is_flag=True, help="The leading axis of every array in X.npz counts requests.")
@@ -149,11 +153,14 @@ def run(directory: Path, inputs: Path, output: Path | None, report: Report, **ch
 @reporting
 def bench(directory: Path, inputs: Path | None, no_baselines: bool, report: Report, **choices: Any) -> None:
     """Measure DIR: throughput and stage times against the prediction and the unsplit model."""
+    from onnx_pipeline import manifest
     from onnx_pipeline.cli import bench_tables
     from onnx_pipeline.files import npz
     from onnx_pipeline.measurement import bench
 
-    feeds: Mapping[str, Any] | None = None if inputs is None else npz.load_arrays(inputs)
+    feeds: Mapping[str, Any] | None = None
+    if inputs is not None:
+        feeds = npz.load_inputs(inputs, manifest.read(directory))
     with report.console() as console:
         document = bench.bench(
             directory, inputs=feeds, baselines=not no_baselines, progress=console, **choices

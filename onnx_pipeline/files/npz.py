@@ -13,9 +13,11 @@ import numpy.typing as npt
 
 from onnx_pipeline.errors import Advice, InputError
 from onnx_pipeline.files.atomic import new_file
+from onnx_pipeline.files.messages import is_messages, load_messages
 from onnx_pipeline.progress import Progress, silent
 
 if TYPE_CHECKING:
+    from onnx_pipeline.manifest import Manifest
     from onnx_pipeline.measurement.timeline import Observe
 
 Arrays = dict[str, npt.NDArray[Any]]
@@ -41,6 +43,20 @@ def unreadable(error: Exception) -> str:
     if isinstance(error, MemoryError):
         return "they do not fit into memory"
     return error.strerror.lower() if isinstance(error, OSError) and error.strerror else "not an .npz file"
+
+
+def load_inputs(path: str | os.PathLike[str], document: Manifest) -> dict[str, Any]:
+    """Read the inputs of a split model from an ``.npz`` file, or from files of messages.
+
+    Raises
+    ------
+    InputError
+        If a file cannot be read.
+    """
+    if not is_messages(path):
+        return load_arrays(path)
+    ports = (*document.model.inputs, *document.model.defaults)
+    return load_messages(path, [(port.name, port.dtype) for port in ports])
 
 
 def save_arrays(arrays: Mapping[str, npt.NDArray[Any]], path: Path) -> None:
@@ -84,9 +100,9 @@ def run_file(
     """
     from onnx_pipeline.runtime import PipelineSession
 
-    arrays = load_arrays(inputs)
-    requests = list(_requests(arrays, inputs)) if batched else [arrays]
     with PipelineSession(directory, **options) as session:
+        arrays = load_inputs(inputs, session.manifest)
+        requests = list(_requests(arrays, inputs)) if batched else [arrays]
         names = [value.name for value in session.get_outputs()]
         results: list[list[Any]] = []
         try:
@@ -125,8 +141,8 @@ def _plain(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 def _requests(arrays: Arrays, path: Path) -> Iterator[Arrays]:
     for name, array in arrays.items():
-        if array.ndim == 0:
-            message = f"{name!r} is a scalar, without a leading axis that counts requests"
+        if getattr(array, "ndim", 0) == 0:
+            message = f"{name!r} is no array, or a scalar, without a leading axis that counts requests"
             raise InputError(path, message, Advice("leave out {batched}", batched=True))
     lengths = {name: len(array) for name, array in arrays.items()}
     if len(set(lengths.values())) > 1:

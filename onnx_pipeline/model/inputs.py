@@ -12,9 +12,11 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from onnx_pipeline.errors import Advice, InputError
+from onnx_pipeline.files.messages import is_messages, load_messages
 from onnx_pipeline.files.npz import unreadable
 from onnx_pipeline.model.dimensions import bound_dims, dims_of, input_shape, is_container
 from onnx_pipeline.model.external import nbytes
+from onnx_pipeline.model.protos import describe
 from onnx_pipeline.model.source import SourceModel
 from onnx_pipeline.ort.call import native
 
@@ -60,13 +62,16 @@ def make_feeds(
 
 
 def load_feeds(path: str | os.PathLike[str], source: SourceModel) -> dict[str, npt.NDArray[Any]]:
-    """Read inputs from an ``.npz`` file and check them against the model.
+    """Read inputs from an ``.npz`` file, or files of messages, and check them against the model.
 
     Raises
     ------
     InputError
         If the file cannot be read, or a name, type, rank or dimension does not fit.
     """
+    if is_messages(path):
+        values = (*source.inputs, *source.overridable)
+        return check_feeds(source, load_messages(path, [(str(v.name), _kind(v)) for v in values]), path)
     try:
         with np.load(path, allow_pickle=False) as data:
             arrays = {name: np.asarray(data[name]) for name in data.files}
@@ -107,6 +112,11 @@ def check_feeds(
             raise InputError(path, f"input {name!r} must have shape {value.shape}, got {list(array.shape)}")
     dims_of(source, arrays, path)
     return arrays
+
+
+def _kind(value: ir.Value) -> str:
+    proto = describe(value).type
+    return f"{str(proto.WhichOneof('value')).removesuffix('_type')}()"
 
 
 def _numpy_type(dtype: ir.DataType) -> np.dtype[Any] | None:
