@@ -66,3 +66,26 @@ def test_beside_the_sources_nothing_can_be_written(copy: Path, tmp_path: Path) -
         assert kept(copy, ONNX_PIPELINE_CACHE=str(blocked / "below")) == ["None", "None"]
     finally:
         blocked.unlink()
+
+
+def test_no_kernel_returns_a_named_tuple() -> None:
+    """Making one calls Python, where Ctrl-C may raise; numba does not notice and crashes."""
+    import importlib
+    import pkgutil
+
+    import numba
+
+    import onnx_pipeline.partition
+    from onnx_pipeline.partition.kernels import ensure_compiled
+    from onnx_pipeline.progress import silent
+
+    ensure_compiled(silent)
+    returned = {}
+    for found in pkgutil.walk_packages(onnx_pipeline.partition.__path__, "onnx_pipeline.partition."):
+        for name, value in vars(importlib.import_module(found.name)).items():
+            if getattr(value, "targetoptions", {}).get("no_cpython_wrapper"):
+                continue  # called from kernels only
+            for overload in getattr(value, "overloads", {}).values():
+                returned[f"{found.name}.{name}"] = overload.signature.return_type
+    assert len(returned) > 10
+    assert not [name for name, kind in returned.items() if isinstance(kind, numba.types.BaseNamedTuple)]

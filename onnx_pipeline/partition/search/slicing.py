@@ -18,7 +18,7 @@ import numpy as np
 
 from onnx_pipeline.graph.target import INFEASIBLE
 from onnx_pipeline.partition.jit import inner, kernel
-from onnx_pipeline.partition.search.tapes import extend, make_tape, occupy, overflow
+from onnx_pipeline.partition.search.tapes import extend, lay_out, occupy, overflow
 
 #: Pin of a segment whose nodes are pinned to different stages.
 CLASH = -2
@@ -207,7 +207,7 @@ def evaluate(g, order, k, low, high, cap, ends):  # type: ignore[no-untyped-def]
     (int, int)
         Number of segments and bottleneck; no segments if the order cannot meet the pins.
     """
-    tape = make_tape(g, order)
+    tape = lay_out(g, order)
     limit = high
     while True:
         found, best = feasible(tape, k, limit, ends)

@@ -15,6 +15,7 @@ import numpy as np
 
 from onnx_pipeline.graph.costgraph import IntArray
 from onnx_pipeline.graph.target import INFEASIBLE
+from onnx_pipeline.partition.instance.instance import Instance
 from onnx_pipeline.partition.jit import inner, kernel
 
 
@@ -41,9 +42,16 @@ class Tape(NamedTuple):
     alpha: int
 
 
-@kernel
-def make_tape(g, order):  # type: ignore[no-untyped-def]
-    """Lay an :class:`Instance` out along a topological order: one O(n + m) sweep."""
+def make_tape(inst: Instance, order: IntArray) -> Tape:
+    """Lay an instance out along a topological order: one O(n + m) sweep."""
+    # The tuple gets its names here: a kernel that returned it with them would call Python, where Ctrl-C may
+    # raise, and numba does not look whether that call failed.
+    return Tape(*_fields(inst, order))
+
+
+@inner
+def lay_out(g, order):  # type: ignore[no-untyped-def]
+    """:func:`make_tape` inside kernels."""
     n = g.work.shape[0]
     pos = np.empty(n, np.int64)
     for j in range(n):
@@ -117,6 +125,31 @@ def make_tape(g, order):  # type: ignore[no-untyped-def]
         g.memory,
         g.ns_per_byte,
         g.alpha,
+    )
+
+
+@kernel
+def _fields(g, order):  # type: ignore[no-untyped-def]
+    t = lay_out(g, order)
+    return (
+        t.work,
+        t.gain,
+        t.pin,
+        t.ptr,
+        t.prev,
+        t.made,
+        t.cost,
+        t.group_ptr,
+        t.group_prev,
+        t.group_bytes,
+        t.origin,
+        t.size,
+        t.own,
+        t.need,
+        t.counted,
+        t.memory,
+        t.ns_per_byte,
+        t.alpha,
     )
 
 
