@@ -14,6 +14,17 @@ from typing import Protocol
 Stop = Callable[[], bool]
 
 
+def is_interrupt(error: BaseException | None) -> bool:
+    """Whether an exception is Ctrl-C, or came of it.
+
+    Native code that meets a KeyboardInterrupt where it does not look for one, as numba does while it makes
+    arrays of results, ends in a SystemError with the interrupt at the end of its causes.
+    """
+    while isinstance(error, SystemError):
+        error = error.__cause__ or error.__context__
+    return isinstance(error, KeyboardInterrupt)
+
+
 def never() -> bool:
     """Never stop."""
     return False

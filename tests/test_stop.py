@@ -8,7 +8,7 @@ from threading import Event
 import pytest
 
 from onnx_pipeline import stop
-from onnx_pipeline.stop import AnyOf, Deadline, GapReached, never
+from onnx_pipeline.stop import AnyOf, Deadline, GapReached, is_interrupt, never
 
 
 @dataclass
@@ -55,3 +55,14 @@ def test_any_of() -> None:
     cancelled.set()
     assert either()
     assert not AnyOf()()
+
+
+def test_an_interrupt_may_hide_behind_system_errors() -> None:
+    """What native code makes of a KeyboardInterrupt is one; another SystemError is none."""
+    hidden = SystemError("returned a result with an exception set")
+    hidden.__cause__ = SystemError("again")
+    hidden.__cause__.__cause__ = KeyboardInterrupt()
+    assert is_interrupt(hidden)
+    assert is_interrupt(KeyboardInterrupt())
+    assert not is_interrupt(SystemError("bad argument"))
+    assert not is_interrupt(ValueError())

@@ -47,6 +47,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 128 + getattr(signal, "SIGPIPE", 13)
         except Exception as error:
+            from onnx_pipeline.stop import is_interrupt
+
+            if is_interrupt(error):
+                return _fail(error, "interrupted", interrupt.exit_code)
             return _fail(error, *explain(error))
 
 

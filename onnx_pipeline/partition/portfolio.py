@@ -29,7 +29,7 @@ from onnx_pipeline.partition.searching import Searching
 from onnx_pipeline.partition.task import Task
 from onnx_pipeline.progress import Progress, silent
 from onnx_pipeline.settings import check
-from onnx_pipeline.stop import AnyOf, Deadline, GapReached, Stop
+from onnx_pipeline.stop import AnyOf, Deadline, GapReached, Stop, is_interrupt
 
 #: Those of :data:`onnx_pipeline.settings.BOUNDS` that are computed unless others are asked for.
 DEFAULT_BOUNDS = frozenset(
@@ -121,7 +121,9 @@ def solve(
     try:
         _begin(searching, proving, full)
         _go_on(searching, proving, cancelled, params.threads or os.cpu_count() or 1)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemError) as error:
+        if not is_interrupt(error):
+            raise
         interrupted = True
     if known.upper >= INFEASIBLE:
         raise _infeasible(known)
