@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copyreg
 import difflib
 import json
 import os
@@ -106,7 +105,11 @@ class PipelineError(Exception):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle without calling ``__init__``, whose parameters differ from class to class."""
-        return copyreg.__newobj__, (type(self), *self.args), self.__dict__  # type: ignore[attr-defined]
+        return _revive, (type(self), self.args), self.__dict__
+
+
+def _revive(kind: type[PipelineError], arguments: tuple[Any, ...]) -> PipelineError:
+    return kind.__new__(kind, *arguments)
 
 
 class UsageError(PipelineError):

@@ -25,6 +25,7 @@ PathLike = str | os.PathLike[str]
 Feeds = Mapping[str, "np.ndarray[Any, Any]"]
 
 
+@dataclass(frozen=True)
 class Parameters:
     """Base of the parameter objects, frozen dataclasses whose fields are settings.
 
@@ -36,7 +37,7 @@ class Parameters:
 
     def __post_init__(self) -> None:
         """Check every value once."""
-        for item in fields(self):  # type: ignore[arg-type]
+        for item in fields(self):
             object.__setattr__(self, item.name, check(item.name, getattr(self, item.name)))
 
     @classmethod
@@ -48,7 +49,7 @@ class Parameters:
         InputError
             See :func:`onnx_pipeline.settings.load`.
         """
-        names = {item.name for item in fields(cls)}  # type: ignore[arg-type]
+        names = {item.name for item in fields(cls)}
         return cls(**{name: value for name, value in load(path).items() if name in names})
 
 

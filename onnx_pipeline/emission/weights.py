@@ -166,7 +166,7 @@ class WeightStore:
             if name not in self.placed:
                 self.placed[name] = self._write(tensor)
             _point(proto, self.placed[name])
-        elif tensor.dtype == ir.DataType.STRING:
+        elif tensor.dtype == ir.DataType.STRING:  # only such tensors have this method, the protocol has not
             proto.string_data.extend(tensor.string_data())  # type: ignore[attr-defined]
         elif isinstance(tensor, ir.ExternalTensor):
             where = (Path(tensor.path), tensor.offset or 0, tensor.nbytes)
