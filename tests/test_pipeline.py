@@ -95,7 +95,7 @@ def test_split_tells_its_phases_and_keeps_their_seconds(model: Path, tmp_path: P
     assert list(manifest.phases) == order
     assert [phase for phase in notes.phases if phase in order] == order
     assert all(seconds >= 0 for seconds in manifest.phases.values())
-    assert notes[0].startswith("symbolic dimensions left at 1: batch")
+    assert notes[0].startswith("costs are for batch=1;")
 
 
 def test_device_overrides_reach_the_target(model: Path, tmp_path: Path) -> None:

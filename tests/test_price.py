@@ -76,7 +76,7 @@ def test_the_note_on_open_dimensions(model: Path) -> None:
     bind(models.load(model), None, None, lambda *told: said.append(told))
     ((phase, _, note),) = said
     assert phase == "note"
-    assert note == "symbolic dimensions left at 1: batch (set them with dims=...)"
+    assert note == "costs are for batch=1; give real sizes with dims=..."
     assert spelled(note, as_option).endswith("(set them with --dim NAME=INT)")
 
 

@@ -64,7 +64,9 @@ def profile(model: Path, output: Path | None, report: Report, **choices: Any) ->
     if output is not None:
         with new_file(output) as temporary:
             costs_json.write_graph(graph, temporary)
-    report.result(costs_json.graph_to_json(graph), lambda: tables.show_costs(graph, phases), output)
+    report.result(
+        costs_json.graph_to_json(graph), lambda: tables.show_costs(graph, phases, name=model.name), output
+    )
 
 
 @click.command(cls=Command)
