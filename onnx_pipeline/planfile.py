@@ -14,6 +14,7 @@ import numpy as np
 
 from onnx_pipeline.errors import InputError
 from onnx_pipeline.files.atomic import new_file
+from onnx_pipeline.files.kinds import refuse_other
 from onnx_pipeline.graph.demanded import constraints
 from onnx_pipeline.graph.objective import StageCost
 from onnx_pipeline.graph.target import INFEASIBLE, Target
@@ -163,9 +164,10 @@ def read_plan(path: str | os.PathLike[str]) -> dict[str, Any]:
     """
     from onnx_pipeline.files.json import check_schema, read_json
 
+    refuse_other(path, "plan")
     document = read_json(path)
     if not isinstance(document, dict) or document.get("format") != FORMAT:
-        raise InputError(path, f'not a plan ("format": "{FORMAT}")', "plan a cost graph to make one")
+        raise InputError(path, f'not a plan ("format": "{FORMAT}")', "`plan` makes one")
     if document.get("format_version") != FORMAT_VERSION:
         raise InputError(
             path, f"plan version {document.get('format_version')!r}; this program reads {FORMAT_VERSION}"
