@@ -15,8 +15,8 @@ Document = Mapping[str, Any]
 Line = tuple[str, str]
 #: How costs of a kind are called; other kinds are installed cost models, by their names.
 _KINDS = {"profile": "profiled", "analytic": "computed", "file": "given"}
-#: Timings of a stage that scatter by more (half the range of the middle half, relative) say little.
-NOISY = 0.15
+#: Timings of stages that scatter by a larger share say little.
+NOISY = 0.1
 
 
 def verdict(document: Document) -> list[Line]:
@@ -115,7 +115,8 @@ def measured(summary: Document, stages: Sequence[Document]) -> str:
     text = f"slowest stage {format_seconds(slowest['seconds'])} (transfers excluded)"
     if slowest["seconds"]:
         text += f"; the profile predicted {_off(slowest['predicted_seconds'] / slowest['seconds'] - 1)}"
-    scatter = max(float(stage["measured"]["spread"]) for stage in stages) / 2
+    widest = max(float(stage["measured"]["spread"]) for stage in stages) / 2
+    scatter = float(summary.get("scatter", widest))
     if scatter > NOISY:
         return f"{text}; timings scatter by {100 * scatter:.0f} %: repeat on a quiet machine"
     return f"{text}; {format_count(summary['rounds'], 'round')}"
