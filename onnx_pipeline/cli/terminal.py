@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+import shutil
 import sys
 import textwrap
 from collections.abc import Mapping, Sequence
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, TextIO
 
 from onnx_pipeline.errors import printable
 
@@ -68,5 +69,12 @@ def print_lines(console: Console, lines: Sequence[tuple[str, str]]) -> None:
 def fold(line: str, width: int, indent: int) -> str:
     """Return a line folded between words, the following lines indented; a figure keeps its unit beside it."""
     whole = _UNIT.sub("\xa0", line)
-    folded = textwrap.fill(whole, width, subsequent_indent=" " * indent, break_on_hyphens=False)
+    folded = textwrap.fill(
+        whole, width, subsequent_indent=" " * indent, break_on_hyphens=False, break_long_words=False
+    )
     return folded.replace("\xa0", " ")
+
+
+def folded(line: str, stream: TextIO) -> str:
+    """Return a message as a stream shows it best: folded on a terminal, as it is elsewhere."""
+    return fold(line, shutil.get_terminal_size().columns, 2) if stream.isatty() else line
