@@ -59,7 +59,8 @@ def headline(document: Document) -> str:
     """Return what was split, for how many devices of what kind."""
     target = document["target"]
     name = document["model"]["file"] if "model" in document else document["graph"]["name"]
-    parts = [f"{len(document['stages'])} stages on {target['device']}"]
+    exactly = "exactly " if document.get("constraints", {}).get("exactly") else ""
+    parts = [f"{exactly}{len(document['stages'])} stages on {target['device']}"]
     for key, label, form in (
         ("bandwidth_bytes_per_second", "", format_bandwidth),
         ("memory_bytes", " memory", format_bytes),

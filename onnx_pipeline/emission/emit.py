@@ -29,7 +29,7 @@ from onnx_pipeline.manifest import DataFile, Manifest, ModelEntry, Port, Stage, 
 from onnx_pipeline.model.protos import describe
 from onnx_pipeline.model.shapes import TensorInfo
 from onnx_pipeline.model.source import SourceModel
-from onnx_pipeline.partition.result import PartitionResult
+from onnx_pipeline.partition.result import Partition, PartitionResult
 from onnx_pipeline.progress import Progress, silent
 
 
@@ -135,7 +135,7 @@ def emit(
         document = replace(
             _manifest(source, infos, result, costs_meta, stages, spent),
             weights=shared.entry(),
-            constraints=_constraints(source, infos, result.graph),
+            constraints=_constraints(source, infos, result.partition),
         )
         if describe is not None:
             document = describe(document)
@@ -239,16 +239,17 @@ def _manifest(
 
 
 def _constraints(
-    source: SourceModel, infos: Mapping[str, TensorInfo], graph: CostGraph
+    source: SourceModel, infos: Mapping[str, TensorInfo], partition: Partition
 ) -> dict[str, Any] | None:
     """Return what was demanded of the partition; a group that the model itself needs was not."""
     from onnx_pipeline.costmodel.request import NodeCosts
     from onnx_pipeline.model.lowering import lower
 
+    graph, exactly = partition.graph, partition.exactly
     if constraints(graph) is None:
-        return None
+        return constraints(graph, exactly=exactly)
     nodes = {name: 0 for names in graph.onnx_nodes for name in names}
-    return constraints(graph, lower(source, infos, NodeCosts("none", nodes)))
+    return constraints(graph, lower(source, infos, NodeCosts("none", nodes)), exactly=exactly)
 
 
 def _cost_model(result: PartitionResult, costs_meta: Mapping[str, Any]) -> dict[str, Any]:

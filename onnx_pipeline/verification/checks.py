@@ -231,6 +231,7 @@ def _check_costs(
         [stage.index for stage in stages],
         [stage.node_names for stage in stages],
         [asdict(stage) for stage in stages],
+        bool((document.constraints or {}).get("exactly")),
     )
     verdict = check_claim(graph, claim, recheck)
     if whole:
