@@ -130,7 +130,9 @@ def _notes(path: Path, lost: Mapping[str, float], covered: BoolArray, computed: 
     if lost:
         shown = ", ".join(f"{name} ({1e6 * s:.0f} us)" for name, s in _largest(lost)[:_SHOWN])
         more = f" and {len(lost) - _SHOWN} more" if len(lost) > _SHOWN else ""
-        yield f"{len(lost)} layers of {path.name} match no node of the model: {shown}{more}"
+        layers = "1 layer" if len(lost) == 1 else f"{len(lost)} layers"
+        match = "matches" if len(lost) == 1 else "match"
+        yield f"{layers} of {path.name} {match} no node of the model: {shown}{more}"
     if not covered.all():
         missing = f"{np.count_nonzero(~covered)} of the model's {len(covered)} nodes"
         yield f"{path.name} has no time for {missing}: computed costs, {100 * computed:.0f} % of the total"
