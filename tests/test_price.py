@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import onnx_pipeline as op
 from models import builders
 from onnx_pipeline.cli.commands import cli
 from onnx_pipeline.cli.spelling import speller
+from onnx_pipeline.costmodel.profiling import sessions
 from onnx_pipeline.errors import InputError, UsageError, spelled
 from onnx_pipeline.model import shapes
 from onnx_pipeline.model import source as models
@@ -145,3 +147,47 @@ def test_only_shapes_behind_an_endless_loop_need_inputs(
         tmp_path / "model.onnx", stages=2, output=tmp_path / "out", time_limit=0.2, threads=1, cache=False
     )
     assert found.cost_model["kind"] == "analytic"
+
+
+#: All shapes are known; with negative numbers it never ends.
+WAITING = """m (float[2] x) => (float[2] y, float[2] z) {
+    zero = Constant <value = float {0}> ()
+    t = Constant <value = bool {1}> ()
+    two = Constant <value = int64[1] {2}> ()
+    a = Relu(x)
+    most = ReduceMax <keepdims = 0> (x)
+    negative = Less(most, zero)
+    b = If (negative) <
+        then_branch = wait () => (float[2] waited) {
+            [turning] s = Loop (, t, a) <body = g (int64 i, bool go, float[2] v) => (bool on, float[2] out) {
+                out = Identity(v)
+                on = Identity(go)
+            }>
+            waited = Reshape(s, two)
+        }, else_branch = go () => (float[2] gone) { gone = Identity(a) }
+    >
+    y = Abs(b)
+    z = Neg(a)
+}"""
+
+
+@pytest.mark.parametrize("measure", [None, 1])
+def test_a_loop_that_never_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, measure: int | None) -> None:
+    """A profile and the closed loop end all the same, and name the node."""
+    monkeypatch.setattr(sessions, "MAX_TRIAL_SECONDS", 0.3)
+    path = save(tmp_path, WAITING)
+    x = np.full(2, -1, np.float32)
+    with pytest.raises(InputError, match=r"a Loop takes more than 0.3 seconds \('turning'\); give inputs"):
+        op.profile(path, inputs={"x": x}, cache=False)
+    with pytest.raises(InputError, match="a Loop takes more than") if measure else nullcontext():
+        op.split(
+            path,
+            stages=2,
+            output=tmp_path / "out",
+            cost_model="analytic",
+            measure=measure,
+            inputs={"x": x},
+            time_limit=0.2,
+        )
+    ended = op.profile(path, inputs={"x": -x}, profile_runs=1, cache=False)
+    assert ended.meta["cost_model"] == "profile"

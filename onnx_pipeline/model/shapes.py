@@ -12,7 +12,7 @@ import numpy.typing as npt
 import onnx
 import onnx_ir as ir
 
-from onnx_pipeline.errors import Advice, InputError
+from onnx_pipeline.errors import InputError
 from onnx_pipeline.model.dimensions import bound_dims, dims_of, evaluate, input_shape
 from onnx_pipeline.model.external import nbytes as tensor_bytes
 from onnx_pipeline.model.inference import Dims, infer, tensor_dims, tensor_dtype
@@ -21,13 +21,12 @@ from onnx_pipeline.model.limits import MAX_LOOP_SECONDS, MAX_VALUE_BYTES
 from onnx_pipeline.model.running import (
     PLAIN,
     CannotRunError,
-    explain_failure,
     failed_nodes,
     open_model,
+    run_once,
     values_behind,
 )
 from onnx_pipeline.model.source import SourceModel
-from onnx_pipeline.ort.call import run_session
 
 
 @dataclass(frozen=True)
@@ -228,7 +227,7 @@ def _fill(
     inputs = feeds if feeds is not None else make_feeds(source, bound)
     found = {name: TensorInfo(name, infos[name].dtype, None, None) for name in wanted}
     try:
-        results = _run(source, session, wanted, inputs)
+        results = run_once(source, session, wanted, inputs, MAX_LOOP_SECONDS)
     except CannotRunError as error:
         if tell is None or feeds is not None:
             raise
@@ -236,29 +235,6 @@ def _fill(
         results = _run_before(source, wanted, inputs, error)
     found.update((name, _from_run(values[name], infos[name], results[name], bound)) for name in results)
     return found
-
-
-def _run(
-    source: SourceModel, session: Any, wanted: Sequence[str], inputs: Mapping[str, npt.NDArray[Any]]
-) -> dict[str, Any]:
-    """Compute some values, and what they need.
-
-    Raises
-    ------
-    CannotRunError
-        If onnxruntime fails, or a Loop does not come to an end.
-    """
-    seconds = MAX_LOOP_SECONDS if _loops(source) else None
-    try:
-        return dict(zip(wanted, run_session(session, wanted, inputs, seconds=seconds), strict=True))
-    except Exception as error:
-        if "terminate" in str(error).lower():
-            raise CannotRunError(
-                source.path,
-                f"unknown shapes need a run, and a Loop takes more than {MAX_LOOP_SECONDS} seconds",
-                Advice("give inputs that end it with {inputs}", inputs=...),
-            ) from None
-        raise explain_failure(source, dims_of(source, inputs), error) from error
 
 
 def _run_before(
@@ -274,7 +250,8 @@ def _run_before(
     if not failed or not free:
         return {}
     try:
-        return _run(source, open_model(source, PLAIN, free, behind), free, inputs)
+        session = open_model(source, PLAIN, free, behind)
+        return run_once(source, session, free, inputs, MAX_LOOP_SECONDS)
     except InputError:
         return {}
 
@@ -298,11 +275,3 @@ def _from_run(value: ir.Value, info: TensorInfo, result: Any, bound: Mapping[str
     else:  # a sequence or a map
         return TensorInfo(info.name, ir.DataType.UNDEFINED, None, None)
     return TensorInfo(info.name, dtype, shape, _declared(value, info.declared, shape, bound))
-
-
-def _loops(source: SourceModel) -> bool:
-    """Whether a run may never end."""
-    nodes = itertools.chain(
-        source.ir.graph.all_nodes(), *(body.all_nodes() for body in source.ir.functions.values())
-    )
-    return any(node.op_type == "Loop" for node in nodes)
