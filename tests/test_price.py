@@ -149,6 +149,51 @@ def test_only_shapes_behind_an_endless_loop_need_inputs(
     assert found.cost_model["kind"] == "analytic"
 
 
+def _without_ranks(folder: Path, text: str) -> Path:
+    path = save(folder, text)
+    model = onnx.load(path)
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.ClearField("shape")
+    onnx.save(model, path)
+    return path
+
+
+def test_inputs_of_unknown_rank(tmp_path: Path) -> None:
+    """Ranks with which the model runs serve for its costs; the stages take any other."""
+    text = """m (float x, float w) => (float y, float twice) {
+        a = Relu(x)
+        b = Neg(a)
+        c = Exp(b)
+        y = MatMul(c, w)
+        twice = Concat <axis = 1> (w, w)
+    }"""
+    path = _without_ranks(tmp_path, text)
+    notes: list[str] = []
+    out = tmp_path / "out"
+    found = op.split(
+        path,
+        stages=2,
+        output=out,
+        cost_model="analytic",
+        time_limit=0.2,
+        progress=lambda kind, _, note: notes.append(f"{kind}: {note}"),
+    )
+    assert [note for note in notes if "has no rank: it ran with 2" in note]
+    assert len(found.stages) == 2
+    assert all(p.shape is None for s in found.stages for p in (*s.inputs, *s.outputs))
+    assert op.verify(out, model=path).ok
+    with op.PipelineSession(out) as session:
+        x, w = np.ones((5, 2, 3), np.float32), np.ones((5, 3, 4), np.float32)
+        assert session.run(["y"], {"x": x, "w": w})[0].shape == (5, 2, 4)
+
+
+def test_no_rank_will_do(tmp_path: Path) -> None:
+    """Where none of the usual ranks lets the model run, the error is that of before."""
+    path = _without_ranks(tmp_path, "m (float x) => (float y) { a = Flatten <axis = 7> (x) y = Relu(a) }")
+    with pytest.raises(InputError, match="input 'x' has no shape; give it with inputs"):
+        op.profile(path, cache=False)
+
+
 #: All shapes are known; with negative numbers it never ends.
 WAITING = """m (float[2] x) => (float[2] y, float[2] z) {
     zero = Constant <value = float {0}> ()

@@ -12,20 +12,24 @@ from typing import Any
 import onnx_ir as ir
 
 from onnx_pipeline.errors import Advice, InputError, PipelineError
-from onnx_pipeline.model.dimensions import bound_dims, dims_of
+from onnx_pipeline.model.dimensions import bound_dims, dims_of, unranked
 from onnx_pipeline.model.inputs import make_feeds
+from onnx_pipeline.model.limits import MAX_LOOP_SECONDS
 from onnx_pipeline.model.nodes import node_inputs
 from onnx_pipeline.model.protos import serialize
 from onnx_pipeline.model.source import SourceModel
 from onnx_pipeline.ort.call import run_session
 from onnx_pipeline.ort.errors import reason
 from onnx_pipeline.ort.session import SessionSettings, open_session
+from onnx_pipeline.progress import Progress, silent
 from onnx_pipeline.stop import Deadline
 
 #: No optimisation: it could remove the values that we want to see.
 PLAIN = SessionSettings(optimise=False)
 
 
+#: What is tried for an input for which the model says no rank.
+RANKS = (1, 2, 0, 3, 4)
 #: Where onnxruntime's message says which node failed.
 _FAILED = re.compile(r"Name:'([^']*)'")
 
@@ -125,6 +129,42 @@ def run_once(
                 Advice("give inputs that end it with {inputs}", inputs=...),
             ) from None
         raise explain_failure(source, dims_of(source, inputs), error) from error
+
+
+def tried_feeds(
+    source: SourceModel,
+    dims: Mapping[str, int] | None = None,
+    seed: int = 0,
+    progress: Progress = silent,
+) -> dict[str, Any] | None:
+    """Return random inputs with which the model runs, where it does not say their rank.
+
+    None where it says every rank, or none of the usual ones will do. Nothing but the run follows from such a
+    rank: no shape of a stage file does.
+    """
+    names = [str(value.name) for value in unranked(source)]
+    if not names:
+        return None
+    try:
+        session = open_model(source, PLAIN)
+    except InputError:
+        return None
+    outputs = [str(value.name) for value in source.outputs]
+    deadline = Deadline(MAX_LOOP_SECONDS)
+    for ranks in itertools.product(RANKS, repeat=len(names)):
+        chosen = dict(zip(names, ranks, strict=True))
+        feeds = make_feeds(source, dims, seed, chosen)
+        try:
+            run_session(session, outputs, feeds, seconds=deadline.remaining)
+        except Exception:
+            if deadline():
+                break
+            continue
+        for name, rank in chosen.items():
+            note = f"input {name!r} has no rank: it ran with {rank} (give others with {{inputs}})"
+            progress("note", None, Advice(note, inputs=...))
+        return feeds
+    return None
 
 
 def loops(source: SourceModel) -> list[ir.Node]:

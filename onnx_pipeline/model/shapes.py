@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ import onnx
 import onnx_ir as ir
 
 from onnx_pipeline.errors import InputError
-from onnx_pipeline.model.dimensions import bound_dims, dims_of, evaluate, input_shape
+from onnx_pipeline.model.dimensions import bound_dims, dims_of, evaluate, input_shape, unranked
 from onnx_pipeline.model.external import nbytes as tensor_bytes
 from onnx_pipeline.model.inference import Dims, infer, tensor_dims, tensor_dtype
 from onnx_pipeline.model.inputs import make_feeds
@@ -42,7 +42,7 @@ class TensorInfo:
         Concrete shape for the bound dimensions; None when unknown.
     declared : tuple or None
         Shape to write at a stage boundary: integers only where they hold for every input, names of symbolic
-        dimensions, None for anything else.
+        dimensions, None for anything else. None as a whole where other inputs may give another rank.
     """
 
     name: str
@@ -57,8 +57,9 @@ class TensorInfo:
 
     @property
     def can_cross(self) -> bool:
-        """Whether a stage boundary can carry the value: a tensor of known type and rank."""
-        return self.dtype != ir.DataType.UNDEFINED and self.declared is not None
+        """Whether a stage boundary can carry the value: a tensor of known type, and known size or rank."""
+        known = self.declared is not None or self.shape is not None
+        return known and self.dtype != ir.DataType.UNDEFINED
 
 
 def value_infos(
@@ -100,12 +101,20 @@ def value_infos(
     holes = [name for name, info in infos.items() if name in used and _is_hole(info, special)]
     if holes:
         infos.update(_fill(source, infos, holes, bound, feeds, tell))
+    if unranked(source):
+        infos = {str(v.name): _any_rank(v, infos[str(v.name)], general) for v in _values(source)}
     for info in infos.values():
         if info.nbytes > MAX_VALUE_BYTES:
             raise InputError(
                 source.path, f"value {info.name!r} of shape {list(info.shape or ())} is implausibly large"
             )
     return infos
+
+
+def _any_rank(value: ir.Value, info: TensorInfo, general: Mapping[str, onnx.TypeProto]) -> TensorInfo:
+    """Forget a rank that follows from that of inputs whose rank the model does not say."""
+    certain = tensor_dims(general.get(info.name)) is not None or _recorded(value) is not None
+    return info if certain or value.is_initializer() else replace(info, declared=None)
 
 
 def _values(source: SourceModel) -> Iterable[ir.Value]:

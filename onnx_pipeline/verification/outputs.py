@@ -15,7 +15,7 @@ from onnx_pipeline.errors import InputError, PipelineError
 from onnx_pipeline.manifest import Manifest
 from onnx_pipeline.model.inputs import check_feeds, load_feeds, make_feeds
 from onnx_pipeline.model.roles import random_nodes
-from onnx_pipeline.model.running import open_model, run_once
+from onnx_pipeline.model.running import open_model, run_once, tried_feeds
 from onnx_pipeline.model.source import SourceModel
 from onnx_pipeline.ort.call import to_numpy
 from onnx_pipeline.ort.session import SessionSettings, session_options
@@ -68,7 +68,8 @@ def random_inputs(
     source: SourceModel, document: Manifest, dims: Mapping[str, int] | None, seed: int
 ) -> dict[str, npt.NDArray[Any]]:
     """Return seeded random inputs; dimensions that are not given are the manifest's."""
-    return make_feeds(source, {**document.cost_model.get("dims", {}), **(dims or {})}, seed)
+    bound = {**document.cost_model.get("dims", {}), **(dims or {})}
+    return tried_feeds(source, bound, seed) or make_feeds(source, bound, seed)
 
 
 def read_inputs(source: SourceModel, inputs: Inputs) -> dict[str, npt.NDArray[Any]]:
