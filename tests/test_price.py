@@ -178,7 +178,7 @@ def test_inputs_of_unknown_rank(tmp_path: Path) -> None:
         time_limit=0.2,
         progress=lambda kind, _, note: notes.append(f"{kind}: {note}"),
     )
-    assert [note for note in notes if "has no rank: it ran with 2" in note]
+    assert [note for note in notes if "has no rank; ran with rank 2" in note]
     assert len(found.stages) == 2
     assert all(p.shape is None for s in found.stages for p in (*s.inputs, *s.outputs))
     assert op.verify(out, model=path).ok

@@ -161,7 +161,7 @@ def tried_feeds(
                 break
             continue
         for name, rank in chosen.items():
-            note = f"input {name!r} has no rank: it ran with {rank} (give others with {{inputs}})"
+            note = f"input {name!r} has no rank; ran with rank {rank} (give another with {{inputs}})"
             progress("note", None, Advice(note, inputs=...))
         return feeds
     return None
