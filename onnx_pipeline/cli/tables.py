@@ -69,7 +69,8 @@ def headline(document: Document) -> str:
     target = document["target"]
     used, wanted = len(document["stages"]), target.get("stages", 0)
     stages = format_count(used, "stage") if used >= wanted else f"{used} of {format_count(wanted, 'stage')}"
-    parts = [f"{stages} on {target['device']}"]
+    exactly = "exactly " if document.get("constraints", {}).get("exactly") else ""
+    parts = [f"{exactly}{stages} on {target['device']}"]
     for key, label, form in (
         ("bandwidth_bytes_per_second", "", format_bandwidth),
         ("memory_bytes", " memory", format_bytes),
