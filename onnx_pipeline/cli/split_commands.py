@@ -52,7 +52,7 @@ def split(model: Path, stages: int, output: Path | None, report: Report, **choic
 @config
 @reporting
 def profile(model: Path, output: Path | None, report: Report, **choices: Any) -> None:
-    """Measure MODEL only: work, parameter and output sizes of every node."""
+    """Measure MODEL only: the time, parameters and outputs of every node."""
     from onnx_pipeline import pipeline
     from onnx_pipeline.cli import tables
     from onnx_pipeline.files.atomic import new_file
