@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from onnx_pipeline.cli.terminal import harmless, make_console, print_lines, print_whole
+from onnx_pipeline.cli.terminal import harmless, make_console, print_lines, print_title, print_whole
 from onnx_pipeline.cli.verdict import costs, spent, verdict
 from onnx_pipeline.errors import printable
 from onnx_pipeline.figures import format_bandwidth, format_bytes, format_count, format_percent, format_seconds
@@ -53,7 +53,7 @@ def show(document: Document, stream: IO[str] | None = None, title: str | None = 
 def render(console: Console, document: Document, title: str | None = None) -> None:
     """Print onto a rich console."""
     document = harmless(document)
-    console.print(headline(document) if title is None else title, style="bold", soft_wrap=True)
+    print_title(console, headline(document) if title is None else title)
     unicode = "utf" in console.encoding.lower()
     columns = stage_columns(document, unicode=unicode)
     missing = sum(map(_width, columns)) - _GUTTER - console.width
@@ -172,8 +172,7 @@ def show_costs(
     console = make_console(stream)
     total = int(graph.work.sum())
     counts = f"{format_count(graph.num_nodes, 'node')}, {format_count(graph.num_nets, 'tensor')}"
-    title = f"{printable(name or graph.name)}: {counts}"
-    console.print(title, style="bold", soft_wrap=True)
+    print_title(console, f"{name or graph.name}: {counts}")
     table = Table(box=None, pad_edge=False, show_edge=False)
     for label in ("work", "share", "out", "params"):
         table.add_column(label, justify="right", no_wrap=True)
@@ -251,8 +250,7 @@ def show_verification(found: VerifyReport, stream: IO[str] | None = None, *, eve
         lines[found.checks.index("outputs")] = ("outputs", f"ok, {_comparison(found.outputs, every=every)}")
     if every:
         lines += [(f"output {output.name}", _compared(output)) for output in found.outputs]
-    title = f"{printable(found.directory)}: {format_count(found.stages, 'stage')}, sound"
-    console.print(title, style="bold", soft_wrap=True)
+    print_title(console, f"{found.directory}: {format_count(found.stages, 'stage')}, sound")
     print_lines(console, lines)
 
 

@@ -116,6 +116,8 @@ def test_words_stay_whole_at_80_columns() -> None:
         stage["peak_activation_bytes"] = 5 << 20
         stage["measured"] = {"seconds": 0.0119, "spread": 0.04, "predicted_seconds": 0.01}
     content["measurement"] = {"rounds": 12, "reference_seconds": 0.02}
+    content["target"] |= {"memory_bytes": 8 << 30, "stage_overhead_seconds": 35e-6}
+    content["graph"]["name"] = "a_model_with_a_name_of_its_own"
     text = rendered(content, width=80)
     assert max(map(len, text.splitlines())) <= 80
     assert {word for word in rendered(content).split() if "─" not in word} <= set(text.split())
