@@ -148,7 +148,8 @@ def countable(graph: CostGraph, target: Target, stages: int) -> CostGraph:
     fitting = [ticks for ticks in TICKS if ticks <= tick and seconds * ticks < most]
     if not fitting:
         raise UsageError(
-            f"a partition could pay {format_seconds(seconds)}, more than can be counted: is the link really so slow?"
+            f"a partition could pay {format_seconds(seconds)}, more than can be counted: "
+            "is the link really so slow?"
         )
     return graph.counted(fitting[-1])
 
