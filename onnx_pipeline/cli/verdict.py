@@ -93,6 +93,9 @@ def costs(text: str, origin: Document) -> str:
     """
     kind, _, corrected = text.partition(", ")
     parts = [_source(kind, origin), *([corrected] if corrected else [])]
+    without = origin.get("nodes_without_time")
+    if without and isinstance(without, int):
+        parts.append(f"{format_count(without, 'node')} without a time computed")
     dims = origin.get("dims")
     if dims and isinstance(dims, Mapping):
         parts.append(f"for {', '.join(f'{name}={value}' for name, value in dims.items())}")

@@ -63,6 +63,8 @@ def test_costs_name_their_source_and_their_dimensions() -> None:
     assert costs("analytic", {"dims": {}}) == "computed from shapes"
     assert costs("file", {"file": "times.csv"}) == "from times.csv"
     assert costs("file", {}) == "from a file"
+    partial = {"file": "trt.json", "nodes_without_time": 42}
+    assert costs("file", partial) == "from trt.json, 42 nodes without a time computed"
     assert costs("mine", {}) == "by the cost model mine"
     corrected = "profile, corrected by 1 measurement of the stages"
     assert costs(corrected, {}) == "profiled, corrected by 1 measurement of the stages"
