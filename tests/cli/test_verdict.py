@@ -84,6 +84,9 @@ def test_measurements_say_how_far_off_the_profile_was_and_whether_to_believe_the
         "slowest stage 11.6 ms (transfers excluded); the profile predicted 44 % less; "
         "timings scatter by 29 %: repeat on a quiet machine"
     )
+    assert measured({"rounds": 12, "scatter": 0.02}, stages).endswith("44 % less; 12 rounds")
+    noisy = measured({"rounds": 12, "scatter": 0.29, "outcome": "noisy"}, stages)
+    assert noisy.endswith("44 % less; repeat on a quiet machine")
     stages[0]["measured"]["predicted_seconds"] = 0.0116
     assert "the profile predicted the same;" in measured({"rounds": 1}, stages)
     stages[0]["measured"]["seconds"] = 0.0
