@@ -32,7 +32,7 @@ from onnx_pipeline.cli.types import Value
 @config
 @reporting
 def split(model: Path, stages: int, output: Path | None, report: Report, **choices: Any) -> None:
-    """Profile MODEL, partition it, certify the partition and write the stages."""
+    """Profile, partition and certify MODEL; write the stages."""
     from onnx_pipeline import pipeline
     from onnx_pipeline.cli import tables
 
@@ -52,7 +52,7 @@ def split(model: Path, stages: int, output: Path | None, report: Report, **choic
 @config
 @reporting
 def profile(model: Path, output: Path | None, report: Report, **choices: Any) -> None:
-    """Measure MODEL only: the time, parameters and outputs of every node."""
+    """Measure MODEL only: time and sizes of every node."""
     from onnx_pipeline import pipeline
     from onnx_pipeline.cli import tables
     from onnx_pipeline.files.atomic import new_file
@@ -100,7 +100,10 @@ def profile(model: Path, output: Path | None, report: Report, **choices: Any) ->
 def plan(
     graph: Path, output: Path | None, report: Report, perturb: float | None, samples: int, **choices: Any
 ) -> int:
-    """Partition and certify GRAPH only: COSTS.json or MSR JSON; no ONNX model needed."""
+    """Partition and certify GRAPH only; no ONNX model is needed.
+
+    GRAPH is COSTS.json or an MSR workload.
+    """
     from onnx_pipeline import pipeline, planfile
     from onnx_pipeline.cli import tables
     from onnx_pipeline.progress import Phases

@@ -400,6 +400,14 @@ def test_help_is_readable_at_80_columns(
         assert clumsy not in outcome.out
 
 
+def test_every_command_is_described_in_one_whole_line(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At 80 columns none of the short texts ends in dots."""
+    monkeypatch.setenv("COLUMNS", "80")
+    out = run("--help").out
+    assert max(map(len, out.splitlines())) <= 80
+    assert "..." not in out.partition("Commands:")[2]
+
+
 def test_counts_are_refused_in_the_words_of_the_other_numbers(run: Run) -> None:
     """As those that are settings are."""
     for given in ("0", "-1", "two", "1.5"):
