@@ -35,6 +35,7 @@ def check_plan(path: Path, recheck: float | None) -> tuple[int, Verdict]:
         [stage["index"] for stage in stages],
         [stage["node_names"] for stage in stages],
         stages,
+        bool(document.get("constraints", {}).get("exactly")),
     )
     return len(stages), check_claim(graph, claim, recheck)
 
@@ -51,9 +52,13 @@ def _graph(path: Path, document: Mapping[str, Any]) -> CostGraph:
     if hashlib.sha256(found[0].read_bytes()).hexdigest() != entry["sha256"]:
         raise InputError(path, f"{found[0]} is not the file that was planned: its SHA-256 differs")
     graph = read_graph(found[0])
-    demands = document.get("constraints") or {"pins": {}, "together": []}
+    demands = document.get("constraints", {})
     none = np.full(graph.num_nodes, -1, dtype=np.int64)
     try:
-        return constrain(replace(graph, colocation=none, pinned=none), **demands)
+        return constrain(
+            replace(graph, colocation=none, pinned=none),
+            together=demands.get("together", ()),
+            pins=demands.get("pins", {}),
+        )
     except UsageError as error:
         raise InputError(path, f"constraints: {error.message}") from None
