@@ -201,6 +201,18 @@ def test_a_tiny_time_limit_with_pins_still_has_an_answer() -> None:
     assert (result.stage_of[1], result.stage_of[4]) == (1, 3)
 
 
+def test_only_what_is_proved_is_said_as_certain() -> None:
+    """Where stages could fit and there was no time to find them, the message leaves it open."""
+    b = chain([10] * 6, size=9)
+    for v in range(6):
+        b.add_group(f"w{v}", 60, [v])
+    hard = Target(bandwidth=1e9, memory=100, memory_mode="hard")
+    with pytest.raises(InfeasibleError, match="no partition was found that keeps"):
+        partition(b.build(), 6, hard, time_limit=1e-9)
+    with pytest.raises(InfeasibleError, match="no partition keeps"):
+        partition(b.build(), 3, hard, time_limit=1e-9)
+
+
 def test_broken_limits_are_no_history() -> None:
     """Partitions that break a hard limit leave no trace in figures."""
     b = chain([10] * 6, size=9)
