@@ -19,7 +19,7 @@ from onnx_pipeline.graph.costgraph import CostGraph
 from onnx_pipeline.graph.costs_json import read_graph
 from onnx_pipeline.graph.target import Target
 from onnx_pipeline.graph.ticks import NS
-from onnx_pipeline.partition.certificate import check
+from onnx_pipeline.partition.certificate import check, recheck
 from onnx_pipeline.partition.instance.instance import Instance
 from onnx_pipeline.partition.portfolio import partition
 from onnx_pipeline.partition.proving import Proving
@@ -161,8 +161,20 @@ def test_exactly_k_stages() -> None:
     assert free.used < 3 == full.used
     assert full.upper > free.upper
     assert (full.status, full.lower) == ("optimal", full.upper)
+    assert recheck(full.partition, full.certificate, 5) == []
     with pytest.raises(InfeasibleError, match="cannot all be filled"):
         partition(graph, 9, Target(bandwidth=1e9), exactly=True)
+
+
+def test_exactly_k_parts_what_contraction_would_merge() -> None:
+    """Three cuts are free and the fourth is dear: nodes that no good partition parts have to."""
+    b = GraphBuilder("chain", ticks_per_second=NS)
+    for v in range(70):  # too many for an exhaustive search
+        b.add_node(f"n{v}", 1)
+        if v:
+            b.add_net(f"t{v}", v - 1, [v], nbytes=0 if v in (20, 40, 60) else 1000)
+    result = partition(b.build(), 5, Target(bandwidth=1e9), exactly=True, time_limit=2, threads=1)
+    assert (result.used, result.upper) == (5, 1005)
 
 
 @pytest.mark.parametrize("threads", [1, 2])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import json
 from collections.abc import Callable
@@ -536,6 +537,12 @@ def test_plans_are_verified_too(tmp_path: Path) -> None:
     path = tmp_path / "plan.json"
     path.write_text(json.dumps(document))
     assert verify(path).checks == ("certificate",)
+    twice = copy.deepcopy(document)
+    twice["stages"][0]["node_names"].append(twice["stages"][0]["node_names"][0])
+    twice["stages"][0]["nodes"] += 1
+    path.write_text(json.dumps(twice))
+    with pytest.raises(InputError, match="is listed twice"):
+        verify(path)
     document["certificate"]["one_device_seconds"] *= 2
     path.write_text(json.dumps(document))
     with pytest.raises(VerificationError, match="one_device_seconds"):
