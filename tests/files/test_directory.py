@@ -98,6 +98,20 @@ def test_a_pipe_in_the_place_of_a_file(name: str, tmp_path: Path) -> None:
     assert not inspect(tmp_path / "out").ok
 
 
+def test_a_pipe_in_the_place_of_a_document(tmp_path: Path) -> None:
+    """Costs and manifest, too."""
+    out = tmp_path / "out"
+    onnx.save(builders.mlp(), tmp_path / "m.onnx")
+    pipeline.split(tmp_path / "m.onnx", stages=2, output=out, **QUICK)
+    for name in ("costs.json", "manifest.json"):
+        (out / name).unlink()
+        os.mkfifo(out / name)
+        if name == "costs.json":
+            assert any("costs.json: not a file" in problem for problem in inspect(out).problems)
+    with pytest.raises(InputError, match=r"has no manifest\.json"):
+        inspect(out)
+
+
 def test_unknown_weights_mode(tmp_path: Path) -> None:
     """Anything else is a usage error, and nothing is written."""
     onnx.save(builders.mlp(), tmp_path / "m.onnx")
