@@ -236,10 +236,16 @@ def test_broken_limits_are_no_history() -> None:
     assert max(point.lower_bound for point in result.history) < 1e-3
 
 
-def test_more_stages_than_nodes_take_no_memory() -> None:
+def test_more_stages_than_nodes_take_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     """Stages that must stay empty are not searched."""
     graph = chain([10] * 6, size=9).build()
+    seen: list[int] = []
+    monkeypatch.setattr(
+        "onnx_pipeline.partition.portfolio.Proving",
+        lambda *arguments: seen.append(arguments[0].k) or Proving(*arguments),
+    )
     result = partition(graph, 100_000, Target(bandwidth=1e9), time_limit=0.5)
+    assert seen == [6]
     assert result.stages == 100_000
     assert check(result.partition, result.certificate) == []
 
