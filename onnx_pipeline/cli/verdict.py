@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from onnx_pipeline.cli.choice import choice
 from onnx_pipeline.cli.units import format_percent, format_seconds
 
 Document = Mapping[str, Any]
@@ -21,6 +22,8 @@ def verdict(document: Document) -> list[tuple[str, str]]:
         lines.append(("speed-up", f"{whole / bottleneck:.2f} x over one device ({format_seconds(whole)})"))
     if document.get("measurement"):
         lines.append(("measured", _measurement(document["measurement"], document["stages"])))
+        chosen = choice(certificate, document["measurement"])
+        lines += [] if chosen is None else [("choice", chosen)]
     best = max(certificate["bounds"], key=lambda bound: bound["seconds"], default=None)
     by = "" if best is None else f" by the {best['method']} bound"
     if best is not None and best.get("solver"):

@@ -28,6 +28,9 @@ FloatArray = npt.NDArray[np.float64]
 
 #: A node's correction is believed within these factors; beyond them something else is wrong.
 LEAST_FACTOR, LARGEST_FACTOR = 0.25, 4.0
+#: Candidates of :func:`likely_prior`.
+SCALES = (1.0, 2.0, 4.0)
+MISFITS = (0.0, 0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32)
 #: What keeps a system solvable where one stage was measured twice without any noise.
 _JITTER = 1e-12
 
@@ -36,8 +39,8 @@ _JITTER = 1e-12
 class Prior:
     """Relative standard deviations of the error of a node's cost, by what shares it.
 
-    The defaults fit the stages that ``benchmarks/fidelity.py`` measured: ``python -m benchmarks.conditioning``
-    derives them again.
+    The defaults fit the stages that ``benchmarks/fidelity.py`` measured;
+    ``python -m benchmarks.conditioning --prior`` derives them again.
 
     Attributes
     ----------
@@ -47,11 +50,22 @@ class Prior:
         Of all nodes of a kind, on top.
     node : float
         Of one node, on top.
+    misfit : float
+        Of a stage beyond its nodes, beside the noise of its measurement: what no costs of nodes can express.
     """
 
     common: float = 0.02
     kind: float = 0.04
     node: float = 0.10
+    misfit: float = 0.0
+
+    def times(self, scale: float, misfit: float) -> Prior:
+        """Return a prior with errors of nodes so many times as large, and this misfit."""
+        return Prior(self.common * scale, self.kind * scale, self.node * scale, misfit)
+
+
+#: Of computed costs, whose scale is that of another device, and which foresee no fusion.
+COMPUTED = Prior(10.0, 0.3, 0.3)
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +96,10 @@ def execution_ticks(graph: CostGraph, stage_of: Sequence[int] | IntArray, stages
 
 
 def condition(
-    graph: CostGraph, observations: Sequence[Observation], kinds: IntArray, prior: Prior | None = None
+    graph: CostGraph,
+    observations: Sequence[Observation],
+    kinds: IntArray,
+    prior: Prior | None = None,
 ) -> CostGraph:
     """Return the graph with the work that is to be expected after these measurements.
 
@@ -102,12 +119,9 @@ def condition(
     """
     prior = Prior() if prior is None else prior
     work = graph.work.astype(np.float64)
-    surplus, variance = _surplus(graph, observations)
-    kept = np.flatnonzero(np.concatenate([_sums(work, each) for each in observations]) > 0)
-    spread = _covariance(work, observations, kinds, prior)[np.ix_(kept, kept)]
-    spread[np.diag_indices(len(kept))] += variance[kept] + _JITTER * np.diag(spread)
-    weights = np.zeros(len(surplus))
-    weights[kept] = np.linalg.solve(spread, surplus[kept])
+    system = _system(graph, observations, kinds, prior)
+    weights = np.zeros(len(system.kept))
+    weights[system.kept] = np.linalg.solve(system.covariance, system.surplus)
     factors = 1.0 + _errors(work, observations, kinds, prior, weights)
     corrected = np.rint(work * np.clip(factors, LEAST_FACTOR, LARGEST_FACTOR)).astype(np.int64)
     before = graph.meta.get("corrections", 0)  # of a file, where it may be anything
@@ -115,19 +129,58 @@ def condition(
     return replace(graph, work=corrected, meta={**graph.meta, "corrections": times})
 
 
-def _surplus(graph: CostGraph, observations: Sequence[Observation]) -> tuple[FloatArray, FloatArray]:
-    """Return by how many ticks each measured stage exceeds its prediction, and the noise's variance."""
-    surplus, variance = [], []
-    for each in observations:
-        measured = each.seconds * graph.ticks_per_second
-        surplus.append(measured - execution_ticks(graph, each.stage_of, len(each.seconds)))
-        variance.append((each.noise * measured) ** 2)
-    return np.concatenate(surplus), np.concatenate(variance)
+def likely_prior(
+    graph: CostGraph, observations: Sequence[Observation], kinds: IntArray, prior: Prior | None = None
+) -> Prior:
+    """Return a multiple of a prior, with a misfit, under which these measurements are most likely.
+
+    Stages of several partitions that share nodes tell a misfit from errors of the nodes: what one partition's
+    border costs is not there in another's. One partition tells nothing. Parameters as in :func:`condition`.
+    """
+    prior = Prior() if prior is None else prior
+    if len(observations) < 2:
+        return prior
+
+    def surprise(tried: Prior) -> float:
+        """Minus twice the logarithm of the density, up to a constant."""
+        system = _system(graph, observations, kinds, tried)
+        squares = float(system.surplus @ np.linalg.solve(system.covariance, system.surplus))
+        return squares + float(np.linalg.slogdet(system.covariance)[1])
+
+    return min((prior.times(scale, misfit) for scale in SCALES for misfit in MISFITS), key=surprise)
+
+
+@dataclass(frozen=True, eq=False)
+class _System:
+    """Which of the measured stages have work, by how much these exceed it, and how that varies."""
+
+    kept: npt.NDArray[np.bool_]
+    surplus: FloatArray
+    covariance: FloatArray
+
+
+def _system(graph: CostGraph, observations: Sequence[Observation], kinds: IntArray, prior: Prior) -> _System:
+    work = graph.work.astype(np.float64)
+    surplus, measured, noise = _surplus(graph, observations)
+    kept = np.concatenate([_sums(work, each) for each in observations]) > 0
+    covariance = _covariance(work, observations, kinds, prior)[np.ix_(kept, kept)]
+    own = (noise[kept] ** 2 + prior.misfit**2) * measured[kept] ** 2
+    covariance[np.diag_indices_from(covariance)] += own + _JITTER * np.diag(covariance)
+    return _System(kept, surplus[kept], covariance)
+
+
+def _surplus(
+    graph: CostGraph, observations: Sequence[Observation]
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Return by how many ticks each measured stage exceeds its prediction, its ticks, and relative noise."""
+    predicted = [execution_ticks(graph, each.stage_of, len(each.seconds)) for each in observations]
+    measured = np.concatenate([each.seconds for each in observations]) * graph.ticks_per_second
+    noise = np.concatenate([each.noise for each in observations])
+    return measured - np.concatenate(predicted), measured, noise
 
 
 def _sums(values: FloatArray, seen: Observation) -> FloatArray:
-    sums: FloatArray = np.bincount(seen.stage_of, weights=values, minlength=len(seen.seconds))
-    return sums
+    return np.bincount(seen.stage_of, weights=values, minlength=len(seen.seconds)).astype(np.float64)
 
 
 def _by_kind(work: FloatArray, seen: Observation, kinds: IntArray) -> FloatArray:
@@ -152,7 +205,9 @@ def _covariance(
 def _overlap(work: FloatArray, one: Observation, two: Observation) -> FloatArray:
     """Return the sum of squared work of the nodes that a stage of one and a stage of the other share."""
     shape = len(one.seconds), len(two.seconds)
-    cells = np.bincount(one.stage_of * shape[1] + two.stage_of, weights=work**2, minlength=shape[0] * shape[1])
+    cells = np.bincount(
+        one.stage_of * shape[1] + two.stage_of, weights=work**2, minlength=shape[0] * shape[1]
+    )
     return np.asarray(cells, dtype=np.float64).reshape(shape)
 
 

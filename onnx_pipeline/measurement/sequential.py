@@ -2,7 +2,8 @@
 
 No distribution is assumed except that the noise of a pair is as often above as below: disturbed rounds count
 by their rank only. For the claim that one is better the level is divided over all looks at the data, so that
-looking early costs certainty, not validity. Giving up early on a contender does no harm and needs no such care.
+looking early costs certainty, not validity. Giving up early on a contender does no harm and needs no such
+care.
 
 References
 ----------

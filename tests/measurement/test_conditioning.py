@@ -18,6 +18,7 @@ from onnx_pipeline.measurement.conditioning import (
     Prior,
     condition,
     execution_ticks,
+    likely_prior,
 )
 
 SIZE = 40
@@ -143,3 +144,24 @@ def test_corrections_of_a_file_may_be_anything(written: Any) -> None:
     graph = replace(chained([10, 20]), meta={"corrections": written})
     seen = Observation(np.array([0, 1]), np.array([1e-8, 2e-8]), np.zeros(2))
     assert condition(graph, [seen], np.zeros(2, dtype=np.int64)).meta["corrections"] == 1
+
+
+@pytest.mark.parametrize("border", [0.0, 0.08])
+def test_what_no_costs_explain_is_told_from_errors_of_nodes(border: float) -> None:
+    """Stages that share nodes but not their surplus: then less of it is believed of the nodes."""
+    rng = np.random.default_rng(7)
+    graph, kinds = random_graph(rng)
+    factors = rng.normal(1.0, PRIOR.node, SIZE)
+    truth = replace(graph, work=(graph.work * factors).astype(np.int64))
+    seen = []
+    for _ in range(6):
+        each = observed(graph, rng, 8, 0.005)
+        ticks = np.array(execution_ticks(truth, each.stage_of, len(each.seconds)))
+        off = rng.normal(1.0, border, len(ticks)) if border else 1.0
+        seen.append(replace(each, seconds=ticks * off / NS))
+    likely = likely_prior(graph, seen, kinds, PRIOR)
+    assert (likely.misfit >= 0.04) == (border > 0)
+    assert likely_prior(graph, seen[:1], kinds, PRIOR) == PRIOR
+    works = [condition(graph, seen, kinds, prior).work for prior in (PRIOR, likely)]
+    errors = [float(np.abs(work / graph.work - factors).mean()) for work in works]
+    assert errors[1] < errors[0] * (0.6 if border else 1.01)

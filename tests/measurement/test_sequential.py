@@ -37,20 +37,24 @@ def test_clear_differences_are_decided_soon() -> None:
     noise = rng.normal(0, 0.01, 12)
     noise[3] = 2.0
     better, worse = interval(0.05 + noise, looks=9), interval(-0.05 + noise, looks=9)
-    assert better.better and better.middle == pytest.approx(0.05, abs=0.01)
-    assert worse.decided(0.01) and not worse.better
+    assert better.better
+    assert better.middle == pytest.approx(0.05, abs=0.01)
+    assert worse.decided(0.01)
+    assert not worse.better
 
 
 def test_a_difference_not_worth_it_is_decided() -> None:
     """Neither better nor worse by more than counts."""
     found = interval(np.random.default_rng(0).normal(0, 0.005, 24), looks=9)
-    assert found.decided(0.01) and not found.better
+    assert found.decided(0.01)
+    assert not found.better
 
 
 def test_a_clear_loser_is_dropped_at_the_first_look() -> None:
     """Six rounds, all of them worse, are enough to give up."""
     found = interval(np.array([-0.03, -0.04, -0.05, -0.04, -0.02, -0.05]), looks=9)
-    assert found.decided(0.01) and found.low == -np.inf
+    assert found.decided(0.01)
+    assert found.low == -np.inf
 
 
 def test_looking_often_keeps_the_level() -> None:
