@@ -26,7 +26,7 @@ from onnx_pipeline.runtime.placement import load, place
 from onnx_pipeline.stop import Deadline
 
 if TYPE_CHECKING:
-    from onnx_pipeline.costmodel.profiling.sessions import Runner
+    from onnx_pipeline.costmodel.profiling.sessions import Clock, Runner
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -141,17 +141,17 @@ class Chain:
             load(replace(spec, settings=replace(spec.settings, threads=threads))) for spec in specs
         ]
 
-    def run(self, feeds: Mapping[str, Any]) -> list[float]:
-        """Run every stage once; return their seconds."""
+    def run(self, feeds: Mapping[str, Any], clock: Clock = time.perf_counter) -> list[float]:
+        """Run every stage once; return their seconds by this clock."""
         live = dict(feeds)
         seconds = []
         for stage, session in zip(self.stages, self.sessions, strict=True):
             names = [port.name for port in stage.outputs]
             inputs = {port.name: live[port.name] for port in stage.inputs}
             inputs |= {name: live[name] for name in stage.defaults if name in live}
-            start = time.perf_counter()
+            start = clock()
             values = run_session(session, names, inputs)
-            seconds.append(time.perf_counter() - start)
+            seconds.append(clock() - start)
             live.update(zip(names, values, strict=True))
         return seconds
 
@@ -228,6 +228,7 @@ def take(
     chains = [Chain(each, runner.provider, runner.threads, libraries) for each in directories]
     times: list[float] = []
     rows: list[list[list[float]]] = [[] for _ in directories]
+    clock = runner.clock
     warm_up, quick, last = WARM_UP, False, 0.0
     enough = Deadline(effort.seconds)
     for done in range(WARM_UP + effort.most):
@@ -238,12 +239,12 @@ def take(
         began = deadline.remaining
         if quick:
             runner.run(whole)
-        start = time.perf_counter()
+        start = clock()
         runner.run(whole)
-        spent = time.perf_counter() - start
+        spent = clock() - start
         quick = spent < QUICK_SECONDS
         try:
-            each = [[chain.run(runner.feeds) for _ in range(1 + quick)][-1] for chain in chains]
+            each = [[chain.run(runner.feeds, clock) for _ in range(1 + quick)][-1] for chain in chains]
         except Exception as error:
             raise explain_failure(runner.source, runner.dims, error) from error
         last = began - deadline.remaining
