@@ -26,7 +26,7 @@ SESSIONS = 2
 SECONDS_PER_RUN = 1.2
 #: Where the number of rounds is left to the program: at least ``FEWEST``; quick models, whose rounds scatter
 #: most, get as many more as fit into ``PAIR_SECONDS`` per pair of sessions, up to ``MOST``.
-FEWEST, MOST, PAIR_SECONDS = 10, 60, 1.2
+FEWEST, MOST, PAIR_SECONDS = 10, 60, 0.9
 
 
 def measure(request: CostRequest, runner: Runner, nodes: list[GraphNode], folder: Path) -> Measured:

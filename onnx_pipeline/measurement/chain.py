@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 
 FloatArray = npt.NDArray[np.float64]
 
-WARM_UP = 2
+#: Rounds that do not count; where a round takes longer than this many seconds, one is enough.
+WARM_UP, SLOW_SECONDS = 2, 0.1
 #: Sets of sessions; sessions differ by 3-4 %, so two sets tell more than one long series.
 SESSIONS = 2
 #: Wall time of a measurement after which no further round begins.
@@ -186,7 +187,7 @@ def measure(
     """
     kept: list[list[Rows]] = [[] for _ in directories]
     for _ in range(SESSIONS):
-        found = take(runner, directories, Deadline(seconds / SESSIONS), LONG, progress)
+        found = take(runner, directories, Deadline(seconds / SESSIONS), LONG, progress=progress)
         for sets, rows in zip(kept, found, strict=True):
             sets.append(rows)
     reference = believed(kept[0], reference_seconds, progress)
@@ -198,6 +199,8 @@ def take(
     directories: Sequence[Path],
     deadline: Deadline,
     effort: Effort,
+    *,
+    whole: bool = True,
     progress: Progress = silent,
 ) -> list[Rows]:
     """Run the whole model and every partition's stages in turns, in one set of fresh sessions.
@@ -209,6 +212,8 @@ def take(
     deadline : Deadline
         No round begins that would not end before it, judged by the one before.
     effort : Effort
+    whole : bool
+        Whether the whole model runs, too; else its times are those of the first partition's stages together.
     progress : Progress
 
     Returns
@@ -221,14 +226,11 @@ def take(
     InputError
         If onnxruntime cannot load or run the model or a stage.
     """
-    from onnx_pipeline.model.running import explain_failure
-
-    whole = runner.session()
+    session = runner.session() if whole else None
     libraries = runner.source.custom_ops
     chains = [Chain(each, runner.provider, runner.threads, libraries) for each in directories]
     times: list[float] = []
     rows: list[list[list[float]]] = [[] for _ in directories]
-    clock = runner.clock
     warm_up, quick, last = WARM_UP, False, 0.0
     enough = Deadline(effort.seconds)
     for done in range(WARM_UP + effort.most):
@@ -237,25 +239,33 @@ def take(
         if len(times) >= effort.enough and enough():
             break
         began = deadline.remaining
-        if quick:
-            runner.run(whole)
-        start = clock()
-        runner.run(whole)
-        spent = clock() - start
+        spent, each = _round(runner, session, chains, quick)
         quick = spent < QUICK_SECONDS
-        try:
-            each = [[chain.run(runner.feeds, clock) for _ in range(1 + quick)][-1] for chain in chains]
-        except Exception as error:
-            raise explain_failure(runner.source, runner.dims, error) from error
         last = began - deadline.remaining
         if done >= warm_up:
             times.append(spent)
             for row, chain_times in zip(rows, each, strict=True):
                 row.append(chain_times)
-        elif deadline.remaining < (WARM_UP + effort.enough) * last:
-            warm_up = 1  # of a slow model every run counts
+        elif last > SLOW_SECONDS:
+            warm_up = 1
         progress("measure", None, f"round {done + 1}")
     return [Rows(np.array(times), np.array(row, dtype=np.float64)) for row in rows]
+
+
+def _round(
+    runner: Runner, session: Any | None, chains: Sequence[Chain], quick: bool
+) -> tuple[float, list[list[float]]]:
+    """Run the whole model, where there is a session, and all chains; return what they took."""
+    from onnx_pipeline.model.running import explain_failure
+
+    if session is not None:
+        for _ in range(1 + quick):
+            spent = runner.timed(session)
+    try:
+        each = [[chain.run(runner.feeds, runner.clock) for _ in range(1 + quick)][-1] for chain in chains]
+    except Exception as error:
+        raise explain_failure(runner.source, runner.dims, error) from error
+    return (sum(each[0]) if session is None else spent), each
 
 
 def believed(sets: Sequence[Rows], reference: float | None, progress: Progress = silent) -> float | None:

@@ -115,7 +115,7 @@ class ClosedLoop:
     repartition : callable
         Partitions a cost graph with corrected work.
     take : callable
-        Runs the whole model and the stages in several directories in turns, in one set of fresh sessions.
+        As :func:`~onnx_pipeline.measurement.chain.take` for given directories and ``whole``.
     scratch : Path
         Existing folder for the candidates' files.
     kinds : int64[n]
@@ -133,7 +133,7 @@ class ClosedLoop:
 
     emit_to: Callable[[PartitionResult, Path], object]
     repartition: Callable[[CostGraph], PartitionResult]
-    take: Callable[[Sequence[Path]], Sequence[Rows]]
+    take: Callable[..., Sequence[Rows]]
     scratch: Path
     kinds: IntArray
     prior: Prior = field(default_factory=Prior)
@@ -167,9 +167,9 @@ class ClosedLoop:
                 best = rival
         outcome = IMPROVED if best is not self._tried[0] else CONFIRMED
         if promise > PROMISE:
-            # Too much noise to find out, unless something was found, or everything tried was decided.
-            tried = found is not None and not found.decided(WORTH)
-            outcome = NOISY_MACHINE if tried and outcome == CONFIRMED else UNDECIDED
+            tried = found is not None and not found.decided(WORTH) and not self.stop()
+            noisy = tried or max(self._summary(each).scatter for each in self._tried) > NOISY
+            outcome = NOISY_MACHINE if noisy and outcome == CONFIRMED else UNDECIDED
         if outcome == NOISY_MACHINE:
             return self._conclude(first, self._tried[0], outcome)
         return self._conclude(first, best, outcome, corrected)
@@ -192,9 +192,12 @@ class ClosedLoop:
 
     def _measure(self, rivals: Sequence[_Candidate]) -> bool:
         """Add a set of rounds to some candidates; return whether the time allowed any."""
-        found = self.take([each.directory for each in rivals])
+        found = self.take([each.directory for each in rivals], whole=len(rivals) == 1)
         if not len(found[0].whole):
             return False
+        if len(rivals) > 1:  # how the first relates to the whole model is known
+            share = sum(summarise(rivals[0].sets, 1.0).stage_seconds)
+            found = [replace(rows, whole=rows.whole / share) for rows in found]
         for each, rows in zip(rivals, found, strict=True):
             each.sets.append(rows)
         return True

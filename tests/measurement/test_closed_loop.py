@@ -63,12 +63,13 @@ class World:
         """Remember which partition is where."""
         self.emitted[place] = result
 
-    def take(self, places: Sequence[Path]) -> list[Rows]:
+    def take(self, places: Sequence[Path], whole: bool) -> list[Rows]:
         """Add up the true times in six rounds; every round drifts as a whole."""
         self.together.append(len(places))
         drift = self.random.uniform(1.0, 1.3, 6)
-        whole = self.truth.sum() * drift * self._scatter(6)
-        return [Rows(whole, self._stages(self.emitted[place]) * drift[:, None]) for place in places]
+        stages = [self._stages(self.emitted[place]) * drift[:, None] for place in places]
+        model = self.truth.sum() * drift * self._scatter(6) if whole else stages[0].sum(axis=1)
+        return [Rows(model, each) for each in stages]
 
     def _stages(self, result: PartitionResult) -> Any:
         sums = np.bincount(result.stage_of, weights=self.truth, minlength=result.used)
@@ -171,8 +172,8 @@ def test_a_short_disturbance_passes() -> None:
     world = World([10, 10, 10, 10], noise=0.7)
     take = world.take
 
-    def calmer(places: Sequence[Path]) -> list[Rows]:
-        found = take(places)
+    def calmer(places: Sequence[Path], whole: bool) -> list[Rows]:
+        found = take(places, whole)
         world.noise = 0.005
         return found
 
@@ -216,7 +217,7 @@ def test_no_time_for_a_round() -> None:
     """Then nothing was measured."""
     world = World([10, 10])
     nothing = [Rows(np.zeros(0), np.zeros((0, 2)))]
-    loop = ClosedLoop(world.emit, search, lambda _: nothing, Path("."), np.arange(2))
+    loop = ClosedLoop(world.emit, search, lambda _, whole: nothing, Path("."), np.arange(2))
     assert loop.run(search(chained([10, 10]))) is None
 
 
@@ -324,10 +325,10 @@ def test_a_slow_model_is_measured_briefly(
     clock = 1000.0
     run = chain.Chain.run
 
-    def slow(self: chain.Chain, feeds: Any) -> list[float]:
+    def slow(self: chain.Chain, *given: Any) -> list[float]:
         nonlocal clock
         clock += 4.0
-        return run(self, feeds)
+        return run(self, *given)
 
     monkeypatch.setattr(chain.Chain, "run", slow)
     monkeypatch.setattr(chain, "QUICK_SECONDS", 0.0)

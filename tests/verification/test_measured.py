@@ -40,9 +40,10 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
     truth = graph.work / graph.ticks_per_second * np.linspace(1.5, 0.5, graph.num_nodes)
     emitted: dict[Path, PartitionResult] = {}
 
-    def take(places: Sequence[Path]) -> list[Rows]:
+    def take(places: Sequence[Path], whole: bool) -> list[Rows]:
         each = (np.bincount(emitted[place].stage_of, weights=truth) for place in places)
         drift = np.linspace(1, 1.01, 12)
+        assert whole == (len(places) == 1)
         return [Rows(truth.sum() * drift, sums * drift[:, None]) for sums in each]
 
     def repartition(graph: Any) -> PartitionResult:
