@@ -8,6 +8,8 @@ from typing import Any
 from onnx_pipeline.cli.units import format_percent
 
 Document = Mapping[str, Any]
+#: Share of waiting worth mentioning.
+STALLED = 0.1
 
 
 def choice(certificate: Document, measurement: Document) -> str | None:
@@ -20,8 +22,10 @@ def choice(certificate: Document, measurement: Document) -> str | None:
     """
     outcome, corrected = measurement.get("outcome"), measurement.get("corrected")
     if outcome == "noisy":
-        scatter = f"stages scatter by {100 * measurement['scatter']:.0f} %"
-        return f"the machine is too noisy to compare partitions: {scatter}; best by the profile"
+        why = f"stages scatter by {100 * measurement['scatter']:.0f} %"
+        if measurement.get("stalled", 0.0) >= STALLED:
+            why += f", other work holds them up by {100 * measurement['stalled']:.0f} %"
+        return f"the machine is too noisy to compare partitions: {why}; best by the profile"
     if outcome is not None and corrected is None:
         return "confirmed: every stage takes what was predicted, up to the scatter of its timings"
     if outcome is None or corrected is None:

@@ -119,10 +119,13 @@ class Rows:
         Seconds of the whole model.
     stages : float64[rounds, k]
         Seconds of the stages, in the same rounds.
+    stalled : float
+        Time in which the processor did something else, relative to that of all runs, where it is known.
     """
 
     whole: FloatArray
     stages: FloatArray
+    stalled: float = 0.0
 
 
 class Chain:
@@ -232,16 +235,17 @@ def take(
     times: list[float] = []
     rows: list[list[list[float]]] = [[] for _ in directories]
     warm_up, quick, last = WARM_UP, False, 0.0
-    enough = Deadline(effort.seconds)
+    enough, idle, busy = Deadline(effort.seconds), 0.0, 0.0
     for done in range(WARM_UP + effort.most):
         if len(times) >= effort.fewest and deadline.remaining <= last:
             break
         if len(times) >= effort.enough and enough():
             break
-        began = deadline.remaining
+        began, own = time.monotonic(), runner.clock()
         spent, each = _round(runner, session, chains, quick)
         quick = spent < QUICK_SECONDS
-        last = began - deadline.remaining
+        last, own = time.monotonic() - began, runner.clock() - own
+        idle, busy = idle + max(0.0, last - own), busy + own
         if done >= warm_up:
             times.append(spent)
             for row, chain_times in zip(rows, each, strict=True):
@@ -249,7 +253,8 @@ def take(
         elif last > SLOW_SECONDS:
             warm_up = 1
         progress("measure", None, f"round {done + 1}")
-    return [Rows(np.array(times), np.array(row, dtype=np.float64)) for row in rows]
+    stalled = idle / max(busy, 1e-9)
+    return [Rows(np.array(times), np.array(row, dtype=np.float64), stalled) for row in rows]
 
 
 def _round(

@@ -7,6 +7,7 @@ the partition written is stated with a lower bound of its own.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -38,8 +39,13 @@ WORTH = 0.01
 PROMISE = 0.02
 #: Median spread of the stages beyond which a machine is too noisy to compare partitions on.
 NOISY = 0.10
+#: Share of the time that other work may take before a machine counts as busy: stages then differ by what they
+#: share with that work, such as caches, which no scatter shows.
+BUSY = 0.25
+#: Rounds without which nothing is known of the scatter.
+FEWEST = 4
 #: Sets of rounds that are tried on a noisy machine before it is called so: something short may have passed.
-PATIENCE = 3
+PATIENCE = 2
 #: A stage is as predicted within so many standard errors of its measurement.
 STANDARD_ERRORS = 2.0
 #: Sets of rounds that two partitions are compared in, at most.
@@ -68,6 +74,8 @@ class Measured:
         Execution time per stage by the profiled costs.
     candidates : int
         Partitions that were measured.
+    stalled : float
+        Time in which the processor did something else, relative to that of all runs, where it is known.
     corrected : PartitionResult or None
         This partition in the corrected costs, with bounds for these; None where nothing was corrected.
     faster : float
@@ -79,6 +87,7 @@ class Measured:
     outcome: str
     predicted_seconds: tuple[float, ...]
     candidates: int
+    stalled: float = 0.0
     corrected: PartitionResult | None = None
     faster: float = 0.0
 
@@ -102,6 +111,17 @@ class _Candidate:
     def total(self, reference: float | None) -> float:
         """Return the bottleneck: measured execution plus the transfers and overheads of the device."""
         return float((summarise(self.sets, reference).stage_seconds + self.charged).max())
+
+
+def _disturbance(rows: Rows) -> float:
+    """Return how noisy a set of rounds is; up to 1 it is quiet."""
+    if len(rows.whole) < FEWEST:
+        return math.inf
+    return max(summarise([rows], None).scatter / NOISY, rows.stalled / BUSY)
+
+
+def _quiet(rows: Rows) -> bool:
+    return _disturbance(rows) <= 1
 
 
 @dataclass(eq=False)
@@ -147,7 +167,7 @@ class ClosedLoop:
         """Measure a partition, correct the costs and try others; None if the time was up before any round."""
         best = self._candidate(first)
         quiet = self._first(best)
-        if not best.sets:
+        if not quiet and sum(len(rows.whole) for rows in best.sets) < FEWEST:
             return None
         self.reference_seconds = believed(best.sets, self.reference_seconds, self.progress)
         if not quiet:
@@ -168,7 +188,7 @@ class ClosedLoop:
         outcome = IMPROVED if best is not self._tried[0] else CONFIRMED
         if promise > PROMISE:
             tried = found is not None and not found.decided(WORTH) and not self.stop()
-            noisy = tried or max(self._summary(each).scatter for each in self._tried) > NOISY
+            noisy = tried or not all(_quiet(rows) for each in self._tried for rows in each.sets)
             outcome = NOISY_MACHINE if noisy and outcome == CONFIRMED else UNDECIDED
         if outcome == NOISY_MACHINE:
             return self._conclude(first, self._tried[0], outcome)
@@ -207,9 +227,9 @@ class ClosedLoop:
         for _ in range(PATIENCE):
             if not self._measure([candidate]):
                 break
-            candidate.sets.sort(key=lambda rows: summarise([rows], None).scatter)
-            quietest = summarise(candidate.sets[:1], None)
-            if quietest.scatter <= NOISY:
+            candidate.sets.sort(key=_disturbance)
+            quietest = candidate.sets[0]
+            if _quiet(quietest):
                 del candidate.sets[1:]
                 return True
         return False
@@ -273,6 +293,7 @@ class ClosedLoop:
             outcome,
             tuple(map(graph.seconds, predicted)),
             len(self._tried),
+            float(np.mean([rows.stalled for each in self._tried for rows in each.sets])),
             corrected,
             1 - ratio,
         )

@@ -69,7 +69,7 @@ def improve(
         planner.progress("note", None, error.advice("the stages were not measured: "))
         return first, None
     if found is None:
-        few = "the stages were not measured: no round ends in time; give {measure_seconds} more"
+        few = "the stages were not measured: too few rounds end in time; give {measure_seconds} more"
         planner.progress("note", None, Advice(few, measure_seconds=...))
         return first, None
     return found.result, partial(describe, found=found)
@@ -167,6 +167,7 @@ def describe(document: Manifest, folder: Path, found: Measured) -> Manifest:
         "rounds": measured.rounds,
         "candidates": found.candidates,
         "scatter": measured.scatter,
+        "stalled": found.stalled,
     }
     if found.outcome == "improved":
         summary["faster"] = found.faster

@@ -12,6 +12,13 @@ OPTIMAL = {"status": "optimal", "gap": 0.0}
 ABOVE = {"status": "feasible", "gap": 0.021}
 
 
+def test_a_busy_machine_is_said() -> None:
+    """Where other work had the processor."""
+    text = choice(OPTIMAL, {"outcome": "noisy", "scatter": 0.04, "stalled": 0.53})
+    assert text is not None
+    assert "stages scatter by 4 %, other work holds them up by 53 %; best" in text
+
+
 @pytest.mark.parametrize(
     ("outcome", "certificate", "corrected", "text"),
     [
