@@ -61,7 +61,7 @@ def test_no_time_to_measure(priced: Priced, planner: Planner, said: list[Any], t
     params = MeasureParams(1, measure_seconds=1e-9)
     assert improve(first, priced, planner, params, tmp_path / "out") == (first, None)
     (note,) = [text for phase, _, text in said if phase == "note"]
-    assert note == ("the stages were not measured: too few rounds end in time; give measure_seconds=...")
+    assert note == ("the stages were not measured: too few rounds end in time; give measure_seconds=... more")
 
 
 def test_kinds_are_operator_types(priced: Priced) -> None:
