@@ -17,7 +17,7 @@ import numpy as np
 
 from onnx_pipeline.errors import InfeasibleError
 from onnx_pipeline.graph.costgraph import CostGraph, IntArray
-from onnx_pipeline.measurement.chain import Measurement, Rows, believed, summarise
+from onnx_pipeline.measurement.chain import SESSIONS, Measurement, Rows, believed, summarise
 from onnx_pipeline.measurement.conditioning import (
     FloatArray,
     Observation,
@@ -241,7 +241,8 @@ class ClosedLoop:
             if not self._measure([best, rival]):
                 break
             found = interval(np.log(best.times(sets) / rival.times(sets)), MOST_SETS)
-            if found.decided(WORTH) or self.stop():
+            certain = found.decided(WORTH) and (sets >= SESSIONS or not found.better)
+            if certain or self.stop():
                 break
         if not rival.sets:
             self._tried.remove(rival)

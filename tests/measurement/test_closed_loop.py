@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,10 @@ from onnx_pipeline.measurement.chain import Rows
 from onnx_pipeline.measurement.closed_loop import NOISY, PROMISE, ClosedLoop, Measured
 from onnx_pipeline.model.inputs import make_feeds
 from onnx_pipeline.model.source import load
+from onnx_pipeline.ort import session
 from onnx_pipeline.partition.portfolio import partition
 from onnx_pipeline.partition.result import PartitionResult
+from onnx_pipeline.runtime.placement import place, usable_cores
 from onnx_pipeline.stop import Asked, Deadline, Stop, never
 from onnx_pipeline.verification.checks import verify
 
@@ -287,6 +290,27 @@ def test_split_measures_by_default(model: Path, tmp_path: Path) -> None:
     assert manifest.read(tmp_path / "out").to_json() == document.to_json()
     assert verify(tmp_path / "out", model=model).ok
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out"]
+
+
+def test_threads_of_profile_and_stages(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The profile, its place in the cache, the measured stages and those that run later have them."""
+    used: list[int] = []
+    open_session = session.open_session
+
+    def opened(source: Any, settings: Any, **rest: Any) -> Any:
+        used.append(settings.threads)
+        return open_session(source, settings, **rest)
+
+    for module in ("onnx_pipeline.model.running", "onnx_pipeline.runtime.placement"):
+        monkeypatch.setattr(f"{module}.open_session", opened, raising=False)
+    monkeypatch.setattr(session, "open_session", opened)
+    document = op.split(model, stages=2, output=tmp_path / "out", intra_op_threads=2, **QUICK)
+    assert set(used) == {2}
+    assert document.cost_model["threads"] == 2
+    assert [spec.settings.threads for spec in place(tmp_path / "out", document)] == [2, 2]
+    one = replace(document, cost_model={**document.cost_model, "threads": 1})
+    share = max(1, len(usable_cores()) // 2)
+    assert [spec.settings.threads for spec in place(tmp_path / "out", one)] == [share, share]
 
 
 @pytest.mark.parametrize("choices", [{"measure": 0}, {"cost_model": "analytic"}])
