@@ -27,10 +27,12 @@ def choice(certificate: Document, measurement: Document) -> str | None:
             why += f", other work holds them up by {100 * measurement['stalled']:.0f} %"
         return f"the machine is too noisy to compare partitions: {why}; best by the profile"
     if outcome == "confirmed" and corrected is None:
+        if measurement["candidates"] > 1:
+            return f"confirmed: the fastest of {measurement['candidates']} partitions measured"
         return "confirmed: every stage takes what was predicted, up to the scatter of its timings"
     if outcome is None:
         return None
-    left = "other work keeps us from telling more"
+    left = f"the fastest of {measurement['candidates']} partitions measured"
     if corrected is not None:
         left = f"up to {format_percent(corrected['gap'])} may be left in the corrected costs"
         if corrected["status"] == "optimal":

@@ -127,6 +127,7 @@ class ClosedLoop:
     progress: Progress = silent
     _tried: list[Candidate] = field(default_factory=list)
     _gain: float = 0.0
+    _refuted: int = 0
 
     def run(self, first: PartitionResult) -> Measured | None:
         """Measure a partition, correct the costs and try others; None if the time was up before any round."""
@@ -151,6 +152,8 @@ class ClosedLoop:
             if self._better(found):
                 best = rival
                 self._gain += found.middle
+            else:
+                self._refuted += found.high < WORTH
         if promise <= PROMISE:
             outcome = CONFIRMED if best is self._tried[0] else IMPROVED
             return self._conclude(first, best, outcome, corrected)
@@ -159,10 +162,16 @@ class ClosedLoop:
     def _promised(
         self, first: PartitionResult, best: Candidate, found: Interval | None, corrected: PartitionResult
     ) -> Measured:
-        """Conclude while the corrected costs promise more: they may be noise, or the time was up."""
+        """Conclude while the corrected costs promise more: they may be wrong, or noise, or the time was up.
+
+        They are wrong where what they promised was measured and not found: nothing is claimed in such costs.
+        """
+        refuted = self._refuted > 0
         disturbed = busy(self._tried)
         if best is not self._tried[0]:
-            return self._conclude(first, best, IMPROVED, None if disturbed else corrected)
+            return self._conclude(first, best, IMPROVED, None if disturbed or refuted else corrected)
+        if refuted:
+            return self._conclude(first, best, CONFIRMED)
         open_question = found is not None and not found.decided(WORTH) and not self.stop()
         if disturbed or open_question:
             return self._conclude(first, best, NOISY_MACHINE)

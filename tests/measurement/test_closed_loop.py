@@ -156,6 +156,7 @@ def test_loop_keeps_the_first_when_it_is_better() -> None:
     assert found.outcome == "confirmed"
     assert found.candidates > 1
     assert found.result.stage_of.tolist() == [0, 0, 0, 1, 1]
+    assert found.corrected is None or found.corrected.gap <= PROMISE
     assert found.result.status == "optimal"
     assert found.faster == 0
 
