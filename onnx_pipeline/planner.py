@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import time
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from onnx_pipeline.graph.target import Target
     from onnx_pipeline.partition.result import HistoryPoint, PartitionResult
 
+#: Share of the time limit that a search gets even where those before it took all: something must be found.
+LEAST_SHARE = 32
+
 
 @dataclass(frozen=True, eq=False)
 class Planner:
@@ -31,13 +35,15 @@ class Planner:
         Number of devices k.
     target : Target
     search : SearchParams
-        Of each search.
+        The time limit is that of all searches together.
     demands : Demands
     log : path-like, optional
         CSV file for the history of all searches, one after the other.
     progress : Progress
     phases : Phases
         Takes the seconds of ``partition``.
+    repeats : bool
+        Whether more searches may follow: each takes half of the time that is left at most.
     """
 
     stages: int
@@ -47,6 +53,8 @@ class Planner:
     log: PathLike | None = None
     progress: Progress = silent
     phases: Phases = field(default_factory=Phases)
+    repeats: bool = False
+    _spent: list[float] = field(default_factory=list)
     _history: list[HistoryPoint] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -64,8 +72,12 @@ class Planner:
         if self.stages > graph.num_nodes and not self.search.exactly:
             nodes = format_count(graph.num_nodes, "node")
             self._note(f"{self.stages} stages for {nodes}: empty stages are not written")
+        began = time.monotonic()
+        left = max(self.search.time_limit - sum(self._spent), self.search.time_limit / LEAST_SHARE)
+        search = replace(self.search, time_limit=left / (1 + self.repeats))
         with self.phases.measure("partition", self.progress):
-            result = solve(self.demands.apply(graph), self.stages, self.target, self.search, self.progress)
+            result = solve(self.demands.apply(graph), self.stages, self.target, search, self.progress)
+        self._spent.append(time.monotonic() - began)
         if self.log is not None:
             before = self._history[-1].seconds if self._history else 0.0
             self._history.extend(p._replace(seconds=before + p.seconds) for p in result.history)
