@@ -11,8 +11,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import onnx
 import onnx_ir as ir
 
 from onnx_pipeline import manifest, planfile
@@ -29,6 +27,7 @@ from onnx_pipeline.manifest import DataFile, Manifest, ModelEntry, Port, Stage, 
 from onnx_pipeline.model.protos import describe
 from onnx_pipeline.model.shapes import TensorInfo
 from onnx_pipeline.model.source import SourceModel
+from onnx_pipeline.model.typenames import dtype_text, type_text
 from onnx_pipeline.partition.result import PartitionResult
 from onnx_pipeline.progress import Progress, silent
 
@@ -160,39 +159,6 @@ def port(value: ir.Value, infos: Mapping[str, TensorInfo]) -> dict[str, Any]:
     if info is None or info.dtype == ir.DataType.UNDEFINED:
         return {"name": str(value.name), "dtype": type_text(describe(value).type), "shape": None}
     return {"name": info.name, "dtype": dtype_text(info.dtype), "shape": info.declared}
-
-
-def dtype_text(dtype: ir.DataType) -> str:
-    """Return the numpy-style name of an element type: ``float32``, ``int64``, ``bfloat16``, ``string``."""
-    if dtype == ir.DataType.STRING:
-        return "string"
-    try:
-        return np.dtype(dtype.numpy()).name
-    except TypeError:  # a type that numpy has no name for
-        return dtype.name.lower()
-
-
-def type_text(kind: onnx.TypeProto) -> str:
-    """Return a readable name of a type: ``float32``, ``sequence(map(int64,float32))``."""
-    which = kind.WhichOneof("value")
-    if which is None:
-        return "unknown"
-    inside = getattr(kind, which)
-    if which == "tensor_type":
-        return _element_text(inside.elem_type)
-    label = which.removesuffix("_type")
-    if which == "sparse_tensor_type":
-        return f"{label}({_element_text(inside.elem_type)})"
-    if which == "map_type":
-        return f"{label}({_element_text(inside.key_type)},{type_text(inside.value_type)})"
-    return f"{label}({type_text(inside.elem_type)})" if which != "opaque_type" else label
-
-
-def _element_text(number: int) -> str:
-    try:
-        return dtype_text(ir.DataType(number))
-    except ValueError:
-        return "unknown"
 
 
 def _size(value: ir.Value, infos: Mapping[str, TensorInfo]) -> int:
