@@ -195,6 +195,7 @@ PUBLIC = {
     "plan",
     "profile",
     "read_graph",
+    "read_plan",
     "simulate",
     "split",
     "stage_costs",
