@@ -14,6 +14,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from onnx_pipeline.borders.crossings import Crossing as Crossing
+    from onnx_pipeline.borders.crossings import cuts as cuts
     from onnx_pipeline.costmodel.devices import Device as Device
     from onnx_pipeline.costmodel.devices import load_device as load_device
     from onnx_pipeline.costmodel.request import CostModel as CostModel
@@ -60,6 +62,7 @@ _HOME = {
     "CostGraph": "graph",
     "CostModel": "costmodel",
     "CostRequest": "costmodel",
+    "Crossing": "borders.crossings",
     "Demands": "graph.constraints",
     "Device": "costmodel.devices",
     "GraphBuilder": "graph.builder",
@@ -83,6 +86,7 @@ _HOME = {
     "VerificationError": "errors",
     "VerifyReport": "verification.checks",
     "bench": "measurement.bench",
+    "cuts": "borders.crossings",
     "load_device": "costmodel.devices",
     "partition": "partition",  # the subpackage, which is callable
     "plan": "pipeline",

@@ -16,6 +16,7 @@ import onnx_ir as ir
 from onnx_pipeline import manifest, planfile
 from onnx_pipeline.emission.annotated import write_annotated
 from onnx_pipeline.emission.boundary import StagePlan, plan_stages
+from onnx_pipeline.emission.metadata import node_facts
 from onnx_pipeline.emission.stagefile import write_stage
 from onnx_pipeline.emission.weights import SharedFiles, WeightStore
 from onnx_pipeline.files.directory import new_directory
@@ -84,12 +85,8 @@ def emit(
         If the directory cannot be written or weights cannot be read.
     """
     begin = time.perf_counter()
-    stage_of = {
-        name: int(stage)
-        for names, stage in zip(result.graph.onnx_nodes, result.stage_of, strict=True)
-        for name in names
-    }
-    plans = plan_stages(source, stage_of, result.used)
+    facts = node_facts(result)
+    plans = plan_stages(source, {name: known.stage for name, known in facts.items()}, result.used)
     costs, schedules = result.costs, result.schedules
     ordered = result.target.counts_activations and memory_binds(result.graph, result.target)
     with new_directory(output, force=force, keep=[source.path, *source.stamps]) as folder:
@@ -128,7 +125,7 @@ def emit(
             )
         if annotate:
             progress("emit", None, manifest.ANNOTATED_NAME)
-            write_annotated(source, stage_of, stores, len(plans), folder, shared)
+            write_annotated(source, facts, stores, len(plans), folder, shared)
         costs_json.write_graph(result.graph, folder / manifest.COSTS_NAME)
         spent = {**(phases or {}), "emit": time.perf_counter() - begin}
         document = replace(

@@ -146,7 +146,7 @@ def _other_type(derived: TensorType, stated: TensorType) -> bool:
     """Whether two types of a tensor exclude each other; sizes of dynamic tensors follow from the inputs."""
     (dtype, shape), (stated_dtype, stated_shape) = derived, stated
     ranks = None if shape is None else len(shape), None if stated_shape is None else len(stated_shape)
-    return dtype != stated_dtype or None not in ranks and ranks[0] != ranks[1]
+    return dtype != stated_dtype or (None not in ranks and ranks[0] != ranks[1])
 
 
 def _ports(source: SourceModel, infos: Mapping[str, TensorInfo], document: Manifest) -> Iterator[str]:
