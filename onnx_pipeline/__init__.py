@@ -14,6 +14,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from onnx_pipeline.borders.crossings import Crossing as Crossing
+    from onnx_pipeline.borders.crossings import cuts as cuts
     from onnx_pipeline.costmodel.devices import Device as Device
     from onnx_pipeline.costmodel.devices import load_device as load_device
     from onnx_pipeline.costmodel.request import CostModel as CostModel
@@ -48,6 +50,7 @@ if TYPE_CHECKING:
     from onnx_pipeline.pipeline import plan as plan
     from onnx_pipeline.pipeline import profile as profile
     from onnx_pipeline.pipeline import split as split
+    from onnx_pipeline.planned import read_plan as read_plan
     from onnx_pipeline.runtime import PipelineSession as PipelineSession
     from onnx_pipeline.verification.checks import VerifyReport as VerifyReport
     from onnx_pipeline.verification.checks import verify as verify
@@ -59,6 +62,7 @@ _HOME = {
     "CostGraph": "graph",
     "CostModel": "costmodel",
     "CostRequest": "costmodel",
+    "Crossing": "borders.crossings",
     "Demands": "graph.constraints",
     "Device": "costmodel.devices",
     "GraphBuilder": "graph.builder",
@@ -82,11 +86,13 @@ _HOME = {
     "VerificationError": "errors",
     "VerifyReport": "verification.checks",
     "bench": "measurement.bench",
+    "cuts": "borders.crossings",
     "load_device": "costmodel.devices",
     "partition": "partition",  # the subpackage, which is callable
     "plan": "pipeline",
     "profile": "pipeline",
     "read_graph": "graph.costs_json",
+    "read_plan": "planned",
     "simulate": "measurement.simulation",
     "split": "pipeline",
     "stage_costs": "graph",

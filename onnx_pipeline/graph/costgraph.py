@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 BoolArray = npt.NDArray[np.bool_]
 
+#: Element type and concrete shape of a tensor, each None where unknown.
+TensorType = tuple[str | None, tuple[int, ...] | None]
+
 #: Producer of a net that enters from outside (a model input).
 HOST = -1
 
@@ -68,6 +71,8 @@ class CostGraph:
         makes necessary.
     ticks_per_second : int
         How finely times are counted: a power of ten.
+    net_types : tuple of (str or None, tuple of int or None), length m, or None
+        Element type and concrete shape of each tensor, to show; nothing is computed from them.
     """
 
     name: str
@@ -90,6 +95,7 @@ class CostGraph:
     meta: Mapping[str, Any] = field(default_factory=dict)
     net_extra: IntArray | None = None
     ticks_per_second: int = NS
+    net_types: tuple[TensorType, ...] | None = None
 
     @cached_property
     def order(self) -> tuple[int, ...]:

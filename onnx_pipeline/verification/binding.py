@@ -12,7 +12,7 @@ import onnx_ir as ir
 
 from onnx_pipeline.emission.emit import port
 from onnx_pipeline.errors import PipelineError
-from onnx_pipeline.graph.costgraph import CostGraph
+from onnx_pipeline.graph.costgraph import CostGraph, TensorType
 from onnx_pipeline.graph.demanded import constraints, lost_groups
 from onnx_pipeline.manifest import Manifest, Port, Stage, StageInput, StageOutput
 from onnx_pipeline.model.dimensions import dims_of
@@ -133,6 +133,8 @@ def _structure(
     sizes = zip(derived.net_names, derived.net_bytes.tolist(), graph.net_bytes.tolist(), strict=True)
     if any(own != stated and is_static(infos[name]) for name, own, stated in sizes):
         yield "the bytes of the tensors are not those of the model"
+    if any(_other_type(*each) for each in zip(derived.net_types or (), graph.net_types or (), strict=False)):
+        yield "the types of the tensors are not those of the model"
     computed = document.cost_model["kind"] == "analytic"  # a provider may hold weights in another form
     if computed and not np.array_equal(derived.group_bytes, graph.group_bytes):
         yield "the bytes of the parameters are not those of the model"
@@ -140,6 +142,13 @@ def _structure(
     demanded = constraints(graph, derived, exactly=exactly)
     if demanded != document.constraints or lost_groups(graph, derived):
         yield "pins and groups are neither the model's nor those that the manifest lists"
+
+
+def _other_type(derived: TensorType, stated: TensorType) -> bool:
+    """Whether two types of a tensor exclude each other; sizes of dynamic tensors follow from the inputs."""
+    (dtype, shape), (stated_dtype, stated_shape) = derived, stated
+    ranks = None if shape is None else len(shape), None if stated_shape is None else len(stated_shape)
+    return dtype != stated_dtype or (None not in ranks and ranks[0] != ranks[1])
 
 
 def _ports(source: SourceModel, infos: Mapping[str, TensorInfo], document: Manifest) -> Iterator[str]:

@@ -106,7 +106,7 @@ def test_option_names_are_the_contract() -> None:
         "run": {"DIR", "--inputs", "--batched"} | output | streaming,
         "bench": {"DIR", "--requests", "--rounds", "--model", "--no-baselines", "--inputs", "--dim"}
         | streaming,
-        "show": {"DIR|PLAN.json"},
+        "show": {"DIR|PLAN.json", "--cuts", "--format", "--node-data", "-o", "--output", "--force"},
         "calibrate": {"--transport"} | output,
     }
     assert set(cli.commands) == {*expected, "cache"}
