@@ -182,6 +182,13 @@ def _numbered(what: str, *, optional: bool = False) -> Setting:
     return Setting(accept, f"whole numbers from 0 to {LARGEST} by {what}", optional=optional)
 
 
+def _given(value: Any) -> Any:
+    """A partition; what it says is checked against its graph."""
+    if isinstance(value, Mapping | list | tuple) or hasattr(value, "__array__"):
+        return value
+    return _path_like(value)
+
+
 def _bounds(value: Any) -> tuple[str, ...] | None:
     names = () if value in ((), [], set(), frozenset()) else _names(value)
     return names if names is not None and set(names) <= set(BOUNDS) else None
@@ -220,6 +227,7 @@ SETTINGS: dict[str, Setting] = {
     "uncut": _list(lambda name: name if isinstance(name, str) and name else None, "tensors"),
     "pins": _numbered("node"),
     "ignore_colocation": _flag(),
+    "partition": Setting(_given, "stages by node, a list of them or a file", optional=True),
     # What is measured, and what is written.
     "measure": _whole(0, optional=True),
     "perturb": _number(lambda x: 0 < x < 1, "a fraction between 0 and 1", optional=True),

@@ -190,6 +190,7 @@ PUBLIC = {
     "VerificationError",
     "VerifyReport",
     "bench",
+    "evaluate",
     "load_device",
     "partition",
     "plan",
