@@ -25,6 +25,7 @@ from onnx_pipeline.settings import check
 
 if TYPE_CHECKING:
     from onnx_pipeline.costmodel.devices import Device
+    from onnx_pipeline.costmodel.request import CostModel
     from onnx_pipeline.given import Given
     from onnx_pipeline.graph.costgraph import CostGraph
     from onnx_pipeline.manifest import Manifest
@@ -41,7 +42,7 @@ def split(
     memory: float | str | None = None,
     memory_mode: str = "overflow",
     activations: bool = True,
-    cost_model: str = "profile",
+    cost_model: str | CostModel = "profile",
     dims: Mapping[str, int] | None = None,
     inputs: PathLike | Feeds | None = None,
     time_limit: float = 10.0,
@@ -77,8 +78,9 @@ def split(
     bandwidth, memory : float or str, optional
         Override the device's link in bytes/second and its fast memory in bytes, also as ``"16GB/s"`` and
         ``"8GiB"``.
-    cost_model : str
-        ``"profile"``, ``"analytic"``, an installed cost model, or a COSTS.json or CSV file.
+    cost_model : str or callable
+        ``"profile"``, ``"analytic"``, an installed cost model, a COSTS.json or CSV file, or a function from
+        :class:`CostRequest` to :class:`NodeCosts`.
     dims : mapping of str to int, optional
         Values of symbolic dimensions; 1 by default.
     inputs : path-like or mapping of str to ndarray, optional
@@ -192,7 +194,7 @@ def profile(
     model: PathLike,
     *,
     device: str | PathLike | Device = "cpu",
-    cost_model: str = "profile",
+    cost_model: str | CostModel = "profile",
     dims: Mapping[str, int] | None = None,
     inputs: PathLike | Feeds | None = None,
     profile_runs: int | None = None,

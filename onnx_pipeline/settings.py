@@ -151,6 +151,12 @@ def _device(value: Any) -> Any:
     return value
 
 
+def _cost_model(value: Any) -> Any:
+    if callable(value):
+        return value
+    return os.fspath(value) if _path_like(value) is not None else None
+
+
 def _names(value: Any) -> tuple[str, ...] | None:
     """Names in a list, or in one text with commas between them."""
     parts = value.split(",") if isinstance(value, str) else value
@@ -203,7 +209,7 @@ SETTINGS: dict[str, Setting] = {
     "memory_mode": _choice(*MEMORY_MODES),
     "activations": _flag(),
     # The costs.
-    "cost_model": _text("the name of a cost model or a file"),
+    "cost_model": Setting(_cost_model, "the name of a cost model, a file or a function"),
     "dims": _numbered("dimension", optional=True),
     "inputs": Setting(
         lambda value: value if isinstance(value, Mapping) else _path_like(value), "a file", optional=True
