@@ -25,7 +25,7 @@ def _function() -> Callable[..., PartitionResult]:
     return partition
 
 
-def _documentation(_: ModuleType) -> str:
+def _documentation(package: ModuleType) -> str:
     """Return the function's documentation with its signature below the first line, where help() shows it."""
     function = _function()
     first, _, rest = (inspect.getdoc(function) or "").partition("\n")
