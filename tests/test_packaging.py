@@ -192,6 +192,7 @@ PUBLIC = {
     "VerifyReport",
     "bench",
     "cuts",
+    "evaluate",
     "load_device",
     "partition",
     "plan",

@@ -227,5 +227,5 @@ def _constraints(
 
 
 def _cost_model(result: PartitionResult, costs_meta: Mapping[str, Any]) -> dict[str, Any]:
-    rest = {key: value for key, value in costs_meta.items() if key != "cost_model"}
+    rest = {key: value for key, value in costs_meta.items() if key not in ("cost_model", "kind")}
     return {"kind": result.graph.meta.get("cost_model", "unknown"), **rest}
