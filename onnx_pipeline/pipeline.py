@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ from onnx_pipeline.graph.constraints import NO_DEMANDS, Demands
 from onnx_pipeline.parameters import (
     Feeds,
     MeasureParams,
+    ModelLike,
     OutputParams,
     PathLike,
     ProfileParams,
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
 
 
 def split(
-    model: PathLike,
+    model: ModelLike,
     *,
     stages: int,
     output: PathLike,
@@ -64,8 +66,8 @@ def split(
 
     Parameters
     ----------
-    model : path-like
-        The ONNX file.
+    model : path-like, onnx.ModelProto or onnx_ir.Model
+        The ONNX file, or a model in memory, which is not changed.
     stages : int
         Number of devices k; stages that stay empty are not written.
     output : path-like
@@ -154,7 +156,7 @@ def split(
     writing = OutputParams(force, annotate, weights)
 
     output = Path(output)
-    check_output(output, force=force, keep=[model])
+    check_output(output, force=force, keep=[model] if isinstance(model, str | os.PathLike) else ())
     check_writable(output)
     phases = Phases()
     searches = 1 + measuring.rounds(cost_model)  # they share the time limit
@@ -181,7 +183,7 @@ def split(
 
 
 def profile(
-    model: PathLike,
+    model: ModelLike,
     *,
     device: str | PathLike | Device = "cpu",
     cost_model: str = "profile",

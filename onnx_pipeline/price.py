@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from onnx_pipeline.errors import Advice, InputError, UsageError
-from onnx_pipeline.parameters import Feeds, PathLike, ProfileParams
+from onnx_pipeline.parameters import Feeds, ModelLike, PathLike, ProfileParams
 from onnx_pipeline.progress import Phases, Progress, silent
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class Priced:
 
 
 def price(
-    model: PathLike,
+    model: ModelLike,
     params: ProfileParams,
     progress: Progress = silent,
     phases: Phases | None = None,
@@ -49,8 +49,8 @@ def price(
 
     Parameters
     ----------
-    model : path-like
-        The ONNX file.
+    model : path-like, onnx.ModelProto or onnx_ir.Model
+        The ONNX file, or a model in memory.
     params : ProfileParams
     progress : Progress
     phases : Phases, optional
