@@ -109,6 +109,30 @@ def target_fields(target: Target, stages: int) -> dict[str, Any]:
     }
 
 
+def read_target(entry: Mapping[str, Any]) -> Target:
+    """Return the devices of a ``target`` object, as :func:`target_fields` wrote it or as a manifest has it.
+
+    Raises
+    ------
+    UsageError
+        If a figure is out of its range.
+    """
+
+    def limit(key: str) -> float:
+        return math.inf if entry[key] is None else float(entry[key])
+
+    return Target(
+        bandwidth=limit("bandwidth_bytes_per_second"),
+        memory=limit("memory_bytes"),
+        transfer_latency=entry.get("transfer_latency_seconds", 0.0),
+        stage_overhead=entry.get("stage_overhead_seconds", 0.0),
+        host_io=entry["host_io"],
+        memory_mode=entry.get("memory_mode", "overflow"),
+        activations=entry.get("activations", False),
+        name=entry["device"],
+    )
+
+
 def certificate_fields(result: PartitionResult) -> dict[str, Any]:
     """Return the ``certificate`` object."""
     return {

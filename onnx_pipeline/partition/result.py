@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -66,7 +67,7 @@ class Bound:
             entry["method"],
             round(entry["seconds"] * ticks_per_second),
             entry.get("exact", True),
-            entry["solver"],
+            entry.get("solver"),
             entry["wall_seconds"],
             ticks_per_second,
         )
@@ -286,3 +287,15 @@ class PartitionResult:
     def status(self) -> str:
         """``"optimal"`` when bound and bottleneck agree to the tick, else ``"feasible"``."""
         return "optimal" if self.lower >= self.upper else "feasible"
+
+    def to_json(self, file: str | os.PathLike[str] | None = None) -> dict[str, Any]:
+        """Return the PLAN.json document; ``onnx_pipeline.read_plan`` reads it back.
+
+        Parameters
+        ----------
+        file : path-like, optional
+            The file of the graph, named in the document together with its SHA-256.
+        """
+        from onnx_pipeline.planfile import plan_document
+
+        return plan_document(self, file)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,7 +12,6 @@ from onnx_pipeline import planfile
 from onnx_pipeline.errors import UsageError
 from onnx_pipeline.graph.costgraph import CostGraph
 from onnx_pipeline.graph.objective import countable
-from onnx_pipeline.graph.target import Target
 from onnx_pipeline.partition import certificate
 from onnx_pipeline.partition.result import Bound, Certificate, Partition, PartitionResult, SearchRecord
 from onnx_pipeline.settings import BOUNDS
@@ -99,7 +97,7 @@ def _unknown(graph: CostGraph, claim: Claim) -> Iterator[str]:
 def _partition(graph: CostGraph, claim: Claim) -> Partition:
     home = {name: i for i, names in zip(claim.indices, claim.nodes, strict=True) for name in names}
     stage_of = np.array([home[name] for name in graph.node_names], dtype=np.int64)
-    target, stages = _target(claim.target), claim.target["stages"]
+    target, stages = planfile.read_target(claim.target), claim.target["stages"]
     return Partition(countable(graph, target, stages), target, stages, stage_of)
 
 
@@ -132,19 +130,3 @@ def _same_time(claimed: float | None, expected: float | None, tick: int) -> bool
     if claimed is None or expected is None:
         return claimed is expected
     return round(claimed * tick) == round(expected * tick)
-
-
-def _target(entry: Mapping[str, Any]) -> Target:
-    def limit(key: str) -> float:
-        return math.inf if entry[key] is None else float(entry[key])
-
-    return Target(
-        bandwidth=limit("bandwidth_bytes_per_second"),
-        memory=limit("memory_bytes"),
-        transfer_latency=entry.get("transfer_latency_seconds", 0.0),
-        stage_overhead=entry.get("stage_overhead_seconds", 0.0),
-        host_io=entry["host_io"],
-        memory_mode=entry.get("memory_mode", "overflow"),
-        activations=entry.get("activations", False),
-        name=entry["device"],
-    )
