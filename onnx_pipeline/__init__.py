@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from onnx_pipeline.costmodel.request import CostModel as CostModel
     from onnx_pipeline.costmodel.request import CostRequest as CostRequest
     from onnx_pipeline.costmodel.request import NodeCosts as NodeCosts
+    from onnx_pipeline.emitting import emit as emit
     from onnx_pipeline.errors import InfeasibleError as InfeasibleError
     from onnx_pipeline.errors import InputError as InputError
     from onnx_pipeline.errors import PipelineError as PipelineError
@@ -83,6 +84,7 @@ _HOME = {
     "VerificationError": "errors",
     "VerifyReport": "verification.checks",
     "bench": "measurement.bench",
+    "emit": "emitting",
     "load_device": "costmodel.devices",
     "partition": "partition",  # the subpackage, which is callable
     "plan": "pipeline",

@@ -77,9 +77,20 @@ class Planner:
         result = self.partition(graph)
         if result.interrupted:
             raise KeyboardInterrupt
-        if result.used <= int(result.stage_of.max(initial=0)):
-            raise InfeasibleError("the pins leave an earlier stage empty", "pin to lower stages")
+        check_dense(result)
         return result
 
     def _note(self, message: str) -> None:
         self.progress("note", None, message)
+
+
+def check_dense(result: PartitionResult) -> None:
+    """Refuse a partition with an empty stage in between: there is no file to write for it.
+
+    Raises
+    ------
+    InfeasibleError
+        If there is one.
+    """
+    if result.used <= int(result.stage_of.max(initial=0)):
+        raise InfeasibleError("the pins leave an earlier stage empty", "pin to lower stages")

@@ -100,7 +100,7 @@ def price_source(
         dims, feeds = bind(source, params.dims, params.inputs, progress)
     problems: list[InputError] = []
     with phases.measure("shapes", progress):
-        infos, nodes = _shapes(source, dims, feeds, problems.append)
+        infos, nodes = shapes(source, dims, feeds, problems.append)
     with phases.measure("profile", progress):
         request = CostRequest(
             source=source,
@@ -156,13 +156,21 @@ def _cost_model(params: ProfileParams) -> CostModel:
     return found
 
 
-def _shapes(
+def shapes(
     source: SourceModel,
     dims: Mapping[str, int],
     feeds: Feeds | None,
-    tell: Callable[[InputError], None],
+    tell: Callable[[InputError], None] | None = None,
 ) -> tuple[Mapping[str, TensorInfo], Sequence[onnx_ir.Node]]:
-    """Return type and shape of every value, and the nodes that need a cost."""
+    """Return type and shape of every value, and the nodes that need a cost.
+
+    Parameters are those of :func:`onnx_pipeline.model.shapes.value_infos`.
+
+    Raises
+    ------
+    InputError
+        If shapes cannot be found out, or nothing is executable.
+    """
     from onnx_pipeline.model.lowering import NOTHING
     from onnx_pipeline.model.roles import executable_nodes
     from onnx_pipeline.model.shapes import value_infos

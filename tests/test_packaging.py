@@ -190,6 +190,7 @@ PUBLIC = {
     "VerificationError",
     "VerifyReport",
     "bench",
+    "emit",
     "load_device",
     "partition",
     "plan",

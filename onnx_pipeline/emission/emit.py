@@ -32,6 +32,9 @@ from onnx_pipeline.model.source import SourceModel
 from onnx_pipeline.partition.result import PartitionResult
 from onnx_pipeline.progress import Progress, silent
 
+#: What a graph's ``meta`` has that the manifest says elsewhere, or for every node.
+_NOT_COSTS = {"cost_model", "node_spread", "corrections", "file_memory_bytes"}
+
 
 def emit(
     source: SourceModel,
@@ -252,5 +255,5 @@ def _constraints(
 
 
 def _cost_model(result: PartitionResult, costs_meta: Mapping[str, Any]) -> dict[str, Any]:
-    rest = {key: value for key, value in costs_meta.items() if key != "cost_model"}
+    rest = {key: value for key, value in costs_meta.items() if key not in _NOT_COSTS}
     return {"kind": result.graph.meta.get("cost_model", "unknown"), **rest}

@@ -107,7 +107,9 @@ def check_model(
     except PipelineError as error:
         yield f"the model's costs cannot be derived again: {error}"
         return
-    yield from (f"costs: {problem}" for problem in _structure(derived, graph, document, infos))
+    yield from (f"costs: {problem}" for problem in differences(derived, graph, infos))
+    if constraints(graph, derived) != document.constraints or lost_groups(graph, derived):
+        yield "costs: pins and groups are neither the model's nor those that the manifest lists"
     yield from _ports(source, infos, document)
 
 
@@ -116,9 +118,8 @@ def is_static(info: TensorInfo) -> bool:
     return info.declared is not None and None not in info.declared
 
 
-def _structure(
-    derived: CostGraph, graph: CostGraph, document: Manifest, infos: Mapping[str, TensorInfo]
-) -> Iterator[str]:
+def differences(derived: CostGraph, graph: CostGraph, infos: Mapping[str, TensorInfo]) -> Iterator[str]:
+    """Compare a cost graph with the one that is derived from the model: all but times and constraints."""
     members = [tuple(names) for names in graph.onnx_nodes]
     if derived.node_names != graph.node_names or [tuple(n) for n in derived.onnx_nodes] != members:
         yield "the nodes are not those of the model"
@@ -135,11 +136,9 @@ def _structure(
     sizes = zip(derived.net_names, derived.net_bytes.tolist(), graph.net_bytes.tolist(), strict=True)
     if any(own != stated and is_static(infos[name]) for name, own, stated in sizes):
         yield "the bytes of the tensors are not those of the model"
-    computed = document.cost_model["kind"] == "analytic"  # a provider may hold weights in another form
+    computed = graph.meta.get("cost_model") == "analytic"  # a provider may hold weights in another form
     if computed and not np.array_equal(derived.group_bytes, graph.group_bytes):
         yield "the bytes of the parameters are not those of the model"
-    if constraints(graph, derived) != document.constraints or lost_groups(graph, derived):
-        yield "pins and groups are neither the model's nor those that the manifest lists"
 
 
 def _ports(source: SourceModel, infos: Mapping[str, TensorInfo], document: Manifest) -> Iterator[str]:
