@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from onnx_pipeline.costmodel.plugins import load_plugin, plugin_names
-from onnx_pipeline.costmodel.units import parse_bandwidth, parse_bytes, parse_seconds
 from onnx_pipeline.errors import InputError, UsageError
 from onnx_pipeline.files.toml import read_toml
 from onnx_pipeline.graph.target import Target
+from onnx_pipeline.graph.units import parse_bandwidth, parse_bytes, parse_seconds
 
 DEVICE_GROUP = "onnx_pipeline.devices"
 

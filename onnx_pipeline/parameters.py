@@ -190,6 +190,34 @@ class TargetParams(Parameters):
         return replace(target, **overrides)
 
 
+def as_target(given: Target | Device | PathLike | None, graph: CostGraph | None = None) -> Target:
+    """Return the target that somebody gave in one of its forms; none is free transfers, unlimited memory.
+
+    Parameters
+    ----------
+    given : Target, Device, str, path-like or None
+        A device may be given by name or as a TOML file.
+    graph : CostGraph, optional
+        Says whether model inputs and outputs are paid for, where a device is given.
+
+    Raises
+    ------
+    UsageError
+        If it is something else, or the device is unknown.
+    InputError
+        If the device's file is wrong.
+    """
+    from onnx_pipeline.graph.target import Target
+
+    if given is None or isinstance(given, Target):
+        return given or Target()
+    try:
+        device = check("device", given)
+    except UsageError:
+        raise UsageError(f"target must be a Target, a Device or the name of one, got {given!r}") from None
+    return TargetParams(device).target(graph)
+
+
 def _stated_memory(meta: Mapping[str, Any]) -> float:
     if "file_memory_bytes" not in meta:
         raise UsageError(

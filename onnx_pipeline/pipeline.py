@@ -38,8 +38,8 @@ def split(
     stages: int,
     output: PathLike,
     device: str | PathLike | Device = "cpu",
-    bandwidth: float | None = None,
-    memory: float | None = None,
+    bandwidth: float | str | None = None,
+    memory: float | str | None = None,
     memory_mode: str = "overflow",
     activations: bool = True,
     cost_model: str = "profile",
@@ -74,8 +74,9 @@ def split(
         Directory that appears complete or not at all.
     device : str, path-like or Device
         Built-in or installed device, or a TOML file.
-    bandwidth, memory : float, optional
-        Override the device's link in bytes/second and its fast memory in bytes.
+    bandwidth, memory : float or str, optional
+        Override the device's link in bytes/second and its fast memory in bytes, also as ``"16GB/s"`` and
+        ``"8GiB"``.
     cost_model : str
         ``"profile"``, ``"analytic"``, an installed cost model, or a COSTS.json or CSV file.
     dims : mapping of str to int, optional
@@ -227,7 +228,7 @@ def plan(
     *,
     stages: int,
     device: str | PathLike | Device | None = None,
-    bandwidth: float | None = None,
+    bandwidth: float | str | None = None,
     memory: float | str | None = None,
     memory_mode: str = "overflow",
     activations: bool = True,
@@ -250,8 +251,9 @@ def plan(
     device : optional
         As in :func:`split`; by default ``cpu``, or for a graph with transfer times of its own an ideal
         device without overheads and limits.
-    memory : float or ``"file"``, optional
-        Bytes per device; ``"file"`` takes the limit that an MSR file states, for parameters only.
+    memory : float or str, optional
+        Bytes per device, also as ``"8GiB"``; ``"file"`` takes the limit that an MSR file states, for
+        parameters only.
     ignore_colocation : bool
         Ignore the graph's colocation groups.
 

@@ -8,16 +8,18 @@ import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from onnx_pipeline.errors import InputError
 from onnx_pipeline.files.atomic import new_file
 from onnx_pipeline.graph.demanded import constraints
-from onnx_pipeline.graph.objective import StageCost
+from onnx_pipeline.graph.objective import StageCost, price_stages
 from onnx_pipeline.graph.target import INFEASIBLE, Target
-from onnx_pipeline.partition.result import HistoryPoint, Partition, PartitionResult
+
+if TYPE_CHECKING:
+    from onnx_pipeline.partition.result import HistoryPoint, PartitionResult
 
 FORMAT = "onnx-pipeline/plan"
 FORMAT_VERSION = 1
@@ -162,8 +164,9 @@ def cost_fields(cost: StageCost, ticks_per_second: int) -> dict[str, float]:
 
 def one_device_seconds(result: PartitionResult) -> float | None:
     """Cost of everything on one such device, which the speed-up compares with; None if it does not fit."""
-    whole = Partition(result.graph, result.target, 1, np.zeros_like(result.stage_of))
-    return _fitting(whole.bottleneck, result.graph.ticks_per_second)
+    graph = result.graph
+    (whole,) = price_stages(graph, result.target, np.zeros_like(result.stage_of), 1, up=True)
+    return _fitting(graph.seconds(whole.total), graph.ticks_per_second)
 
 
 def _fitting(seconds: float, ticks_per_second: int) -> float | None:

@@ -136,12 +136,10 @@ class _Quantity(Setting):
 
     def check(self, value: Any, label: str) -> Any:
         """Return a float, or one of the words that are allowed instead."""
-        from onnx_pipeline.costmodel.units import parse_bandwidth, parse_bytes
+        from onnx_pipeline.graph.units import parse_bandwidth, parse_bytes
 
         if value is None or (isinstance(value, str) and value in self.words):
             return value
-        if isinstance(value, Real) and not isinstance(value, bool | int | float):
-            value = float(value)  # a number of numpy's
         return (parse_bytes if self.unit == "bytes" else parse_bandwidth)(value, label)
 
 

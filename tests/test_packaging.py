@@ -196,6 +196,7 @@ PUBLIC = {
     "plan",
     "profile",
     "read_graph",
+    "read_plan",
     "simulate",
     "split",
     "stage_costs",

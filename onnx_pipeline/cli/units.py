@@ -1,4 +1,4 @@
-"""Sizes, rates and times for display; :mod:`onnx_pipeline.costmodel.units` parses what users write."""
+"""Sizes, rates and times for display; :mod:`onnx_pipeline.graph.units` parses what users write."""
 
 from __future__ import annotations
 

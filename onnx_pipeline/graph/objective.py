@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,6 +21,10 @@ from onnx_pipeline.graph.activations import stage_peaks
 from onnx_pipeline.graph.costgraph import HOST, CostGraph, IntArray
 from onnx_pipeline.graph.target import Target
 from onnx_pipeline.graph.ticks import MOST_TICKS, TICKS
+from onnx_pipeline.parameters import PathLike, as_target
+
+if TYPE_CHECKING:
+    from onnx_pipeline.costmodel.devices import Device
 
 
 @dataclass(frozen=True)
@@ -45,14 +50,20 @@ class StageCost:
 
 
 def stage_costs(
-    graph: CostGraph, target: Target, stage_of: Sequence[int] | IntArray, stages: int, *, up: bool = False
+    graph: CostGraph,
+    target: Target | Device | PathLike,
+    stage_of: Sequence[int] | IntArray,
+    stages: int,
+    *,
+    up: bool = False,
 ) -> list[StageCost]:
     """Evaluate the objective of Archer et al. 2024, section 2.
 
     Parameters
     ----------
     graph : CostGraph
-    target : Target
+    target : Target, Device, str or path-like
+        Devices and links, a device also by name or as a TOML file.
     stage_of : sequence of int, length n
         Stage of every node, in ``range(stages)``.
     stages : int
@@ -74,7 +85,7 @@ def stage_costs(
     wrong = _impossible(graph, stage_of, stages)
     if wrong:
         raise UsageError(f"not a partition: {wrong[0]}")
-    return price_stages(graph, target, stage_of, stages, up=up)
+    return price_stages(graph, as_target(target, graph), stage_of, stages, up=up)
 
 
 def price_stages(

@@ -8,6 +8,7 @@ import time
 from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from threading import Event
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from onnx_pipeline.errors import Advice, InfeasibleError, UsageError
 from onnx_pipeline.graph.costgraph import CostGraph
 from onnx_pipeline.graph.objective import countable, useful_stages
 from onnx_pipeline.graph.target import INFEASIBLE, Target
-from onnx_pipeline.parameters import SearchParams
+from onnx_pipeline.parameters import PathLike, SearchParams, as_target
 from onnx_pipeline.partition.bounds.simple import simple
 from onnx_pipeline.partition.incumbent import Incumbent
 from onnx_pipeline.partition.instance.build import build
@@ -31,6 +32,9 @@ from onnx_pipeline.progress import Progress, silent
 from onnx_pipeline.settings import check
 from onnx_pipeline.stop import AnyOf, Deadline, GapReached, Stop, is_interrupt
 
+if TYPE_CHECKING:
+    from onnx_pipeline.costmodel.devices import Device
+
 #: Those of :data:`onnx_pipeline.settings.BOUNDS` that are computed unless others are asked for.
 DEFAULT_BOUNDS = frozenset(
     ("simple", "min-cut", "windows", "crossings", "ideals", "bottleneck", "cp-sat", "exactly")
@@ -40,7 +44,7 @@ DEFAULT_BOUNDS = frozenset(
 def partition(
     graph: CostGraph,
     stages: int,
-    target: Target | None = None,
+    target: Target | Device | PathLike | None = None,
     *,
     time_limit: float = 10.0,
     gap: float = 0.0,
@@ -57,8 +61,8 @@ def partition(
     graph : CostGraph
     stages : int
         Number of stages k >= 1; some may stay empty.
-    target : Target, optional
-        Devices and links; default: free transfers, unlimited memory.
+    target : Target, Device, str or path-like, optional
+        Devices and links, a device also by name or as a TOML file; default: free transfers, unlimited memory.
     time_limit : float
         Time limit in seconds, proofs included.
     gap : float
@@ -83,7 +87,7 @@ def partition(
     Raises
     ------
     UsageError
-        If ``stages``, ``time_limit`` or ``gap`` is out of range, or a pin is beyond the last stage.
+        If a parameter is out of range or of the wrong kind, or a pin is beyond the last stage.
     InfeasibleError
         If no partition meets the pins, the hard memory limit or the exact number of stages.
 
@@ -92,7 +96,7 @@ def partition(
     Archer et al. 2024, sections 4 and 5.
     """
     params = SearchParams(time_limit, gap, seed, threads, exactly, bounds)
-    return solve(graph, stages, target or Target(), params, progress)
+    return solve(graph, stages, as_target(target, graph), params, progress)
 
 
 def solve(
