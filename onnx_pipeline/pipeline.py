@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -55,6 +55,9 @@ def split(
     provider: str = "CPUExecutionProvider",
     measure: int | None = None,
     demands: Demands = NO_DEMANDS,
+    pins: Mapping[str, int] | None = None,
+    together: Iterable[Collection[str]] = (),
+    no_cut: Collection[str] = (),
     log: PathLike | None = None,
     annotate: bool = False,
     weights: str = "copy",
@@ -108,6 +111,13 @@ def split(
         Whether the peak of live activations counts against the memory, next to parameters.
     demands : Demands
         Constraints, and the bounds to compute.
+    pins : mapping of str to int, optional
+        More constraints: the stage, counted from 0, that a node must be in. The names here and below may be
+        patterns, ``pins={"encoder/*": 0}``.
+    together : iterable of collections of str
+        Groups of nodes that must share a stage.
+    no_cut : collection of str
+        Tensors that must not cross a stage border.
     log : path-like, optional
         CSV file for the history of the search: seconds, method, bottleneck and bound.
     annotate : bool
@@ -152,6 +162,7 @@ def split(
         seed=seed,
     )
     devices = TargetParams(device, bandwidth, memory, memory_mode, activations)
+    demands = demands.joined(pins, together, no_cut)
     search = SearchParams(time_limit, gap, seed, threads, demands.exactly, demands.bounds)
     measuring = MeasureParams(measure)
     writing = OutputParams(force, annotate, weights)
@@ -238,6 +249,9 @@ def plan(
     seed: int = 0,
     threads: int | None = None,
     demands: Demands = NO_DEMANDS,
+    pins: Mapping[str, int] | None = None,
+    together: Iterable[Collection[str]] = (),
+    no_cut: Collection[str] = (),
     log: PathLike | None = None,
     progress: Progress = silent,
     phases: Phases | None = None,
@@ -270,6 +284,7 @@ def plan(
     from onnx_pipeline.graph.costs_json import read_graph
 
     devices = TargetParams(device, bandwidth, memory, memory_mode, activations)
+    demands = demands.joined(pins, together, no_cut)
     search = SearchParams(time_limit, gap, seed, threads, demands.exactly, demands.bounds)
     check("stages", stages)
     phases = Phases() if phases is None else phases
