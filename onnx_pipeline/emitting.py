@@ -12,7 +12,7 @@ from onnx_pipeline.files.atomic import check_writable
 from onnx_pipeline.parameters import Feeds, ModelLike, OutputParams, PathLike
 from onnx_pipeline.planner import check_dense
 from onnx_pipeline.price import bind, shapes
-from onnx_pipeline.progress import Phases, Progress, silent
+from onnx_pipeline.progress import Phases, Progress, ProgressLike, shows_progress, silent
 from onnx_pipeline.settings import check
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ _OTHER = "this is not the model of the plan"
 _HINT = "profile this model and plan its costs"
 
 
+@shows_progress
 def emit(
     model: ModelLike,
     plan: PartitionResult | PathLike,
@@ -37,7 +38,7 @@ def emit(
     weights: str = "copy",
     custom_ops: Sequence[PathLike] = (),
     force: bool = False,
-    progress: Progress = silent,
+    progress: ProgressLike = silent,
 ) -> Manifest:
     """Write the stages of a plan: the last step of :func:`split`, for a partition that you have.
 

@@ -22,7 +22,7 @@ from onnx_pipeline.parameters import (
 )
 from onnx_pipeline.planner import Planner
 from onnx_pipeline.price import price
-from onnx_pipeline.progress import Phases, Progress, silent
+from onnx_pipeline.progress import Phases, ProgressLike, shows_progress, silent
 from onnx_pipeline.settings import check
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from onnx_pipeline.partition.result import PartitionResult
 
 
+@shows_progress
 def split(
     model: ModelLike,
     *,
@@ -63,7 +64,7 @@ def split(
     weights: str = "copy",
     custom_ops: Sequence[PathLike] = (),
     force: bool = False,
-    progress: Progress = silent,
+    progress: ProgressLike = silent,
 ) -> Manifest:
     """Profile an ONNX model, partition it, certify the partition and write the stages.
 
@@ -130,8 +131,8 @@ def split(
         Libraries of custom operators for onnxruntime. Loading one runs its code.
     force : bool
         Replace an existing output of this package.
-    progress : Progress
-        Called with the phase, the share done and a message.
+    progress : Progress or bool
+        Called with the phase, the share done and a message; ``True`` draws a bar in a terminal or notebook.
 
     Returns
     -------
@@ -194,6 +195,7 @@ def split(
     )
 
 
+@shows_progress
 def profile(
     model: ModelLike,
     *,
@@ -207,7 +209,7 @@ def profile(
     provider: str = "CPUExecutionProvider",
     seed: int = 0,
     custom_ops: Sequence[PathLike] = (),
-    progress: Progress = silent,
+    progress: ProgressLike = silent,
     phases: Phases | None = None,
 ) -> CostGraph:
     """Measure (or estimate) the cost graph of an ONNX model; parameters as in :func:`split`.
@@ -234,6 +236,7 @@ def profile(
         return priced.graph
 
 
+@shows_progress
 def plan(
     graph: CostGraph | PathLike,
     *,
@@ -253,7 +256,7 @@ def plan(
     together: Iterable[Collection[str]] = (),
     no_cut: Collection[str] = (),
     log: PathLike | None = None,
-    progress: Progress = silent,
+    progress: ProgressLike = silent,
     phases: Phases | None = None,
 ) -> PartitionResult:
     """Partition and certify a cost graph; no ONNX model is needed.

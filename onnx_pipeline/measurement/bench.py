@@ -20,7 +20,7 @@ from onnx_pipeline.measurement.feeds import request_feeds
 from onnx_pipeline.measurement.simulation import simulate
 from onnx_pipeline.measurement.timeline import Observe
 from onnx_pipeline.parameters import ModelLike
-from onnx_pipeline.progress import Progress, silent
+from onnx_pipeline.progress import ProgressLike, shows_progress, silent
 from onnx_pipeline.runtime import PipelineSession
 from onnx_pipeline.runtime.inputs import check_feeds
 from onnx_pipeline.runtime.placement import usable_cores
@@ -44,6 +44,7 @@ class _Round:
     baselines: dict[str, float] = field(default_factory=dict)
 
 
+@shows_progress
 def bench(
     directory: str | os.PathLike[str],
     *,
@@ -59,7 +60,7 @@ def bench(
     custom_ops: Sequence[str | os.PathLike[str]] = (),
     allow_reference: str | os.PathLike[str] | None = None,
     baselines: bool = True,
-    progress: Progress = silent,
+    progress: ProgressLike = silent,
     observe: Observe | None = None,
 ) -> dict[str, Any]:
     """Measure a split against its prediction, its simulation and the unsplit model.

@@ -29,7 +29,7 @@ from onnx_pipeline.partition.result import PartitionResult
 from onnx_pipeline.partition.search.exactly import place
 from onnx_pipeline.partition.searching import Searching
 from onnx_pipeline.partition.task import Task
-from onnx_pipeline.progress import Progress, silent
+from onnx_pipeline.progress import Progress, ProgressLike, shows_progress, silent
 from onnx_pipeline.settings import check
 from onnx_pipeline.stop import AnyOf, Deadline, GapReached, Stop, is_interrupt
 
@@ -42,6 +42,7 @@ DEFAULT_BOUNDS = frozenset(
 )
 
 
+@shows_progress
 def partition(
     graph: CostGraph,
     stages: int,
@@ -56,7 +57,7 @@ def partition(
     pins: Mapping[str, int] | None = None,
     together: Iterable[Collection[str]] = (),
     no_cut: Collection[str] = (),
-    progress: Progress = silent,
+    progress: ProgressLike = silent,
 ) -> PartitionResult:
     """Partition a cost graph into pipeline stages and certify the result.
 

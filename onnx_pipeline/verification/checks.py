@@ -18,7 +18,7 @@ from onnx_pipeline.graph.costgraph import CostGraph
 from onnx_pipeline.graph.costs_json import read_graph
 from onnx_pipeline.model.source import load
 from onnx_pipeline.parameters import ModelLike
-from onnx_pipeline.progress import Progress, silent
+from onnx_pipeline.progress import ProgressLike, shows_progress, silent
 from onnx_pipeline.verification.binding import check_model, check_nodes
 from onnx_pipeline.verification.claims import Claim, Verdict, check_claim
 from onnx_pipeline.verification.compare import OutputCheck
@@ -104,6 +104,7 @@ class _Findings:
         )
 
 
+@shows_progress
 def verify(
     directory: str | os.PathLike[str],
     *,
@@ -113,7 +114,7 @@ def verify(
     seed: int = 0,
     recheck: float | None = None,
     custom_ops: Sequence[str | os.PathLike[str]] = (),
-    progress: Progress = silent,
+    progress: ProgressLike = silent,
 ) -> VerifyReport:
     """Check an output directory; parameters are those of :func:`inspect`.
 
@@ -139,6 +140,7 @@ def verify(
     return report
 
 
+@shows_progress
 def inspect(
     directory: str | os.PathLike[str],
     *,
@@ -148,7 +150,7 @@ def inspect(
     seed: int = 0,
     recheck: float | None = None,
     custom_ops: Sequence[str | os.PathLike[str]] = (),
-    progress: Progress = silent,
+    progress: ProgressLike = silent,
 ) -> VerifyReport:
     """Check an output directory and collect every problem.
 
