@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from onnx_pipeline.errors import StageError as StageError
     from onnx_pipeline.errors import UsageError as UsageError
     from onnx_pipeline.errors import VerificationError as VerificationError
+    from onnx_pipeline.evaluation import evaluate as evaluate
     from onnx_pipeline.graph.builder import GraphBuilder as GraphBuilder
     from onnx_pipeline.graph.constraints import Demands as Demands
     from onnx_pipeline.graph.costgraph import CostGraph as CostGraph
@@ -85,6 +86,7 @@ _HOME = {
     "VerifyReport": "verification.checks",
     "bench": "measurement.bench",
     "emit": "emitting",
+    "evaluate": "evaluation",
     "load_device": "costmodel.devices",
     "partition": "partition",  # the subpackage, which is callable
     "plan": "pipeline",

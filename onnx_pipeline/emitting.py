@@ -70,7 +70,7 @@ def emit(
     InputError
         If plan or model cannot be used, or the plan is not one of this model.
     InfeasibleError
-        If a stage between others is empty.
+        If pins leave a stage between others empty.
 
     Examples
     --------

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import onnx_ir
 
     from onnx_pipeline.costmodel.devices import Device
+    from onnx_pipeline.costmodel.request import CostModel
     from onnx_pipeline.graph.costgraph import CostGraph
     from onnx_pipeline.graph.target import Target
 
@@ -95,8 +96,9 @@ class ProfileParams(Parameters):
 
     Attributes
     ----------
-    cost_model : str
-        ``"profile"``, ``"analytic"``, an installed cost model, or a COSTS.json or CSV file.
+    cost_model : str or callable
+        ``"profile"``, ``"analytic"``, an installed cost model, a COSTS.json or CSV file, or a function from
+        :class:`~onnx_pipeline.CostRequest` to :class:`~onnx_pipeline.NodeCosts`.
     device : str, path-like or Device
         Its rates serve cost models that compute instead of measure.
     dims : mapping of str to int, optional
@@ -119,7 +121,7 @@ class ProfileParams(Parameters):
         Of the measured sessions.
     """
 
-    cost_model: str = "profile"
+    cost_model: str | CostModel = "profile"
     device: PathLike | Device | None = "cpu"
     dims: Mapping[str, int] | None = None
     inputs: PathLike | Feeds | None = None
@@ -241,7 +243,7 @@ class MeasureParams(Parameters):
 
     measure: int | None = None
 
-    def rounds(self, cost_model: str) -> int:
+    def rounds(self, cost_model: str | CostModel) -> int:
         """Return how often for costs of this kind."""
         return int(cost_model == "profile") if self.measure is None else self.measure
 

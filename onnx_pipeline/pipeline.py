@@ -27,6 +27,8 @@ from onnx_pipeline.settings import check
 
 if TYPE_CHECKING:
     from onnx_pipeline.costmodel.devices import Device
+    from onnx_pipeline.costmodel.request import CostModel
+    from onnx_pipeline.given import Given
     from onnx_pipeline.graph.costgraph import CostGraph
     from onnx_pipeline.manifest import Manifest
     from onnx_pipeline.partition.result import PartitionResult
@@ -43,7 +45,7 @@ def split(
     memory: float | str | None = None,
     memory_mode: str = "overflow",
     activations: bool = True,
-    cost_model: str = "profile",
+    cost_model: str | CostModel = "profile",
     dims: Mapping[str, int] | None = None,
     inputs: PathLike | Feeds | None = None,
     time_limit: float = 10.0,
@@ -59,6 +61,7 @@ def split(
     pins: Mapping[str, int] | None = None,
     together: Iterable[Collection[str]] = (),
     no_cut: Collection[str] = (),
+    partition: Given | None = None,
     log: PathLike | None = None,
     annotate: bool = False,
     weights: str = "copy",
@@ -81,8 +84,9 @@ def split(
     bandwidth, memory : float or str, optional
         Override the device's link in bytes/second and its fast memory in bytes, also as ``"16GB/s"`` and
         ``"8GiB"``.
-    cost_model : str
-        ``"profile"``, ``"analytic"``, an installed cost model, or a COSTS.json or CSV file.
+    cost_model : str or callable
+        ``"profile"``, ``"analytic"``, an installed cost model, a COSTS.json or CSV file, or a function from
+        :class:`CostRequest` to :class:`NodeCosts`.
     dims : mapping of str to int, optional
         Values of symbolic dimensions; 1 by default.
     inputs : path-like or mapping of str to ndarray, optional
@@ -119,6 +123,8 @@ def split(
         Groups of nodes that must share a stage.
     no_cut : collection of str
         Tensors that must not cross a stage border.
+    partition : mapping of str to int, sequence of int or path-like, optional
+        Write exactly these stages instead of searching better ones, see :func:`evaluate`.
     log : path-like, optional
         CSV file for the history of the search: seconds, method, bottleneck and bound.
     annotate : bool
@@ -148,6 +154,7 @@ def split(
     """
     from onnx_pipeline.emission.emit import emit
     from onnx_pipeline.files.directory import check_output
+    from onnx_pipeline.given import given
     from onnx_pipeline.measurement.improve import improve
 
     wanted = ProfileParams(
@@ -173,7 +180,9 @@ def split(
     check_writable(output)
     phases = Phases()
     searches = 1 + measuring.rounds(cost_model)  # they share the time limit
-    planner = Planner(stages, devices.target(), search.shared(searches), demands, log, progress, phases)
+    planner = Planner(
+        stages, devices.target(), search.shared(searches), demands, log, progress, phases, given(partition)
+    )
 
     priced = price(model, wanted, progress, phases)
     with phases.measure("lower", progress):
@@ -200,7 +209,7 @@ def profile(
     model: ModelLike,
     *,
     device: str | PathLike | Device = "cpu",
-    cost_model: str = "profile",
+    cost_model: str | CostModel = "profile",
     dims: Mapping[str, int] | None = None,
     inputs: PathLike | Feeds | None = None,
     profile_runs: int | None = None,
@@ -255,6 +264,7 @@ def plan(
     pins: Mapping[str, int] | None = None,
     together: Iterable[Collection[str]] = (),
     no_cut: Collection[str] = (),
+    partition: Given | None = None,
     log: PathLike | None = None,
     progress: ProgressLike = silent,
     phases: Phases | None = None,
@@ -273,6 +283,8 @@ def plan(
         parameters only.
     ignore_colocation : bool
         Ignore the graph's colocation groups.
+    partition : mapping of str to int, sequence of int or path-like, optional
+        Evaluate this partition instead of searching a better one, see :func:`evaluate`.
 
     Returns
     -------
@@ -283,6 +295,7 @@ def plan(
     -----
     Other parameters as in :func:`split`.
     """
+    from onnx_pipeline.given import given
     from onnx_pipeline.graph.costgraph import CostGraph
     from onnx_pipeline.graph.costs_json import read_graph
 
@@ -290,6 +303,7 @@ def plan(
     demands = demands.joined(pins, together, no_cut)
     search = SearchParams(time_limit, gap, seed, threads, demands.exactly, demands.bounds)
     check("stages", stages)
+    own = given(partition)
     phases = Phases() if phases is None else phases
     with phases.measure("load", progress):
         if not isinstance(graph, CostGraph):
@@ -298,4 +312,4 @@ def plan(
     if memory_mode == "overflow" and target.memory < float("inf") == target.bandwidth:
         free = "over an unlimited link the memory limit costs nothing; give {bandwidth}, too"
         progress("note", None, Advice(free, bandwidth=...))
-    return Planner(stages, target, search, demands, log, progress, phases).partition(graph)
+    return Planner(stages, target, search, demands, log, progress, phases, own).partition(graph)

@@ -15,6 +15,7 @@ from onnx_pipeline.progress import Phases, Progress, silent
 from onnx_pipeline.settings import check
 
 if TYPE_CHECKING:
+    from onnx_pipeline.given import GivenPartition
     from onnx_pipeline.graph.costgraph import CostGraph
     from onnx_pipeline.graph.target import Target
     from onnx_pipeline.partition.result import HistoryPoint, PartitionResult
@@ -37,6 +38,8 @@ class Planner:
     progress : Progress
     phases : Phases
         Takes the seconds of ``partition``.
+    given : GivenPartition, optional
+        To evaluate instead of searching one.
     """
 
     stages: int
@@ -46,6 +49,7 @@ class Planner:
     log: PathLike | None = None
     progress: Progress = silent
     phases: Phases = field(default_factory=Phases)
+    given: GivenPartition | None = None
     _history: list[HistoryPoint] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -58,17 +62,15 @@ class Planner:
 
     def partition(self, graph: CostGraph) -> PartitionResult:
         """Partition and certify a graph, write the log and note surprises."""
-        from onnx_pipeline.partition.portfolio import solve
-
         if self.stages > graph.num_nodes:
             self._note(f"{self.stages} stages for {graph.num_nodes} nodes: empty stages are not written")
         with self.phases.measure("partition", self.progress):
-            result = solve(self.demands.apply(graph), self.stages, self.target, self.search, self.progress)
+            result = self._solve(self.demands.apply(graph))
         if self.log is not None:
             before = self._history[-1].seconds if self._history else 0.0
             self._history.extend(p._replace(seconds=before + p.seconds) for p in result.history)
             write_log(self._history, self.log)
-        if result.used < min(self.stages, graph.num_nodes):
+        if self.given is None and result.used < min(self.stages, graph.num_nodes):
             self._note(f"the best partition found uses {result.used} of {self.stages} stages")
         return result
 
@@ -80,6 +82,15 @@ class Planner:
         check_dense(result)
         return result
 
+    def _solve(self, graph: CostGraph) -> PartitionResult:
+        if self.given is not None:
+            from onnx_pipeline.evaluation import evaluate_given
+
+            return evaluate_given(graph, self.given, self.target, self.stages, self.search, self.progress)
+        from onnx_pipeline.partition.portfolio import solve
+
+        return solve(graph, self.stages, self.target, self.search, self.progress)
+
     def _note(self, message: str) -> None:
         self.progress("note", None, message)
 
@@ -90,7 +101,13 @@ def check_dense(result: PartitionResult) -> None:
     Raises
     ------
     InfeasibleError
-        If there is one.
+        If pins may be the reason.
+    UsageError
+        If a user's own partition must be.
     """
-    if result.used <= int(result.stage_of.max(initial=0)):
+    if result.used > int(result.stage_of.max(initial=0)):
+        return
+    if (result.graph.pinned >= 0).any():
         raise InfeasibleError("the pins leave an earlier stage empty", "pin to lower stages")
+    empty = next(s for s, cost in enumerate(result.costs) if not cost.nodes)
+    raise UsageError(f"stage {empty} of the partition is empty", "number its stages without gaps")

@@ -151,6 +151,12 @@ def _device(value: Any) -> Any:
     return value
 
 
+def _cost_model(value: Any) -> Any:
+    if callable(value):
+        return value
+    return os.fspath(value) if _path_like(value) is not None else None
+
+
 def _names(value: Any) -> tuple[str, ...] | None:
     """Names in a list, or in one text with commas between them."""
     parts = value.split(",") if isinstance(value, str) else value
@@ -182,6 +188,13 @@ def _numbered(what: str, *, optional: bool = False) -> Setting:
     return Setting(accept, f"whole numbers from 0 to {LARGEST} by {what}", optional=optional)
 
 
+def _given(value: Any) -> Any:
+    """A partition; what it says is checked against its graph."""
+    if isinstance(value, Mapping | list | tuple) or hasattr(value, "__array__"):
+        return value
+    return _path_like(value)
+
+
 def _bounds(value: Any) -> tuple[str, ...] | None:
     names = () if value in ((), [], set(), frozenset()) else _names(value)
     return names if names is not None and set(names) <= set(BOUNDS) else None
@@ -196,7 +209,7 @@ SETTINGS: dict[str, Setting] = {
     "memory_mode": _choice(*MEMORY_MODES),
     "activations": _flag(),
     # The costs.
-    "cost_model": _text("the name of a cost model or a file"),
+    "cost_model": Setting(_cost_model, "the name of a cost model, a file or a function"),
     "dims": _numbered("dimension", optional=True),
     "inputs": Setting(
         lambda value: value if isinstance(value, Mapping) else _path_like(value), "a file", optional=True
@@ -220,6 +233,7 @@ SETTINGS: dict[str, Setting] = {
     "uncut": _list(lambda name: name if isinstance(name, str) and name else None, "tensors"),
     "pins": _numbered("node"),
     "ignore_colocation": _flag(),
+    "partition": Setting(_given, "stages by node, a list of them or a file", optional=True),
     # What is measured, and what is written.
     "measure": _whole(0, optional=True),
     "perturb": _number(lambda x: 0 < x < 1, "a fraction between 0 and 1", optional=True),

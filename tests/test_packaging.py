@@ -191,6 +191,7 @@ PUBLIC = {
     "VerifyReport",
     "bench",
     "emit",
+    "evaluate",
     "load_device",
     "partition",
     "plan",

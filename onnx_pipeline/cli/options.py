@@ -213,6 +213,12 @@ constraints = gathered(
         help=f"Lower bounds to compute: {', '.join(BOUNDS)}.",
     ),
 )
+given = click.option(
+    "--partition",
+    type=PATH,
+    metavar="FILE",
+    help="Take this partition, search none: JSON (stages by node, a list, a plan) or CSV (name,stage).",
+)
 log = click.option("--log", type=PATH, metavar="FILE.csv", help="Write the history of the search as CSV.")
 
 measure = click.option(

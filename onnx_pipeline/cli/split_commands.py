@@ -25,6 +25,7 @@ from onnx_pipeline.cli.types import Value
 @options.costs
 @options.search
 @options.constraints
+@options.given
 @options.log
 @options.measure
 @options.writing
@@ -91,6 +92,7 @@ def profile(model: Path, output: Path | None, report: Report, **choices: Any) ->
 )
 @options.search
 @options.constraints
+@options.given
 @options.log
 @config
 @reporting

@@ -33,7 +33,7 @@ from onnx_pipeline.partition.result import PartitionResult
 from onnx_pipeline.progress import Progress, silent
 
 #: What a graph's ``meta`` has that the manifest says elsewhere, or for every node.
-_NOT_COSTS = {"cost_model", "node_spread", "corrections", "file_memory_bytes"}
+_NOT_COSTS = {"cost_model", "kind", "node_spread", "corrections", "file_memory_bytes"}
 
 
 def emit(

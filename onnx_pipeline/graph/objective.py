@@ -188,7 +188,11 @@ def check_partition(graph: CostGraph, stage_of: Sequence[int] | IntArray, stages
     for v in range(graph.num_nodes):
         colour = int(graph.colocation[v])
         if colour >= 0 and home.setdefault(colour, int(stage_of[v])) != stage_of[v]:
-            wrong.append(f"node {graph.node_names[v]!r} is apart from its colocation group {colour}")
+            other = graph.node_names[int(np.flatnonzero(graph.colocation == colour)[0])]
+            wrong.append(
+                f"node {graph.node_names[v]!r} in stage {stage_of[v]} is apart from node {other!r} "
+                f"in stage {home[colour]}, with which it must be"
+            )
         if graph.pinned[v] >= 0 and graph.pinned[v] != stage_of[v]:
             wrong.append(
                 f"node {graph.node_names[v]!r} is not in stage {graph.pinned[v]}, to which it is pinned"
@@ -205,12 +209,14 @@ def _impossible(graph: CostGraph, stage_of: Sequence[int] | IntArray, stages: in
         for v in range(graph.num_nodes)
         if not 0 <= stage_of[v] < stages
     ]
+    names = graph.node_names
     for t in range(graph.num_nets):
         u = int(graph.net_producer[t])
         if u == HOST:
             continue
+        flows = f"tensor {graph.net_names[t]!r} flows back from node {names[u]!r} in stage {stage_of[u]}"
         wrong += [
-            f"tensor {graph.net_names[t]!r} flows back from stage {stage_of[u]} to stage {stage_of[v]}"
+            f"{flows} to node {names[v]!r} in stage {stage_of[v]}"
             for v in graph.consumers(t)
             if stage_of[u] > stage_of[v]
         ]

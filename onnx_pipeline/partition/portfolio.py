@@ -14,7 +14,7 @@ import numpy as np
 
 from onnx_pipeline.errors import Advice, InfeasibleError, UsageError
 from onnx_pipeline.graph.constraints import NO_DEMANDS
-from onnx_pipeline.graph.costgraph import CostGraph
+from onnx_pipeline.graph.costgraph import CostGraph, IntArray
 from onnx_pipeline.graph.objective import countable, useful_stages
 from onnx_pipeline.graph.target import INFEASIBLE, Target
 from onnx_pipeline.parameters import PathLike, SearchParams, as_target
@@ -114,9 +114,18 @@ def partition(
 
 
 def solve(
-    graph: CostGraph, stages: int, target: Target, params: SearchParams, progress: Progress = silent
+    graph: CostGraph,
+    stages: int,
+    target: Target,
+    params: SearchParams,
+    progress: Progress = silent,
+    *,
+    start: IntArray | None = None,
 ) -> PartitionResult:
-    """Partition and certify, as :func:`partition` does, with a parameter object."""
+    """Partition and certify, as :func:`partition` does, with a parameter object.
+
+    ``start`` is a valid partition that is known already.
+    """
     stages = check("stages", stages)
     started = time.monotonic()
     ensure_compiled(progress)
@@ -128,6 +137,8 @@ def solve(
     known = Incumbent(countable(graph, target, stages), target, useful, progress, params.exactly)
     full = build(known.graph, target)
     _start(Task(full, known))
+    if start is not None:
+        known.offer(start, "given")
     stop = AnyOf(GapReached(known, params.gap), deadline, cancelled.is_set)
     prove(known, "simple", ARITHMETIC, lambda: simple(full, known.stages))
     small = contract(full, stop)

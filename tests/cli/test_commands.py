@@ -78,7 +78,7 @@ def test_option_names_are_the_contract() -> None:
     costs |= {"--profile-seconds", "--cache", "--custom-ops"}
     output = {"--output", "-o", "--force"}
     search = {"--stages", "-k", "--time-limit", "--gap", "--seed", "--threads"}
-    search |= {"--pin", "--together", "--no-cut", "--exactly", "--bounds", "--log"}
+    search |= {"--pin", "--together", "--no-cut", "--exactly", "--bounds", "--log", "--partition"}
     target = {"--device", "--bandwidth", "--memory", "--memory-mode", "--activations"}
     streaming = {
         "--allow-reference",
