@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from onnx_pipeline.costmodel.request import CostModel as CostModel
     from onnx_pipeline.costmodel.request import CostRequest as CostRequest
     from onnx_pipeline.costmodel.request import NodeCosts as NodeCosts
+    from onnx_pipeline.emitting import emit as emit
     from onnx_pipeline.errors import InfeasibleError as InfeasibleError
     from onnx_pipeline.errors import InputError as InputError
     from onnx_pipeline.errors import PipelineError as PipelineError
@@ -88,6 +89,7 @@ _HOME = {
     "VerifyReport": "verification.checks",
     "bench": "measurement.bench",
     "cuts": "borders.crossings",
+    "emit": "emitting",
     "evaluate": "evaluation",
     "load_device": "costmodel.devices",
     "partition": "partition",  # the subpackage, which is callable

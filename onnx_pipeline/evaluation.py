@@ -13,7 +13,7 @@ from onnx_pipeline.graph.target import INFEASIBLE, Target
 from onnx_pipeline.parameters import PathLike, SearchParams, as_target
 from onnx_pipeline.partition.portfolio import solve
 from onnx_pipeline.partition.result import Partition, PartitionResult
-from onnx_pipeline.progress import Progress, silent
+from onnx_pipeline.progress import Progress, ProgressLike, shows_progress, silent
 from onnx_pipeline.settings import check
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 WORTH_TELLING = 0.001
 
 
+@shows_progress
 def evaluate(
     graph: CostGraph,
     stage_of: Given,
@@ -34,7 +35,7 @@ def evaluate(
     seed: int = 0,
     threads: int | None = None,
     bounds: Collection[str] | None = None,
-    progress: Progress = silent,
+    progress: ProgressLike = silent,
 ) -> PartitionResult:
     """Price a partition of your own and prove how much better another one could be.
 

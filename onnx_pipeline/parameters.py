@@ -9,13 +9,15 @@ import math
 import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, Union
 
 from onnx_pipeline.errors import Advice, UsageError
 from onnx_pipeline.settings import check, load
 
 if TYPE_CHECKING:
     import numpy as np
+    import onnx
+    import onnx_ir
 
     from onnx_pipeline.costmodel.devices import Device
     from onnx_pipeline.costmodel.request import CostModel
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 
 PathLike = str | os.PathLike[str]
 Feeds = Mapping[str, "np.ndarray[Any, Any]"]
+#: A model: a file, or one in memory.
+ModelLike = Union[str, os.PathLike[str], "onnx.ModelProto", "onnx_ir.Model"]
 
 
 @dataclass(frozen=True)

@@ -79,11 +79,7 @@ class Planner:
         result = self.partition(graph)
         if result.interrupted:
             raise KeyboardInterrupt
-        if result.used <= int(result.stage_of.max(initial=0)):
-            if self.given is not None:
-                empty = next(s for s, cost in enumerate(result.costs) if not cost.nodes)
-                raise UsageError(f"stage {empty} of the partition is empty", "number its stages without gaps")
-            raise InfeasibleError("the pins leave an earlier stage empty", "pin to lower stages")
+        check_dense(result)
         return result
 
     def _solve(self, graph: CostGraph) -> PartitionResult:
@@ -97,3 +93,21 @@ class Planner:
 
     def _note(self, message: str) -> None:
         self.progress("note", None, message)
+
+
+def check_dense(result: PartitionResult) -> None:
+    """Refuse a partition with an empty stage in between: there is no file to write for it.
+
+    Raises
+    ------
+    InfeasibleError
+        If pins may be the reason.
+    UsageError
+        If a user's own partition must be.
+    """
+    if result.used > int(result.stage_of.max(initial=0)):
+        return
+    if (result.graph.pinned >= 0).any():
+        raise InfeasibleError("the pins leave an earlier stage empty", "pin to lower stages")
+    empty = next(s for s, cost in enumerate(result.costs) if not cost.nodes)
+    raise UsageError(f"stage {empty} of the partition is empty", "number its stages without gaps")

@@ -32,6 +32,9 @@ from onnx_pipeline.model.typenames import dtype_text, type_text
 from onnx_pipeline.partition.result import Partition, PartitionResult
 from onnx_pipeline.progress import Progress, silent
 
+#: What a graph's ``meta`` has that the manifest says elsewhere, or for every node.
+_NOT_COSTS = {"cost_model", "kind", "node_spread", "corrections", "file_memory_bytes"}
+
 
 def emit(
     source: SourceModel,
@@ -227,5 +230,5 @@ def _constraints(
 
 
 def _cost_model(result: PartitionResult, costs_meta: Mapping[str, Any]) -> dict[str, Any]:
-    rest = {key: value for key, value in costs_meta.items() if key not in ("cost_model", "kind")}
+    rest = {key: value for key, value in costs_meta.items() if key not in _NOT_COSTS}
     return {"kind": result.graph.meta.get("cost_model", "unknown"), **rest}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
 from threading import Event
 from typing import TYPE_CHECKING
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from onnx_pipeline.errors import Advice, InfeasibleError, UsageError
+from onnx_pipeline.graph.constraints import NO_DEMANDS
 from onnx_pipeline.graph.costgraph import CostGraph, IntArray
 from onnx_pipeline.graph.objective import countable, useful_stages
 from onnx_pipeline.graph.target import INFEASIBLE, Target
@@ -28,7 +29,7 @@ from onnx_pipeline.partition.result import PartitionResult
 from onnx_pipeline.partition.search.exactly import place
 from onnx_pipeline.partition.searching import Searching
 from onnx_pipeline.partition.task import Task
-from onnx_pipeline.progress import Progress, silent
+from onnx_pipeline.progress import Progress, ProgressLike, shows_progress, silent
 from onnx_pipeline.settings import check
 from onnx_pipeline.stop import AnyOf, Deadline, GapReached, Stop, is_interrupt
 
@@ -41,6 +42,7 @@ DEFAULT_BOUNDS = frozenset(
 )
 
 
+@shows_progress
 def partition(
     graph: CostGraph,
     stages: int,
@@ -52,7 +54,10 @@ def partition(
     threads: int | None = None,
     exactly: bool = False,
     bounds: Collection[str] | None = None,
-    progress: Progress = silent,
+    pins: Mapping[str, int] | None = None,
+    together: Iterable[Collection[str]] = (),
+    no_cut: Collection[str] = (),
+    progress: ProgressLike = silent,
 ) -> PartitionResult:
     """Partition a cost graph into pipeline stages and certify the result.
 
@@ -77,6 +82,13 @@ def partition(
     bounds : collection of str, optional
         Bounds to compute, out of :data:`onnx_pipeline.settings.BOUNDS`; by default those of
         ``DEFAULT_BOUNDS``.
+    pins : mapping of str to int, optional
+        Stage, counted from 0, that a node must be in. The names here and below may be patterns
+        (``encoder/*``).
+    together : iterable of collections of str
+        Groups of nodes that must share a stage.
+    no_cut : collection of str
+        Tensors that must not cross a stage border.
     progress : Progress
 
     Returns
@@ -87,7 +99,8 @@ def partition(
     Raises
     ------
     UsageError
-        If a parameter is out of range or of the wrong kind, or a pin is beyond the last stage.
+        If a parameter is out of range or of the wrong kind, a name is unknown, or a pin is beyond the last
+        stage.
     InfeasibleError
         If no partition meets the pins, the hard memory limit or the exact number of stages.
 
@@ -96,6 +109,7 @@ def partition(
     Archer et al. 2024, sections 4 and 5.
     """
     params = SearchParams(time_limit, gap, seed, threads, exactly, bounds)
+    graph = NO_DEMANDS.joined(pins, together, no_cut).apply(graph)
     return solve(graph, stages, as_target(target, graph), params, progress)
 
 

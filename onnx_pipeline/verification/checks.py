@@ -17,7 +17,8 @@ from onnx_pipeline.errors import InputError, UsageError, VerificationError
 from onnx_pipeline.graph.costgraph import CostGraph
 from onnx_pipeline.graph.costs_json import read_graph
 from onnx_pipeline.model.source import load
-from onnx_pipeline.progress import Progress, silent
+from onnx_pipeline.parameters import ModelLike
+from onnx_pipeline.progress import ProgressLike, shows_progress, silent
 from onnx_pipeline.verification.binding import check_model, check_nodes
 from onnx_pipeline.verification.claims import Claim, Verdict, check_claim
 from onnx_pipeline.verification.compare import OutputCheck
@@ -103,16 +104,17 @@ class _Findings:
         )
 
 
+@shows_progress
 def verify(
     directory: str | os.PathLike[str],
     *,
-    model: str | os.PathLike[str] | None = None,
+    model: ModelLike | None = None,
     inputs: Inputs | None = None,
     dims: Mapping[str, int] | None = None,
     seed: int = 0,
     recheck: float | None = None,
     custom_ops: Sequence[str | os.PathLike[str]] = (),
-    progress: Progress = silent,
+    progress: ProgressLike = silent,
 ) -> VerifyReport:
     """Check an output directory; parameters are those of :func:`inspect`.
 
@@ -138,24 +140,25 @@ def verify(
     return report
 
 
+@shows_progress
 def inspect(
     directory: str | os.PathLike[str],
     *,
-    model: str | os.PathLike[str] | None = None,
+    model: ModelLike | None = None,
     inputs: Inputs | None = None,
     dims: Mapping[str, int] | None = None,
     seed: int = 0,
     recheck: float | None = None,
     custom_ops: Sequence[str | os.PathLike[str]] = (),
-    progress: Progress = silent,
+    progress: ProgressLike = silent,
 ) -> VerifyReport:
     """Check an output directory and collect every problem.
 
     Parameters
     ----------
     directory : path-like
-    model : path-like, optional
-        The unsplit model; its outputs are compared with those of the chained stages.
+    model : path-like, onnx.ModelProto or onnx_ir.Model, optional
+        The unsplit model, in whichever form; its outputs are compared with those of the chained stages.
     inputs : path-like or mapping, optional
         An ``.npz`` file or arrays to compare on; seeded random ones by default.
     dims : mapping of str to int, optional

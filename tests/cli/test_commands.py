@@ -102,6 +102,9 @@ def test_option_names_are_the_contract() -> None:
         | output
         | search
         | target,
+        "emit": {"MODEL", "PLAN.json", "--annotate", "--weights", "--config"}
+        | {"--dim", "--inputs", "--custom-ops"}
+        | output,
         "verify": {"DIR|PLAN.json", "--model", "--inputs", "--dim", "--seed", "--recheck", "--custom-ops"},
         "run": {"DIR", "--inputs", "--batched"} | output | streaming,
         "bench": {"DIR", "--requests", "--rounds", "--model", "--no-baselines", "--inputs", "--dim"}
