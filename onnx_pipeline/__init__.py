@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from onnx_pipeline.pipeline import plan as plan
     from onnx_pipeline.pipeline import profile as profile
     from onnx_pipeline.pipeline import split as split
+    from onnx_pipeline.reporting.build import report as report
     from onnx_pipeline.runtime import PipelineSession as PipelineSession
     from onnx_pipeline.verification.checks import VerifyReport as VerifyReport
     from onnx_pipeline.verification.checks import verify as verify
@@ -87,6 +88,7 @@ _HOME = {
     "plan": "pipeline",
     "profile": "pipeline",
     "read_graph": "graph.costs_json",
+    "report": "reporting.build",
     "simulate": "measurement.simulation",
     "split": "pipeline",
     "stage_costs": "graph",

@@ -12,7 +12,6 @@ def read_stages(
 ) -> tuple[dict[str, str], dict[str, str], list[str]]:
     """Return operators by node, types with shapes by tensor, and a note on each file that cannot be read."""
     import onnx
-    from google.protobuf.message import DecodeError
 
     operators: dict[str, str] = {}
     types: dict[str, str] = {}
@@ -20,7 +19,7 @@ def read_stages(
     for stage in stages:
         try:
             graph = onnx.load(folder / stage["file"], load_external_data=False).graph
-        except (OSError, DecodeError) as error:
+        except Exception as error:  # protobuf's DecodeError has no typed home
             reason = error.strerror if isinstance(error, OSError) else "not an ONNX model"
             notes.append(f"{stage['file']} cannot be read: {reason}; its operators and shapes are not shown")
             continue
@@ -40,12 +39,19 @@ def type_and_shape(dtype: str, shape: Sequence[int | str | None] | None) -> str:
 
 
 def _text(value: Any) -> str:
-    from onnx_pipeline.emission.emit import type_text
-
     tensor = value.type.tensor_type
     shape = None
     if value.type.HasField("tensor_type") and tensor.HasField("shape"):
-        shape = [
-            d.dim_value if d.HasField("dim_value") else d.dim_param or None for d in tensor.shape.dim
-        ]
-    return type_and_shape(type_text(value.type), shape)
+        shape = [d.dim_value if d.HasField("dim_value") else d.dim_param or None for d in tensor.shape.dim]
+    return type_and_shape(_element(tensor.elem_type), shape)
+
+
+def _element(number: int) -> str:
+    """Return numpy's name of an element type; of tensors only, other values rarely cross borders."""
+    import onnx
+
+    try:
+        name = onnx.helper.tensor_dtype_to_np_dtype(number).name
+    except KeyError:
+        return "unknown type"
+    return "string" if name == "object" else name
