@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from onnx_pipeline.cli.units import format_bytes, format_count, format_seconds
 from onnx_pipeline.graph.costgraph import HOST
@@ -13,8 +11,9 @@ from onnx_pipeline.reporting.layers import Drawing, Layer
 from onnx_pipeline.reporting.layout import HEIGHT, WIDTH, Layout
 from onnx_pipeline.reporting.subject import Subject
 
-#: Characters of a name in a box; tensors of a layer in its tooltip; nodes whose names a search finds.
-LETTERS, MOST_TENSORS, MOST_NAMES = 21, 6, 20_000
+#: Characters of a name and of an operator in a box, tensors of a layer in its tooltip, and the nodes of the
+#: largest graph all of whose names a search finds.
+LETTERS, KIND, MOST_TENSORS, MOST_NAMES = 20, 14, 6, 20_000
 
 
 @dataclass(frozen=True)
@@ -81,7 +80,11 @@ class _Describer:
         work = sum(int(self.graph.work[v]) for v in layer.nodes)
         seconds = self.graph.seconds(work)
         kinds = self._operators(layer)
-        some = kinds if len(layer.nodes) == 1 and kinds else format_count(len(layer.nodes), "node")
+        some = (
+            shortened(kinds, KIND)
+            if len(layer.nodes) == 1 and kinds
+            else format_count(len(layer.nodes), "node")
+        )
         return Box(
             x - WIDTH / 2,
             y - HEIGHT / 2,
@@ -147,11 +150,8 @@ def shortened(name: str, letters: int = LETTERS) -> str:
     return name if len(name) <= letters else f"…{name[1 - letters :]}"
 
 
-def columns(subject: Subject, layout: Layout) -> list[dict[str, Any]]:
-    """Return number, place and total time of every stage's column."""
-    totals: Sequence[Any] = subject.document["stages"]
-    times = {stage["index"]: format_seconds(stage["cost"]["total_seconds"]) for stage in totals}
-    return [
-        {"stage": stage, "x": left, "width": width, "time": times.get(stage, "")}
-        for stage, (left, width) in layout.columns.items()
-    ]
+def times(subject: Subject) -> dict[int, str]:
+    """Return the total time of every stage as text."""
+    return {
+        stage["index"]: format_seconds(stage["cost"]["total_seconds"]) for stage in subject.document["stages"]
+    }

@@ -84,7 +84,11 @@ def stages(rows: Sequence[Row], scale: Scale, bound: float, width: int) -> Spec:
         "mark": {"type": "bar", "stroke": "var(--paper)", "strokeWidth": 0.5},
         "encoding": {
             "y": _stage(),
-            "x": {"field": "x", "type": "quantitative", "title": f"time per inference, {scale.name}"},
+            "x": {
+                "field": "x",
+                "type": "quantitative",
+                "axis": _axis(f"time per inference, {scale.name}", width),
+            },
             "color": colour,
             "order": {"field": "at"},
             "description": {"field": "tip"},
@@ -102,7 +106,7 @@ def memory(rows: Sequence[Row], limit: float | None, width: int) -> Spec:
         "mark": {"type": "bar", "stroke": "var(--paper)", "strokeWidth": 0.5},
         "encoding": {
             "y": _stage(),
-            "x": {"field": "x", "type": "quantitative", "title": unit[1]},
+            "x": {"field": "x", "type": "quantitative", "axis": _axis(unit[1], width)},
             "color": {
                 "field": "part",
                 "type": "nominal",
@@ -172,7 +176,11 @@ def measured(rows: Sequence[Row], scale: Scale, width: int) -> Spec:
         "encoding": {
             "y": _stage(),
             "yOffset": {"field": "kind", "sort": kinds},
-            "x": {"field": "x", "type": "quantitative", "title": f"time of execution, {scale.name}"},
+            "x": {
+                "field": "x",
+                "type": "quantitative",
+                "axis": _axis(f"time of execution, {scale.name}", width),
+            },
             "color": {
                 "field": "kind",
                 "type": "nominal",
@@ -189,7 +197,12 @@ def timeline(rows: Sequence[Row], scale: Scale, width: int) -> Spec:
     colours = sorted({int(row["request"]) for row in rows})
     place = {
         "y": _stage(),
-        "x": {"field": "x", "type": "quantitative", "title": scale.name, "scale": {"nice": False}},
+        "x": {
+            "field": "x",
+            "type": "quantitative",
+            "axis": _axis(scale.name, width),
+            "scale": {"nice": False},
+        },
         "x2": {"field": "x2"},
     }
     bars = {
@@ -244,7 +257,7 @@ def history(rows: Sequence[Row], scale: Scale, width: int) -> Spec:
             },
         ],
         "encoding": {
-            "x": {"field": "seconds", "type": "quantitative", "title": "seconds of search"},
+            "x": {"field": "seconds", "type": "quantitative", "axis": _axis("seconds of search", width)},
             "y": {"field": "y", "type": "quantitative", "title": scale.name, "scale": {"zero": False}},
             "color": {
                 "field": "kind",
@@ -254,6 +267,11 @@ def history(rows: Sequence[Row], scale: Scale, width: int) -> Spec:
             "shape": {"field": "kind", "type": "nominal", "legend": None},
         },
     }
+
+
+def _axis(title: str, width: int) -> Spec:
+    """Return a horizontal axis whose labels do not touch."""
+    return {"title": title, "tickCount": width // 85, "labelOverlap": True}
 
 
 def _stage() -> Spec:

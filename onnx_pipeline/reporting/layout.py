@@ -25,25 +25,41 @@ Edge = tuple[int, int]
 
 
 @dataclass(frozen=True)
+class Column:
+    """A stage's place in the picture."""
+
+    stage: int
+    left: float
+    width: float
+
+
+@dataclass(frozen=True)
+class Curve:
+    """An edge: SVG path data, and how many columns on it ends."""
+
+    path: str
+    columns: int
+
+
+@dataclass(frozen=True)
 class Layout:
     """A picture in points, from its upper left corner.
 
     Attributes
     ----------
     width, height : float
-    columns : dict of int to (float, float)
-        Left side and width of each stage's column.
+    columns : list of Column
+        From left to right.
     boxes : list of (float, float)
-        Centres.
-    paths : dict
-        SVG path data by edge.
+        Centres of the layers.
+    curves : list of Curve
     """
 
     width: float
     height: float
-    columns: dict[int, Point]
+    columns: list[Column]
     boxes: list[Point]
-    paths: dict[Edge, str]
+    curves: list[Curve]
 
 
 def arrange(drawing: Drawing) -> Layout:
@@ -51,30 +67,32 @@ def arrange(drawing: Drawing) -> Layout:
     members: dict[int, list[int]] = {}
     for index, layer in enumerate(drawing.layers):
         members.setdefault(layer.stage, []).append(index)
-    boxes: list[Point] = [(0.0, 0.0)] * len(drawing.layers)
-    paths: dict[Edge, str] = {}
-    columns: dict[int, Point] = {}
-    stage_of = [layer.stage for layer in drawing.layers]
-    top = HEADING + LANE * MOST_LANES
+    rank = {stage: at for at, stage in enumerate(sorted(members))}
+    home = [rank[layer.stage] for layer in drawing.layers]
+    spans = {(u, v): home[v] - home[u] for u, v in drawing.edges}
+    top = HEADING + LANE * MOST_LANES * any(span > 1 for span in spans.values())
     left, height = float(GUTTER), 0.0
+    boxes: list[Point] = [(0.0, 0.0)] * len(drawing.layers)
+    columns: list[Column] = []
+    curves: list[Curve] = []
     for stage, inside in sorted(members.items()):
-        edges = [(u, v) for u, v in drawing.edges if stage_of[u] == stage_of[v] == stage]
-        wide, tall, places, curves = _dot(inside, edges)
+        own = [edge for edge, span in spans.items() if span == 0 and home[edge[0]] == rank[stage]]
+        wide, tall, places, found = _dot(inside, own)
         for index, (x, y) in places.items():
             boxes[index] = (left + x, top + y)
-        for edge, points in curves.items():
-            paths[edge] = _curve([(left + x, top + y) for x, y in points])
-        columns[stage] = (left, wide)
+        curves += [Curve(_curve([(left + x, top + y) for x, y in points]), 0) for points in found]
+        columns.append(Column(stage, left, wide))
         left, height = left + wide + GUTTER, max(height, top + tall)
-    crossing = [edge for edge in drawing.edges if stage_of[edge[0]] != stage_of[edge[1]]]
-    for number, edge in enumerate(crossing):
-        paths[edge] = _across(edge, number, stage_of, columns, boxes)
-    return Layout(left, height + HEIGHT / 2, columns, boxes, paths)
+    for number, (edge, span) in enumerate((edge, span) for edge, span in spans.items() if span):
+        first, last = columns[home[edge[0]]], columns[home[edge[1]]]
+        path = _across(boxes[edge[0]], boxes[edge[1]], first, last if span > 1 else None, number)
+        curves.append(Curve(path, span))
+    return Layout(left, height + HEIGHT / 2, columns, boxes, curves)
 
 
 def _dot(
     inside: Sequence[int], edges: Iterable[Edge]
-) -> tuple[float, float, dict[int, Point], dict[Edge, list[Point]]]:
+) -> tuple[float, float, dict[int, Point], list[list[Point]]]:
     """Return width and height of a column, its boxes and the control points of its edges."""
     import pygraphviz
 
@@ -93,10 +111,7 @@ def _dot(
         return x, height - y
 
     places = {v: point(graph.get_node(v).attr["pos"]) for v in inside}
-    curves = {
-        (int(edge[0]), int(edge[1])): [point(part) for part in edge.attr["pos"].split()]
-        for edge in graph.edges()
-    }
+    curves = [[point(part) for part in edge.attr["pos"].split()] for edge in graph.edges()]
     return width, height, places, curves
 
 
@@ -106,17 +121,11 @@ def _curve(points: Sequence[Point]) -> str:
     return f"M{start}C{' '.join(rest)}"
 
 
-def _across(
-    edge: Edge, number: int, stage_of: Sequence[int], columns: dict[int, Point], boxes: Sequence[Point]
-) -> str:
-    """Lead an edge between stages between the rows of boxes and the columns, above those that it skips."""
-    (x, y), (to_x, to_y) = (boxes[v] for v in edge)
-    order = sorted(columns)
-    first, last = (order.index(stage_of[v]) for v in edge)
+def _across(start: Point, end: Point, first: Column, skipped_to: Column | None, number: int) -> str:
+    """Lead an edge to another column, between the rows of boxes and above the columns that it skips."""
     shift = LANE * (number % MOST_LANES)
-    left, wide = columns[order[first]]
-    path = f"M{x:.0f},{y + HEIGHT / 2:.0f}v{GAP}H{left + wide + 6 + shift:.0f}"
-    if last > first + 1:
-        back = columns[order[last]][0] - GUTTER + 6 + shift
-        path += f"V{HEADING - LANE + shift:.0f}H{back:.0f}"
+    (x, y), (to_x, to_y) = start, end
+    path = f"M{x:.0f},{y + HEIGHT / 2:.0f}v{GAP}H{first.left + first.width + 6 + shift:.0f}"
+    if skipped_to is not None:
+        path += f"V{HEADING - GAP + shift}H{skipped_to.left - GUTTER + 6 + shift:.0f}"
     return f"{path}V{to_y - HEIGHT / 2 - GAP:.0f}H{to_x:.0f}v{GAP}"

@@ -95,12 +95,10 @@ def _graph(subject: Subject) -> dict[str, Any]:
     drawing = layers.draw(subject.partition)
     places = layout.arrange(drawing)
     found = boxes.boxes(subject, drawing, places)
-    stage_of = [layer.stage for layer in drawing.layers]
     return {
         "layout": places,
         "boxes": found,
-        "edges": [(path, stage_of[u], stage_of[v]) for (u, v), path in places.paths.items()],
-        "columns": boxes.columns(subject, places),
+        "times": boxes.times(subject),
         "collapsed": drawing.collapsed,
         "nodes": subject.partition.graph.num_nodes,
         "data": [_harmless(asdict(box)) for box in found],

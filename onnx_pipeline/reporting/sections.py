@@ -12,6 +12,8 @@ from onnx_pipeline.reporting.subject import Subject
 
 Document = Mapping[str, Any]
 Table = tuple[Sequence[str], Sequence[Sequence[str]]]
+#: Rows of a table that stands beside its chart.
+SHORT = 24
 NOT_MEASURED = (
     "The stages were not measured: `split` with --measure 1 does it while splitting, `bench` afterwards."
 )
@@ -30,6 +32,8 @@ class Section:
         From a width in pixels to a specification.
     table : (heads, rows), optional
         The same as text.
+    unfolded : bool
+        Whether the table says enough more than the chart to be shown at once.
     """
 
     key: str
@@ -37,6 +41,7 @@ class Section:
     lead: str
     chart: Callable[[int], charts.Spec] | None = None
     table: Table | None = None
+    unfolded: bool = False
 
 
 def stages(document: Document) -> Section:
@@ -129,6 +134,7 @@ def transfers(subject: Subject) -> Section:
         lead,
         lambda width: charts.transfers(rows, ends, width),
         (["from", "to", "size", "skips stages", "tensors"], table),
+        unfolded=len(table) <= SHORT,
     )
 
 
