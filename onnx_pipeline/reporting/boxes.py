@@ -13,7 +13,7 @@ from onnx_pipeline.reporting.subject import Subject
 
 #: Characters of a name and of an operator in a box, tensors of a layer in its tooltip, and the nodes of the
 #: largest graph all of whose names a search finds.
-LETTERS, KIND, MOST_TENSORS, MOST_NAMES = 20, 14, 6, 20_000
+LETTERS, KIND, MOST_TENSORS, MOST_NAMES = 21, 13, 6, 20_000
 
 
 @dataclass(frozen=True)
@@ -80,16 +80,12 @@ class _Describer:
         work = sum(int(self.graph.work[v]) for v in layer.nodes)
         seconds = self.graph.seconds(work)
         kinds = self._operators(layer)
-        some = (
-            shortened(kinds, KIND)
-            if len(layer.nodes) == 1 and kinds
-            else format_count(len(layer.nodes), "node")
-        )
+        what = _begun(kinds) if len(layer.nodes) == 1 else format_count(len(layer.nodes), "node")
         return Box(
             x - WIDTH / 2,
             y - HEIGHT / 2,
             shortened(layer.name),
-            f"{some} · {format_seconds(seconds)}",
+            " · ".join(filter(None, (what, format_seconds(seconds)))),
             layer.stage,
             seconds,
             work / self.most if self.most else 0.0,
@@ -145,9 +141,13 @@ class _Describer:
         return [layer.name, *(self.graph.node_names[v] for v in layer.nodes)]
 
 
-def shortened(name: str, letters: int = LETTERS) -> str:
+def _begun(kinds: str) -> str:
+    return kinds if len(kinds) <= KIND else f"{kinds[: KIND - 1]}…"
+
+
+def shortened(name: str) -> str:
     """Return a name that fits a box: of a long one the end says more than the beginning."""
-    return name if len(name) <= letters else f"…{name[1 - letters :]}"
+    return name if len(name) <= LETTERS else f"…{name[1 - LETTERS :]}"
 
 
 def times(subject: Subject) -> dict[int, str]:

@@ -102,7 +102,9 @@ def memory(rows: Sequence[Row], limit: float | None, width: int) -> Spec:
     unit = _byte_unit(max([*_sums(rows, "bytes"), limit or 0.0]))
     kinds = list(dict.fromkeys(row["part"] for row in rows))
     bars = {
-        "data": {"values": [{**row, "x": row["bytes"] / unit[0]} for row in rows]},
+        "data": {
+            "values": [{**row, "x": row["bytes"] / unit[0], "at": kinds.index(row["part"])} for row in rows]
+        },
         "mark": {"type": "bar", "stroke": "var(--paper)", "strokeWidth": 0.5},
         "encoding": {
             "y": _stage(),
@@ -112,6 +114,7 @@ def memory(rows: Sequence[Row], limit: float | None, width: int) -> Spec:
                 "type": "nominal",
                 "scale": {"domain": kinds, "range": ["var(--work)", "var(--in)"][: len(kinds)]},
             },
+            "order": {"field": "at"},
             "description": {"field": "tip"},
         },
     }
@@ -279,9 +282,11 @@ def _stage() -> Spec:
 
 
 def _layered(width: int, layer: list[Spec]) -> Spec:
+    """Return bars, the first layer, under lines; many of them are thin."""
+    many = len({row["stage"] for row in layer[0]["data"]["values"]}) > LEGIBLE
     for each in layer:
         each["data"] = {"values": _harmless(each["data"]["values"])}
-    return {"width": width - 60, "height": {"step": 22}, "layer": layer}
+    return {"width": width - 60, "height": {"step": 14 if many else 22}, "layer": layer}
 
 
 def _limit(value: float, text: str) -> list[Spec]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from onnx_pipeline.reporting.layers import Drawing
 
 #: Of a box and of what lies between columns, in points.
-WIDTH, HEIGHT, GUTTER = 148, 34, 44
+WIDTH, HEIGHT, GUTTER = 160, 34, 44
 #: Above the columns: their headings, and lanes of tensors that skip stages.
 HEADING, LANE, MOST_LANES = 46, 4, 8
 _INCH = 72

@@ -123,7 +123,7 @@ def transfers(subject: Subject) -> Section:
     ends = [figures.OUTSIDE, *map(str, used)]
     skips = sum(row["skip"] for row in rows)
     lead = "Bytes per inference from a stage (row) to another (column); the host gives inputs, takes outputs."
-    lead += f" {skips} with a frame skip stages." if skips else " No tensor skips a stage."
+    lead += f" Framed cells skip stages: {skips}." if skips else " No tensor skips a stage."
     table = [
         [row["source"], row["target"], row["size"], "yes" if row["skip"] else "no", _names(row["tensors"])]
         for row in rows

@@ -19,7 +19,8 @@
     tip.style.left = `${Math.max(margin, Math.min(place.left, innerWidth - box.width - margin))}px`;
   }
 
-  const hide = () => { tip.hidden = true; };
+  let pinned = false, shown = -1;
+  const hide = () => { tip.hidden = true; shown = -1; };
 
   for (const chart of document.querySelectorAll(".chart")) {
     chart.addEventListener("pointerover", (event) => {
@@ -30,7 +31,6 @@
   }
   addEventListener("keydown", (event) => { if (event.key === "Escape") { pinned = false; hide(); } });
 
-  let pinned = false;
   if (!picture) return;
   const data = JSON.parse(document.getElementById("boxes").textContent);
   const boxes = [...picture.querySelectorAll(".box")];
@@ -46,15 +46,26 @@
     for (const box of picture.querySelectorAll(".near")) box.classList.remove("near");
     for (const near of [...data[index].before, ...data[index].after]) boxes[near].classList.add("near");
     show(data[index].lines, boxes[index].getBoundingClientRect());
+    shown = index;
   }
 
-  function go(index) {
+  function go(index, focus = true) {
     boxes[current].setAttribute("tabindex", "-1");
+    boxes[current].classList.remove("here");
     current = index;
     boxes[index].setAttribute("tabindex", "0");
-    boxes[index].focus({ preventScroll: true });
+    boxes[index].classList.add("here");
+    if (focus) boxes[index].focus({ preventScroll: true });
     reveal(index);
     describe(index);
+  }
+
+  // What is scrolled takes its tooltip along, until it leaves the frame.
+  function follow() {
+    if (shown < 0) return;
+    const box = boxes[shown].getBoundingClientRect(), frame = picture.getBoundingClientRect();
+    if (box.top > frame.bottom || box.bottom < frame.top || box.left > frame.right || box.right < frame.left) hide();
+    else describe(shown);
   }
 
   function reveal(index) {
@@ -117,7 +128,8 @@
     if (index !== undefined && !event.target.matches(":active")) describe(index);
   });
   picture.addEventListener("focusout", () => { if (!pinned) hide(); });
-  picture.addEventListener("scroll", hide);
+  picture.addEventListener("scroll", follow);
+  addEventListener("scroll", follow, { passive: true });
 
   function mark() {
     const wanted = search.value.trim().toLowerCase(), stage = jump.value;
@@ -138,9 +150,8 @@
     event.preventDefault();
     if (!hits.length) return;
     hit = (hit + 1) % hits.length;
-    go(hits[hit]);
+    go(hits[hit], false);
     found.textContent = `${hit + 1} of ${hits.length}`;
-    if (event.submitter === null || document.activeElement === search) search.focus();
   });
 
   const width = svg.viewBox.baseVal.width, height = svg.viewBox.baseVal.height;
