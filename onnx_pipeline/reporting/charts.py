@@ -223,9 +223,15 @@ def timeline(rows: Sequence[Row], scale: Scale, width: int) -> Spec:
     }
     layer: list[Spec] = [bars]
     if len({row["stage"] for row in rows}) <= LEGIBLE and width == WIDE:
-        middle = {"transform": [{"calculate": "(datum.x + datum.x2) / 2", "as": "middle"}]}
+        room = 0.02 * max(row["x2"] for row in values)  # for a figure on a bar
+        middle = {
+            "transform": [
+                {"filter": f"datum.x2 - datum.x > {room!r}"},
+                {"calculate": "(datum.x + datum.x2) / 2", "as": "middle"},
+            ]
+        }
         labels = {
-            "mark": {"type": "text", "fontSize": 11, "clip": True},
+            "mark": {"type": "text", "fontSize": 11},
             "encoding": {
                 "y": _stage(),
                 "x": {"field": "middle", "type": "quantitative"},

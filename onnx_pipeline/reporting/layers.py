@@ -15,6 +15,8 @@ from onnx_pipeline.partition.result import Partition
 MOST_NODES, MOST_EDGES = 1000, 2000
 #: Layers to draw at most where nodes are collapsed.
 MOST_LAYERS = 300
+#: Fewer scopes than this say nothing of a graph's structure.
+FEWEST_SCOPES = 4
 
 
 @dataclass(frozen=True)
@@ -82,14 +84,14 @@ def draw(partition: Partition) -> Drawing:
 
 
 def _by_scope(partition: Partition, nodes: Sequence[int]) -> Iterator[list[Layer]]:
-    """Yield layers by ever shorter scopes, as long as the names divide the stages at all."""
+    """Yield layers by ever shorter scopes, as long as they divide the graph at all."""
     names = partition.graph.node_names
     scopes = {v: re.split(r"[/.]+", names[v].strip("/."))[:-1] for v in nodes}
     for depth in range(max(map(len, scopes.values()), default=0), 0, -1):
         members: dict[tuple[int, str], list[int]] = {}
         for v in nodes:
             members.setdefault((int(partition.stage_of[v]), "/".join(scopes[v][:depth])), []).append(v)
-        if len(members) < 4 * partition.used:
+        if len({scope for _, scope in members}) < FEWEST_SCOPES:
             return
         yield [Layer(scope or "(no scope)", stage, tuple(each)) for (stage, scope), each in members.items()]
 

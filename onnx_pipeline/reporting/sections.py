@@ -9,14 +9,13 @@ from typing import Any
 from onnx_pipeline.cli.units import format_bytes, format_percent, format_seconds
 from onnx_pipeline.reporting import charts, figures
 from onnx_pipeline.reporting.subject import Subject
+from onnx_pipeline.reporting.verdict import held_bytes
 
 Document = Mapping[str, Any]
 Table = tuple[Sequence[str], Sequence[Sequence[str]]]
 #: Rows of a table that stands beside its chart.
 SHORT = 24
-NOT_MEASURED = (
-    "The stages were not measured: `split` with --measure 1 does it while splitting, `bench` afterwards."
-)
+NOT_MEASURED = "The stages were not measured: split with --measure 1 to do so."
 
 
 @dataclass(frozen=True)
@@ -107,10 +106,7 @@ def _full(stage: Document, target: Document) -> str:
     limit = target.get("memory_bytes")
     if limit is None:
         return "no limit"
-    held = stage["parameter_bytes"] + (
-        stage.get("peak_activation_bytes", 0) if target.get("activations") else 0
-    )
-    return format_percent(held / limit)
+    return format_percent(held_bytes(stage, target) / limit)
 
 
 def transfers(subject: Subject) -> Section:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from onnx_pipeline.cli.units import format_bytes, format_count, format_percent, format_seconds
@@ -122,26 +122,21 @@ def _stages(document: Document) -> Iterator[str]:
     stages, target = document["stages"], document["target"]
     if len(stages) < target["stages"]:
         yield f"{len(stages)} of {target['stages']} devices are used: more stages would not be faster"
-    over = [str(s["index"]) for s in stages if s["cost"].get("overflow_seconds")]
-    if over:
-        yield f"memory overflows in stage {', '.join(over)}: what does not fit is streamed for every request"
+    yield from _in_stages(
+        "memory overflows, and what does not fit is streamed for every request,",
+        [s["index"] for s in stages if s["cost"].get("overflow_seconds")],
+    )
     limit = target.get("memory_bytes")
     if limit is not None:
-        held = {
-            str(s["index"]): s["parameter_bytes"]
-            + (s.get("peak_activation_bytes", 0) if target.get("activations") else 0)
-            for s in stages
-        }
-        full = [index for index, size in held.items() if NEARLY_FULL * limit <= size <= limit]
-        if full:
-            yield f"stage {', '.join(full)} fills more than {100 * NEARLY_FULL:.0f} % of the memory"
-    moving = [
-        str(s["index"])
-        for s in stages
-        if s["cost"]["input_seconds"] + s["cost"]["output_seconds"] > s["cost"]["work_seconds"]
-    ]
-    if moving:
-        yield f"stage {', '.join(moving)} spends more time on transfers than on work"
+        held = {s["index"]: held_bytes(s, target) for s in stages}
+        yield from _in_stages(
+            f"more than {100 * NEARLY_FULL:.0f} % of the memory is taken",
+            [index for index, size in held.items() if NEARLY_FULL * limit <= size <= limit],
+        )
+    yield from _in_stages(
+        "transfers take longer than work",
+        [s["index"] for s in stages if _transfers(s["cost"]) > s["cost"]["work_seconds"]],
+    )
     measured = [s for s in stages if s.get("measured")]
     scatter = max((s["measured"]["spread"] / 2 for s in measured), default=0.0)
     if scatter > SCATTER:
@@ -153,6 +148,23 @@ def _stages(document: Document) -> Iterator[str]:
     ]
     if off:
         yield f"{format_count(len(off), 'stage')} measured more than {100 * MISS:.0f} % off the prediction"
+
+
+def held_bytes(stage: Document, target: Document) -> int:
+    """Return what counts against the memory limit in a stage."""
+    return int(stage["parameter_bytes"]) + (
+        int(stage.get("peak_activation_bytes", 0)) if target.get("activations") else 0
+    )
+
+
+def _transfers(cost: Document) -> float:
+    return float(cost["input_seconds"]) + float(cost["output_seconds"])
+
+
+def _in_stages(what: str, indices: Sequence[int]) -> Iterator[str]:
+    """Yield what happens in some stages, where there are any."""
+    if indices:
+        yield f"{what} in stage{'s'[: len(indices) > 1]} {', '.join(map(str, indices))}"
 
 
 def _nodes(subject: Subject) -> Iterator[str]:
