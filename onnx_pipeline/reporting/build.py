@@ -13,7 +13,8 @@ from onnx_pipeline.files.atomic import check_file, new_file, write_error
 if TYPE_CHECKING:
     from onnx_pipeline.partition.result import PartitionResult
 
-_NEEDED = {"jinja2": "jinja2", "pygraphviz": "pygraphviz", "vl_convert": "vl-convert-python"}
+#: What draws, by module: packages of the extra "report".
+NEEDED = {"jinja2": "jinja2", "pygraphviz": "pygraphviz", "vl_convert": "vl-convert-python"}
 
 
 def report(
@@ -52,7 +53,7 @@ def report(
     --------
     >>> report("out", "report.html")  # doctest: +SKIP
     """
-    missing = [package for module, package in _NEEDED.items() if importlib.util.find_spec(module) is None]
+    missing = [package for module, package in NEEDED.items() if importlib.util.find_spec(module) is None]
     if missing:
         raise UsageError(f"reports need {', '.join(missing)}", "pip install 'onnx-pipeline[report]'")
     output = Path(output)

@@ -24,7 +24,6 @@ def render(subject: Subject, events: Sequence[Mapping[str, Any]] | None = None) 
         Of a trace, for the timeline.
     """
     import jinja2
-    from markupsafe import Markup
 
     document = subject.document
     script = _resource("report.js")
@@ -52,11 +51,11 @@ def render(subject: Subject, events: Sequence[Mapping[str, Any]] | None = None) 
         tiles=verdict.tiles(document),
         warnings=verdict.warnings(subject),
         sections=parts,
-        drawn={part.key: _drawn(part, Markup) for part in parts},
+        drawn={part.key: _drawn(part) for part in parts},
         graph=None if subject.partition is None else _graph(subject),
         origin=list(sections.origin(subject)),
-        style=Markup(_resource("report.css")),
-        script=Markup(script),
+        style=_resource("report.css"),
+        script=script,
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )
 
@@ -70,12 +69,12 @@ def _shown(value: Any) -> Any:
     return printable(value) if type(value) is str else value
 
 
-def _drawn(part: sections.Section, markup: type) -> list[tuple[str, Any]]:
+def _drawn(part: sections.Section) -> list[tuple[str, str]]:
     """Draw a chart for wide and for narrow pages."""
     if part.chart is None:
         return []
     widths = (("wide", charts.WIDE), ("narrow", charts.NARROW))
-    return [(name, markup(charts.svg(part.chart(width), part.title))) for name, width in widths]
+    return [(name, charts.svg(part.chart(width), part.title)) for name, width in widths]
 
 
 def target_text(target: Mapping[str, Any]) -> str:

@@ -209,7 +209,7 @@ def history(document: Document) -> Section:
     rows = figures.history_rows(points)
     if not rows:
         return Section(
-            "search", title, "The history of the search was not recorded by the version that wrote this."
+            "history", title, "The history of the search was not recorded by the version that wrote this."
         )
     found = document["search"]
     lead = (
@@ -228,7 +228,7 @@ def history(document: Document) -> Section:
         for bound in document["certificate"]["bounds"]
     ]
     return Section(
-        "search",
+        "history",
         title,
         lead,
         lambda width: charts.history(rows, scale, width),

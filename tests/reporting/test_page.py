@@ -51,7 +51,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> str:
 def test_sections_come_in_their_order(page: str) -> None:
     """The verdict first, where things come from last; the navigation leads to each."""
     outline = Outline(page)
-    order = ["verdict", "stages", "memory", "transfers", "graph", "measured", "timeline", "search"]
+    order = ["verdict", "stages", "memory", "transfers", "graph", "measured", "timeline", "history"]
     assert outline.attributes("section", "id") == [*order, "warnings", "origin"]
     assert [link for link in outline.attributes("a", "href") if link != "#warnings"][1:] == [
         f"#{key}" for key in (*order, "origin")
@@ -86,7 +86,7 @@ def test_nothing_is_asked_of_others(page: str) -> None:
 
 
 def test_every_control_has_a_name(page: str) -> None:
-    """Identifiers once each; labels for fields, headings for sections, texts for pictures; one box of the graph takes the focus."""
+    """Identifiers once each, labels, texts for pictures; one box of the graph takes the focus."""
     outline = Outline(page)
     identifiers = [str(attrs["id"]) for _, attrs in outline.tags if "id" in attrs]
     assert len(identifiers) == len(set(identifiers))
