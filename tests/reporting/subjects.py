@@ -53,11 +53,11 @@ def chain(names: Sequence[str], *, skip: bool = True, milliseconds: float = 1.0)
 def cut(graph: CostGraph, stages: int, *, memory: float = math.inf) -> PartitionResult:
     """Cut a chain into stages of equal numbers of nodes, with a bound 20 % below and a short history."""
     stage_of = np.arange(graph.num_nodes, dtype=np.int64) * stages // graph.num_nodes
-    partition = Partition(graph, Target(bandwidth=1e6, memory=memory, name="test"), stages, stage_of)
+    partition = Partition(graph, Target(bandwidth=1e6, memory=memory, name="<i>test"), stages, stage_of)
     bound = Bound("simple", int(partition.ticks * 0.8), ticks_per_second=graph.ticks_per_second)
     history = (
         HistoryPoint(0.1, "first", 2 * partition.bottleneck, 0.0),
-        HistoryPoint(0.2, "walk", partition.bottleneck, bound.seconds),
+        HistoryPoint(0.2, "\"><img src=x>", partition.bottleneck, bound.seconds),
     )
     record = SearchRecord(("first", "walk"), 7, 0.5, 0, False, history)
     return PartitionResult(partition, Certificate((bound,)), record)
