@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from onnx_pipeline.pipeline import profile as profile
     from onnx_pipeline.pipeline import split as split
     from onnx_pipeline.planned import read_plan as read_plan
+    from onnx_pipeline.reporting.build import report as report
     from onnx_pipeline.runtime import PipelineSession as PipelineSession
     from onnx_pipeline.verification.checks import VerifyReport as VerifyReport
     from onnx_pipeline.verification.checks import verify as verify
@@ -97,6 +98,7 @@ _HOME = {
     "profile": "pipeline",
     "read_graph": "graph.costs_json",
     "read_plan": "planned",
+    "report": "reporting.build",
     "simulate": "measurement.simulation",
     "split": "pipeline",
     "stage_costs": "graph",

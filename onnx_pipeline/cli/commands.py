@@ -8,7 +8,14 @@ from collections.abc import Sequence
 
 import click
 
-from onnx_pipeline.cli import check_commands, emit_commands, host_commands, run_commands, split_commands
+from onnx_pipeline.cli import (
+    check_commands,
+    emit_commands,
+    host_commands,
+    report_commands,
+    run_commands,
+    split_commands,
+)
 from onnx_pipeline.errors import UsageError
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
@@ -66,6 +73,7 @@ for command in (
     run_commands.run,
     run_commands.bench,
     check_commands.show,
+    report_commands.report,
     host_commands.calibrate,
     host_commands.cache,
 ):

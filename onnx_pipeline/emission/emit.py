@@ -209,7 +209,7 @@ def _manifest(
         target=planfile.target_fields(result.target, result.stages),
         cost_model=_cost_model(result, costs_meta),
         certificate=planfile.certificate_fields(result),
-        search=result.search.to_json(),
+        search=planfile.search_fields(result),
         stages=tuple(stages),
         phases=phases,
     )

@@ -20,7 +20,8 @@ from onnx_pipeline.model.source import load
 from onnx_pipeline.parameters import ModelLike
 from onnx_pipeline.progress import ProgressLike, shows_progress, silent
 from onnx_pipeline.verification.binding import check_model, check_nodes
-from onnx_pipeline.verification.claims import Claim, Verdict, check_claim
+from onnx_pipeline.verification.claimed import claim_of
+from onnx_pipeline.verification.claims import Verdict, check_claim
 from onnx_pipeline.verification.compare import OutputCheck
 from onnx_pipeline.verification.contents import check_files, check_stages
 from onnx_pipeline.verification.plans import check_plan
@@ -230,16 +231,7 @@ def _check_costs(
     folder: Path, document: manifest.Manifest, graph: CostGraph, recheck: float | None, *, whole: bool
 ) -> Verdict:
     """Check the certificate, and that the files have the nodes that it is about."""
-    stages = document.stages
-    claim = Claim(
-        document.target,
-        document.certificate,
-        [stage.index for stage in stages],
-        [stage.node_names for stage in stages],
-        [asdict(stage) for stage in stages],
-        bool((document.constraints or {}).get("exactly")),
-    )
-    verdict = check_claim(graph, claim, recheck)
+    verdict = check_claim(graph, claim_of(document.to_json()), recheck)
     if whole:
         verdict.problems += check_nodes(folder, document, graph)
     return verdict
