@@ -5,6 +5,7 @@ Times are whole ticks (:mod:`onnx_pipeline.graph.ticks`), sizes whole bytes.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -95,6 +96,12 @@ class CostGraph:
     def order(self) -> tuple[int, ...]:
         """The graph's own topological order: the smallest available index first."""
         return tuple(topological_order(self))
+
+    @cached_property
+    def readers(self) -> tuple[tuple[int, ...], ...]:
+        """Distinct consumers of every net, as :meth:`consumers` returns them one by one."""
+        flat, ends = self.net_consumers.tolist(), self.net_ptr.tolist()
+        return tuple(tuple(flat[begin:end]) for begin, end in itertools.pairwise(ends))
 
     @cached_property
     def node_nets(self) -> tuple[tuple[int, ...], ...]:
