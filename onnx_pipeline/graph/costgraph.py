@@ -100,8 +100,12 @@ class CostGraph:
     @cached_property
     def readers(self) -> tuple[tuple[int, ...], ...]:
         """Distinct consumers of every net, as :meth:`consumers` returns them one by one."""
-        flat, ends = self.net_consumers.tolist(), self.net_ptr.tolist()
-        return tuple(tuple(flat[begin:end]) for begin, end in itertools.pairwise(ends))
+        return _parts(self.net_ptr, self.net_consumers)
+
+    @cached_property
+    def users(self) -> tuple[tuple[int, ...], ...]:
+        """Nodes that read each parameter group, as :meth:`group_members` returns them one by one."""
+        return _parts(self.group_ptr, self.group_nodes)
 
     @cached_property
     def node_nets(self) -> tuple[tuple[int, ...], ...]:
@@ -176,6 +180,12 @@ class CostGraph:
                     bytes=int(self.net_bytes[t]),
                 )
         return out
+
+
+def _parts(ptr: IntArray, flat: IntArray) -> tuple[tuple[int, ...], ...]:
+    """Return the lists of a CSR list of lists, as plain integers."""
+    values = flat.tolist()
+    return tuple(tuple(values[begin:end]) for begin, end in itertools.pairwise(ptr.tolist()))
 
 
 def topological_order(graph: CostGraph, source: str | None = None) -> list[int]:

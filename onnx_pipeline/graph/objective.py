@@ -101,9 +101,10 @@ def price_stages(
         if producer != HOST and (others or (target.host_io and to_host[t])):
             outgoing[home] += transfer[t]
     parameters = [0] * stages
-    for g, size in enumerate(graph.group_bytes.tolist()):
-        for s in {stage_of[v] for v in graph.group_members(g).tolist()}:
+    for users, size in zip(graph.users, graph.group_bytes.tolist(), strict=True):
+        for s in {stage_of[v] for v in users}:
             parameters[s] += size
+    overhead = target.overhead_ticks(tick, up=up)
     peaks = [0] * stages
     if target.counts_activations:
         peaks = stage_peaks(graph, stage_of, stages, [target.memory - held for held in parameters])
@@ -114,7 +115,7 @@ def price_stages(
             input=incoming[s],
             output=outgoing[s],
             overflow=target.overflow_ticks(parameters[s] + peaks[s], tick, up=up),
-            overhead=target.overhead_ticks(tick, up=up) if nodes[s] else 0,
+            overhead=overhead if nodes[s] else 0,
             parameter_bytes=parameters[s],
             activation_bytes=peaks[s],
         )

@@ -120,17 +120,21 @@ def check(partition: Partition, certificate: Certificate) -> list[str]:
         One line per problem.
     """
     partition, certificate = _countable(partition, certificate)
-    graph, k = partition.graph, useful_stages(partition.graph, partition.stages)
+    graph = partition.graph
     problems = check_partition(graph, partition.stage_of, partition.stages)
     if problems:
         return problems
     value = partition.ticks
     full = build(graph, partition.target)
     for bound in certificate.bounds:
+        # A bound for more stages is recomputed for those.
+        k = useful_stages(graph, bound.stages or partition.stages)
         if bound.ticks > value:
             problems.append(
                 f"bound {bound.method!r} is {bound.seconds} s, above the partition: {graph.seconds(value)} s"
             )
+        elif bound.stages is not None and bound.stages < partition.stages:
+            problems.append(f"bound {bound.method!r} is for {bound.stages} stages only")
         elif bound.method == "simple" and bound.ticks > simple(full, k):
             problems.append("the simple bound cannot be reproduced")
         elif bound.method == "windows" and bound.ticks > window_bound(contract(full), k, value):
