@@ -355,7 +355,9 @@ def explore(
 
 
 def _several(value: Quantity | Sequence[Quantity] | None) -> Sequence[Quantity | None]:
-    return [value] if value is None or isinstance(value, str) or not hasattr(value, "__iter__") else list(value)
+    return (
+        [value] if value is None or isinstance(value, str) or not hasattr(value, "__iter__") else list(value)
+    )
 
 
 def _explore(

@@ -23,7 +23,9 @@ def check_matplotlib() -> None:
         If it is not installed.
     """
     if find_spec("matplotlib") is None:
-        raise UsageError("a plot needs matplotlib", "pip install 'onnx-pipeline[plot]', or write .csv or .json")
+        raise UsageError(
+            "a plot needs matplotlib", "pip install 'onnx-pipeline[plot]', or write .csv or .json"
+        )
 
 
 def plot(found: Exploration, path: Path) -> None:
@@ -65,7 +67,7 @@ _METADATA = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
 
 
 def _label(row: Row) -> str:
-    from onnx_pipeline.costmodel.units import plain_bandwidth, plain_bytes
+    from onnx_pipeline.figures import format_bandwidth, format_bytes
 
     target = row.setup.target
-    return f"{plain_bandwidth(target.bandwidth)}, {plain_bytes(target.memory)} memory"
+    return f"{format_bandwidth(target.bandwidth)}, {format_bytes(target.memory)} memory"

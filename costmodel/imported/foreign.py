@@ -36,6 +36,7 @@ from onnx_pipeline.costmodel.profiling.mapping import (
 from onnx_pipeline.costmodel.profiling.trace import parse_trace
 from onnx_pipeline.costmodel.request import CostModel, CostRequest, NodeCosts
 from onnx_pipeline.errors import InputError
+from onnx_pipeline.figures import format_count, format_seconds
 from onnx_pipeline.graph.ticks import NS
 
 BoolArray = npt.NDArray[np.bool_]
@@ -128,9 +129,9 @@ def _attribute(path: Path, kind: str, layers: Sequence[Layer], request: CostRequ
 def _notes(path: Path, lost: Mapping[str, float], covered: BoolArray, computed: float) -> Iterator[str]:
     """Say which layers match nothing, and what share of the total is computed because no layer covers it."""
     if lost:
-        shown = ", ".join(f"{name} ({1e6 * s:.0f} us)" for name, s in _largest(lost)[:_SHOWN])
+        shown = ", ".join(f"{name} ({format_seconds(s)})" for name, s in _largest(lost)[:_SHOWN])
         more = f" and {len(lost) - _SHOWN} more" if len(lost) > _SHOWN else ""
-        yield f"{len(lost)} layers of {path.name} match no node of the model: {shown}{more}"
+        yield f"no node of the model matches {format_count(len(lost), 'layer')} of {path.name}: {shown}{more}"
     if not covered.all():
         missing = f"{np.count_nonzero(~covered)} of the model's {len(covered)} nodes"
         yield f"{path.name} has no time for {missing}: computed costs, {100 * computed:.0f} % of the total"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -161,7 +162,7 @@ def bench(directory: Path, inputs: Path | None, no_baselines: bool, report: Repo
     feeds: Mapping[str, Any] | None = None
     if inputs is not None:
         feeds = npz.load_inputs(inputs, manifest.read(directory))
-    with report.console() as console:
+    with report.console({"load": 1.0, "bench": math.inf}) as console:
         document = bench.bench(
             directory, inputs=feeds, baselines=not no_baselines, progress=console, **choices
         )

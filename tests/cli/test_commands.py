@@ -174,17 +174,18 @@ def test_split_prints_the_closing_table(run: Run, model: Path) -> None:
         "gap",
     ):
         assert word in outcome.out
-    for phase in ("load", "shapes", "profile", "lower", "partition", "emit"):
+    for phase in ("load", "infer shapes", "profile", "build graph", "partition", "write stages"):
         assert f"{phase} " in outcome.out.splitlines()[-2]
-    assert "symbolic dimensions left at 1: batch" in outcome.err
-    assert "symbolic" not in outcome.out
+    assert "note: costs are for batch=1; give real sizes with --dim NAME=INT\n" in outcome.err
+    assert "give real sizes" not in outcome.out
+    assert ", for batch=1\n" in outcome.out
 
 
 def test_given_dimensions_are_not_remarked_upon(run: Run, model: Path) -> None:
     """--dim silences the note and reaches the manifest."""
     outcome = run("split", model, "-k", 2, "--dim", "batch=3", "--json", "--bandwidth", "inf", *QUICK)
     assert outcome.code == 0
-    assert "symbolic" not in outcome.err
+    assert "give real sizes" not in outcome.err
     assert outcome.document["cost_model"]["dims"] == {"batch": 3}
 
 
