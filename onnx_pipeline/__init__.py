@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from onnx_pipeline.errors import StageError as StageError
     from onnx_pipeline.errors import UsageError as UsageError
     from onnx_pipeline.errors import VerificationError as VerificationError
+    from onnx_pipeline.exploration import Exploration as Exploration
+    from onnx_pipeline.exploration import explore as explore
     from onnx_pipeline.graph.builder import GraphBuilder as GraphBuilder
     from onnx_pipeline.graph.constraints import Demands as Demands
     from onnx_pipeline.graph.costgraph import CostGraph as CostGraph
@@ -61,6 +63,7 @@ _HOME = {
     "CostRequest": "costmodel",
     "Demands": "graph.constraints",
     "Device": "costmodel.devices",
+    "Exploration": "exploration",
     "GraphBuilder": "graph.builder",
     "InfeasibleError": "errors",
     "InputError": "errors",
@@ -82,6 +85,7 @@ _HOME = {
     "VerificationError": "errors",
     "VerifyReport": "verification.checks",
     "bench": "measurement.bench",
+    "explore": "exploration",
     "load_device": "costmodel.devices",
     "partition": "partition",  # the subpackage, which is callable
     "plan": "pipeline",

@@ -1,4 +1,4 @@
-"""Figures that follow from a partition: what one request waits, what one device must hold, what replicas do."""
+"""Figures that follow from a partition: what a request waits, what a device must hold, what replicas do."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from onnx_pipeline.partition.result import Partition, PartitionResult
 
 
 def latency_seconds(result: PartitionResult) -> float:
-    """Seconds that one request takes through all stages, transfers included, rounded up: their totals' sum."""
+    """Seconds that one request takes through all stages, transfers included: the sum of their totals."""
     return result.graph.seconds(sum(cost.total for cost in result.costs))
 
 
@@ -60,7 +60,7 @@ class Whole:
 
 
 def alternatives(result: PartitionResult) -> dict[str, Any]:
-    """Return the ``latency_seconds`` of a partition and the ``replicas`` that its devices could run instead."""
+    """Return the latency of a partition, and what replicas on its devices would do instead."""
     whole = Whole.of(result)
     return {
         "latency_seconds": latency_seconds(result),
