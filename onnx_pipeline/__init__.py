@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from onnx_pipeline.errors import UsageError as UsageError
     from onnx_pipeline.errors import VerificationError as VerificationError
     from onnx_pipeline.evaluation import evaluate as evaluate
+    from onnx_pipeline.exploration import Exploration as Exploration
+    from onnx_pipeline.exploration import explore as explore
     from onnx_pipeline.graph.builder import GraphBuilder as GraphBuilder
     from onnx_pipeline.graph.constraints import Demands as Demands
     from onnx_pipeline.graph.costgraph import CostGraph as CostGraph
@@ -68,6 +70,7 @@ _HOME = {
     "Crossing": "borders.crossings",
     "Demands": "graph.constraints",
     "Device": "costmodel.devices",
+    "Exploration": "exploration",
     "GraphBuilder": "graph.builder",
     "InfeasibleError": "errors",
     "InputError": "errors",
@@ -92,6 +95,7 @@ _HOME = {
     "cuts": "borders.crossings",
     "emit": "emitting",
     "evaluate": "evaluation",
+    "explore": "exploration",
     "load_device": "costmodel.devices",
     "partition": "partition",  # the subpackage, which is callable
     "plan": "pipeline",

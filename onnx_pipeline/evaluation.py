@@ -99,7 +99,7 @@ def evaluate_given(
     if search.exactly and own.used < stages:
         raise UsageError(f"the partition leaves {stages - own.used} of {stages} stages empty")
     _check_memory(own)
-    found = solve(graph, stages, target, search, progress, start=stage_of)
+    found = solve(graph, stages, target, search, progress, given=stage_of)
     result = PartitionResult(
         replace(own, graph=found.graph), found.certificate, replace(found.search, methods=("given",))
     )

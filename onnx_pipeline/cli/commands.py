@@ -11,6 +11,7 @@ import click
 from onnx_pipeline.cli import (
     check_commands,
     emit_commands,
+    explore_commands,
     host_commands,
     report_commands,
     run_commands,
@@ -69,6 +70,7 @@ for command in (
     split_commands.profile,
     split_commands.plan,
     emit_commands.emit,
+    explore_commands.explore,
     check_commands.verify,
     run_commands.run,
     run_commands.bench,

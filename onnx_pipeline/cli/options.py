@@ -17,10 +17,30 @@ PATH = click.Path(path_type=Path)
 stages = click.option(
     "-k",
     "--stages",
-    type=Value("stages", click.INT),
+    type=Value("stages_list"),
     required=True,
     metavar="K",
-    help="Number of stages, one per device.",
+    help="Number of stages, one per device; several, as 2-16 or 1,2,4,8, are compared.",
+)
+goals = group(
+    click.option(
+        "--for-rate",
+        type=Value("for_rate", click.FLOAT),
+        metavar="RATE",
+        help="Find the fewest stages that serve so many requests per second.",
+    ),
+    click.option(
+        "--for-latency",
+        type=Value("for_latency"),
+        metavar="TIME",
+        help="Find the fewest stages that answer one request in 50ms, 2s, ...",
+    ),
+    click.option(
+        "--fit",
+        type=Value("fit"),
+        metavar="SIZE",
+        help="Find the fewest stages that need at most so much memory each: 8GiB, 800MB.",
+    ),
 )
 
 
@@ -43,6 +63,23 @@ bandwidth = click.option(
 )
 
 
+memory_counts = group(
+    click.option(
+        "--memory-mode",
+        type=click.Choice(MEMORY_MODES),
+        default=TargetParams.memory_mode,
+        show_default=True,
+        help="Stream what exceeds the memory in every inference, or forbid it.",
+    ),
+    click.option(
+        "--activations/--no-activations",
+        default=TargetParams.activations,
+        show_default=True,
+        help="Count live activations, or parameters only, against the memory.",
+    ),
+)
+
+
 def memory(of_file: bool = False) -> Decorator[Any]:
     """Fast memory per device, how it counts and what fills it."""
     more = ", or the graph file's own limit" if of_file else ""
@@ -53,19 +90,7 @@ def memory(of_file: bool = False) -> Decorator[Any]:
             metavar="SIZE|file" if of_file else "SIZE",
             help=f"Fast memory of one device: 8GiB, 800MB, inf{more}.  [default: the device's]",
         ),
-        click.option(
-            "--memory-mode",
-            type=click.Choice(MEMORY_MODES),
-            default=TargetParams.memory_mode,
-            show_default=True,
-            help="Stream what exceeds the memory in every inference, or forbid it.",
-        ),
-        click.option(
-            "--activations/--no-activations",
-            default=TargetParams.activations,
-            show_default=True,
-            help="Count live activations, or parameters only, against the memory.",
-        ),
+        memory_counts,
     )
 
 

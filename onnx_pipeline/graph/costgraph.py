@@ -5,6 +5,7 @@ Times are whole ticks (:mod:`onnx_pipeline.graph.ticks`), sizes whole bytes.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -101,6 +102,16 @@ class CostGraph:
     def order(self) -> tuple[int, ...]:
         """The graph's own topological order: the smallest available index first."""
         return tuple(topological_order(self))
+
+    @cached_property
+    def readers(self) -> tuple[tuple[int, ...], ...]:
+        """Distinct consumers of every net, as :meth:`consumers` returns them one by one."""
+        return _parts(self.net_ptr, self.net_consumers)
+
+    @cached_property
+    def users(self) -> tuple[tuple[int, ...], ...]:
+        """Nodes that read each parameter group, as :meth:`group_members` returns them one by one."""
+        return _parts(self.group_ptr, self.group_nodes)
 
     @cached_property
     def node_nets(self) -> tuple[tuple[int, ...], ...]:
@@ -217,6 +228,12 @@ class CostGraph:
         from onnx_pipeline.graph import from_networkx
 
         return from_networkx(graph, work=work, bytes=bytes, tensor=tensor, parameters=parameters)
+
+
+def _parts(ptr: IntArray, flat: IntArray) -> tuple[tuple[int, ...], ...]:
+    """Return the lists of a CSR list of lists, as plain integers."""
+    values = flat.tolist()
+    return tuple(tuple(values[begin:end]) for begin, end in itertools.pairwise(ptr.tolist()))
 
 
 def topological_order(graph: CostGraph, source: str | None = None) -> list[int]:

@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import dataclass
 from threading import Event
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ from onnx_pipeline.graph.objective import countable, useful_stages
 from onnx_pipeline.graph.target import INFEASIBLE, Target
 from onnx_pipeline.parameters import PathLike, SearchParams, as_target
 from onnx_pipeline.partition.bounds.simple import simple
+from onnx_pipeline.partition.bounds.windows import Reach
 from onnx_pipeline.partition.incumbent import Incumbent
 from onnx_pipeline.partition.instance.build import build
 from onnx_pipeline.partition.instance.contract import contract
@@ -121,36 +123,29 @@ def solve(
     params: SearchParams,
     progress: Progress = silent,
     *,
-    start: IntArray | None = None,
+    given: IntArray | None = None,
 ) -> PartitionResult:
     """Partition and certify, as :func:`partition` does, with a parameter object.
 
-    ``start`` is a valid partition that is known already.
+    ``given`` is a valid partition that is known already.
     """
     stages = check("stages", stages)
     started = time.monotonic()
     ensure_compiled(progress)
     # Loading kernels counts, but for half of the time at most: the rest must find something.
     loading = min(time.monotonic() - started, params.time_limit / 2)
-    deadline, cancelled = Deadline(params.time_limit, loading), Event()
-    _check_stages(graph, stages, params.exactly)
+    deadline = Deadline(params.time_limit, loading)
+    check_stages(graph, stages, params.exactly)
     useful = useful_stages(graph, stages)
     known = Incumbent(countable(graph, target, stages), target, useful, progress, params.exactly)
     full = build(known.graph, target)
-    _start(Task(full, known))
-    if start is not None:
-        known.offer(start, "given")
-    stop = AnyOf(GapReached(known, params.gap), deadline, cancelled.is_set)
-    prove(known, "simple", ARITHMETIC, lambda: simple(full, known.stages))
-    small = contract(full, stop)
-    # Contraction keeps the optimum, but may merge what has to part where no stage may stay empty.
-    searching = Searching(Task(full if params.exactly else small, known), params.seed, stop)
-    wanted = DEFAULT_BOUNDS if params.bounds is None else frozenset(params.bounds)
-    proving = Proving(Task(small, known), wanted, params.seed, deadline, stop)
+    start(Task(full, known))
+    if given is not None:
+        known.offer(given, "given")
+    small = contract(full, AnyOf(GapReached(known, params.gap), deadline))
     interrupted = False
     try:
-        _begin(searching, proving, full)
-        _go_on(searching, proving, cancelled, params.threads or os.cpu_count() or 1)
+        improve(known, Forms(full, small), params, deadline)
     except (KeyboardInterrupt, SystemError) as error:
         if not is_interrupt(error):
             raise
@@ -160,7 +155,36 @@ def solve(
     return known.result(stages, params.seed, interrupted)
 
 
-def _check_stages(graph: CostGraph, stages: int, exactly: bool) -> None:
+@dataclass
+class Forms:
+    """A graph priced for a target, as it is and contracted, and what is known of the contracted form.
+
+    ``reach``, once it is computed, serves every number of stages.
+    """
+
+    full: Instance
+    small: Instance
+    reach: Reach | None = None
+
+
+def improve(known: Incumbent, forms: Forms, params: SearchParams, deadline: Deadline) -> None:
+    """Search and prove until the gap closes or time is up; Ctrl-C leaves what is known as it is."""
+    cancelled = Event()
+    stop = AnyOf(GapReached(known, params.gap), deadline, cancelled.is_set)
+    # Contraction keeps the optimum, but may merge what has to part where no stage may stay empty.
+    searching = Searching(Task(forms.full if params.exactly else forms.small, known), params.seed, stop)
+    proving = Proving(Task(forms.small, known), wanted(params), params.seed, deadline, stop, forms.reach)
+    _begin(searching, proving, forms.full)
+    forms.reach = proving.reach
+    _go_on(searching, proving, cancelled, params.threads or os.cpu_count() or 1)
+
+
+def wanted(params: SearchParams) -> frozenset[str]:
+    """Return the names of the bounds to compute."""
+    return DEFAULT_BOUNDS if params.bounds is None else frozenset(params.bounds)
+
+
+def check_stages(graph: CostGraph, stages: int, exactly: bool) -> None:
     """Refuse pins beyond the last stage, and fewer nodes than stages to fill."""
     last = int(graph.pinned.max(initial=-1))
     if last >= stages:
@@ -172,8 +196,8 @@ def _check_stages(graph: CostGraph, stages: int, exactly: bool) -> None:
         raise InfeasibleError(f"{stages} stages cannot all be filled: the graph has {nodes}")
 
 
-def _start(task: Task) -> None:
-    """Offer a first partition: everything as early as pins, and stages that must not stay empty, allow."""
+def start(task: Task) -> None:
+    """Offer a first partition, everything as early as pins and stages to fill allow, and the simple bound."""
     inst, known = task.inst, task.known
     first = place(inst, known.stages, every=known.exactly)
     if first is None:
@@ -182,6 +206,7 @@ def _start(task: Task) -> None:
             raise InfeasibleError(f"{unfilled} with nodes pinned like this")
         raise InfeasibleError(f"{unfilled}: there are {inst.n} nodes or groups of nodes that stay together")
     task.offer(first, "first")
+    prove(known, "simple", ARITHMETIC, lambda: simple(inst, known.stages))
 
 
 def _begin(searching: Searching, proving: Proving, full: Instance) -> None:
