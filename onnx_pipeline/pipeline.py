@@ -54,9 +54,11 @@ def split(
     threads: int | None = None,
     profile_runs: int | None = None,
     profile_seconds: float | None = None,
+    intra_op_threads: int = 1,
     cache: bool = True,
     provider: str = "CPUExecutionProvider",
     measure: int | None = None,
+    measure_seconds: float | None = None,
     demands: Demands = NO_DEMANDS,
     pins: Mapping[str, int] | None = None,
     together: Iterable[Collection[str]] = (),
@@ -103,13 +105,19 @@ def split(
         Inferences to measure per pair of sessions; by default 10, more for quick models.
     profile_seconds : float, optional
         Time budget of the profile; by default it grows with ``profile_runs``.
+    intra_op_threads : int
+        Threads that onnxruntime computes one node with, in the profile and in measured stages.
     cache : bool
         Use and keep profiles in the user's cache directory.
     provider : str
         Execution provider of onnxruntime to measure.
     measure : int, optional
-        How often the stages are measured, the costs corrected and the model partitioned again; by default
-        once for profiled costs, not at all for others. The best measured partition is written.
+        How many other partitions may be measured to find a faster one; 0 measures nothing. By default 3 for
+        profiled costs, none for others. What is optimal in the costs is written unless another partition is
+        certainly faster.
+    measure_seconds : float, optional
+        Time that measuring may take; by default 5 seconds, more for slow models. It ends as soon as it is
+        decided which partition to write.
     memory_mode : {"overflow", "hard"}
         Whether what exceeds the memory is streamed over the link or forbidden.
     activations : bool
@@ -164,6 +172,7 @@ def split(
         inputs=inputs,
         profile_runs=profile_runs,
         profile_seconds=profile_seconds,
+        intra_op_threads=intra_op_threads,
         cache=cache,
         provider=provider,
         custom_ops=custom_ops,
@@ -172,16 +181,16 @@ def split(
     devices = TargetParams(device, bandwidth, memory, memory_mode, activations)
     demands = demands.joined(pins, together, no_cut)
     search = SearchParams(time_limit, gap, seed, threads, demands.exactly, demands.bounds)
-    measuring = MeasureParams(measure)
+    measuring = MeasureParams(measure, measure_seconds)
     writing = OutputParams(force, annotate, weights)
 
     output = Path(output)
     check_output(output, force=force, keep=[model] if isinstance(model, str | os.PathLike) else ())
     check_writable(output)
     phases = Phases()
-    searches = 1 + measuring.rounds(cost_model)  # they share the time limit
+    repeats = measuring.rounds(cost_model) > 0  # all searches share the time limit
     planner = Planner(
-        stages, devices.target(), search.shared(searches), demands, log, progress, phases, given(partition)
+        stages, devices.target(), search, demands, log, progress, phases, given(partition), repeats
     )
 
     priced = price(model, wanted, progress, phases)
@@ -215,6 +224,7 @@ def profile(
     inputs: PathLike | Feeds | None = None,
     profile_runs: int | None = None,
     profile_seconds: float | None = None,
+    intra_op_threads: int = 1,
     cache: bool = True,
     provider: str = "CPUExecutionProvider",
     seed: int = 0,
@@ -235,6 +245,7 @@ def profile(
         inputs=inputs,
         profile_runs=profile_runs,
         profile_seconds=profile_seconds,
+        intra_op_threads=intra_op_threads,
         cache=cache,
         provider=provider,
         custom_ops=custom_ops,

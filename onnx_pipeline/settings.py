@@ -258,6 +258,7 @@ SETTINGS: dict[str, Setting] = {
     "fit": _Quantity("bytes"),
     # What is measured, and what is written.
     "measure": _whole(0, optional=True),
+    "measure_seconds": _seconds(optional=True),
     "perturb": _number(lambda x: 0 < x < 1, "a fraction between 0 and 1", optional=True),
     "samples": _whole(1),
     "recheck": _seconds(optional=True),
@@ -271,7 +272,7 @@ SETTINGS: dict[str, Setting] = {
 }
 
 #: Settings that no command reads from a file, and those whose option has another name.
-_NOT_IN_FILES = {"intra_op_threads", "recheck", "stages_list"}
+_NOT_IN_FILES = {"recheck", "stages_list"}
 _RENAMED = {"dims": "dim", "pins": "pin", "uncut": "no-cut", "as_json": "json"}
 KEYS = {name: _RENAMED.get(name, name.replace("_", "-")) for name in SETTINGS if name not in _NOT_IN_FILES}
 

@@ -117,8 +117,8 @@ def test_defaults_of_the_facade() -> None:
 
 
 def test_how_often_stages_are_measured() -> None:
-    """Once for profiled costs unless something else is asked for."""
-    assert MeasureParams().rounds("profile") == 1
+    """Up to three other partitions for profiled costs, unless something else is asked for."""
+    assert MeasureParams().rounds("profile") == 3
     assert MeasureParams().rounds("analytic") == 0
     assert MeasureParams(3).rounds("analytic") == 3
 

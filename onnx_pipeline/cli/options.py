@@ -157,6 +157,14 @@ costs = group(
         help="Time a profile may take, one inference at least.  [default: 12, or 1.2 times --profile-runs]",
     ),
     click.option(
+        "--intra-op-threads",
+        type=Value("intra_op_threads", click.INT),
+        default=ProfileParams.intra_op_threads,
+        show_default=True,
+        metavar="N",
+        help="Threads that compute one node, in the profile and in measured stages.",
+    ),
+    click.option(
         "--cache/--no-cache",
         default=ProfileParams.cache,
         show_default=True,
@@ -244,12 +252,21 @@ given = click.option(
 )
 log = click.option("--log", type=PATH, metavar="FILE.csv", help="Write the history of the search as CSV.")
 
-measure = click.option(
-    "--measure",
-    type=Value("measure", click.INT),
-    metavar="ROUNDS",
-    help="Measure the stages, correct the costs, partition again; keep what measures best.  "
-    "[default: 1 for profiled costs, else 0]",
+measure = group(
+    click.option(
+        "--measure",
+        type=Value("measure", click.INT),
+        metavar="N",
+        help="Measure the stages, correct the costs and try up to N other partitions; take one that is "
+        "faster.  [default: 3 for profiled costs, else 0]",
+    ),
+    click.option(
+        "--measure-seconds",
+        type=Value("measure_seconds", click.FLOAT),
+        metavar="SECONDS",
+        help="Time that measuring stages may take; it ends when it is decided.  "
+        "[default: 5, or 16 inferences]",
+    ),
 )
 writing = group(
     click.option(

@@ -47,7 +47,7 @@ def emit(
     annotate: bool = False,
     weights: str = "copy",
     phases: Mapping[str, float] | None = None,
-    describe: Callable[[Manifest], Manifest] | None = None,
+    describe: Callable[[Manifest, Path], Manifest] | None = None,
     progress: Progress = silent,
 ) -> Manifest:
     """Write the stages of a partition.
@@ -73,7 +73,7 @@ def emit(
     phases : mapping of str to float
         Seconds of the phases before this one, for the manifest; ``emit`` is added.
     describe : callable, optional
-        Adds to the manifest, before it is written, what is known of the stages from measurements.
+        Adds to the manifest, before it is written into this folder, what is known from measurements.
     progress : Progress
 
     Returns
@@ -124,7 +124,7 @@ def emit(
             constraints=_constraints(source, infos, result.partition),
         )
         if describe is not None:
-            document = describe(document)
+            document = describe(document, folder)
         manifest.write(document, folder)
     progress("emit", 1.0, str(output))
     return document

@@ -24,6 +24,7 @@ from onnx_pipeline.verification.claimed import claim_of
 from onnx_pipeline.verification.claims import Verdict, check_claim
 from onnx_pipeline.verification.compare import OutputCheck
 from onnx_pipeline.verification.contents import check_files, check_stages
+from onnx_pipeline.verification.measured import check_measured
 from onnx_pipeline.verification.plans import check_plan
 
 Inputs = str | os.PathLike[str] | Mapping[str, npt.NDArray[Any]]
@@ -47,6 +48,8 @@ class VerifyReport:
         Comparison with the unsplit model, if one was given.
     not_rechecked : str or None
         The bound that the lower bound rests on, where only a new proof could tell whether it holds.
+    corrected_not_rechecked : str or None
+        The same of the costs that measurements corrected.
     """
 
     directory: str
@@ -56,6 +59,7 @@ class VerifyReport:
     notes: tuple[str, ...] = ()
     outputs: tuple[OutputCheck, ...] = ()
     not_rechecked: str | None = None
+    corrected_not_rechecked: str | None = None
 
     @property
     def ok(self) -> bool:
@@ -79,6 +83,7 @@ class _Findings:
     notes: list[str] = field(default_factory=list)
     outputs: list[OutputCheck] = field(default_factory=list)
     not_rechecked: str | None = None
+    corrected_not_rechecked: str | None = None
 
     def add(self, check: str, problems: Iterable[str]) -> bool:
         """Record a check; return whether it found nothing."""
@@ -92,6 +97,11 @@ class _Findings:
         self.add("certificate", verdict.problems)
         self.not_rechecked = verdict.unproved
 
+    def measurement(self, verdict: Verdict) -> None:
+        """Record the check of what measurements added."""
+        self.add("measurement", verdict.problems)
+        self.corrected_not_rechecked = verdict.unproved
+
     def report(self, path: Path, stages: int) -> VerifyReport:
         """Return what was found."""
         return VerifyReport(
@@ -102,6 +112,7 @@ class _Findings:
             tuple(self.notes),
             tuple(self.outputs),
             self.not_rechecked,
+            self.corrected_not_rechecked,
         )
 
 
@@ -195,7 +206,7 @@ def inspect(
     progress("verify", 0.4, "certificate")
     graph = _costs(path, found)
     if graph is not None:
-        found.certificate(_check_costs(path, document, graph, recheck, whole=whole))
+        _check_costs(path, document, graph, recheck, found, whole=whole)
     if model is not None and sound and graph is not None:
         progress("verify", 0.6, "outputs")
         from onnx_pipeline.model.dimensions import unranked
@@ -228,10 +239,20 @@ def _costs(folder: Path, found: _Findings) -> CostGraph | None:
 
 
 def _check_costs(
-    folder: Path, document: manifest.Manifest, graph: CostGraph, recheck: float | None, *, whole: bool
-) -> Verdict:
-    """Check the certificate, and that the files have the nodes that it is about."""
-    verdict = check_claim(graph, claim_of(document.to_json()), recheck)
+    folder: Path,
+    document: manifest.Manifest,
+    graph: CostGraph,
+    recheck: float | None,
+    found: _Findings,
+    *,
+    whole: bool,
+) -> None:
+    """Check the certificate, that the files have the nodes that it is about, and what measurements added."""
+    claim = claim_of(document.to_json())
+    verdict = check_claim(graph, claim, recheck)
+    sound = not verdict.problems
     if whole:
         verdict.problems += check_nodes(folder, document, graph)
-    return verdict
+    found.certificate(verdict)
+    if sound and document.measurement is not None:
+        found.measurement(check_measured(folder, document, graph, claim, recheck))

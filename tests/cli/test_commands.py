@@ -76,7 +76,7 @@ def test_option_names_are_the_contract() -> None:
     """Scripts outside the repository call these: renaming or removing one breaks them."""
     shared = {"--json", "--quiet", "-q", "--verbose", "-v", "--help"}
     costs = {"--cost-model", "--dim", "--inputs", "--profile-runs", "--provider", "--device", "--seed"}
-    costs |= {"--profile-seconds", "--cache", "--custom-ops"}
+    costs |= {"--profile-seconds", "--cache", "--custom-ops", "--intra-op-threads"}
     output = {"--output", "-o", "--force"}
     search = {"--stages", "-k", "--time-limit", "--gap", "--seed", "--threads"}
     search |= {"--pin", "--together", "--no-cut", "--exactly", "--bounds", "--log", "--partition"}
@@ -92,7 +92,7 @@ def test_option_names_are_the_contract() -> None:
     }
     streaming |= {"--custom-ops"}
     expected = {
-        "split": {"MODEL", "--annotate", "--measure", "--weights", "--config"}
+        "split": {"MODEL", "--annotate", "--measure", "--measure-seconds", "--weights", "--config"}
         | costs
         | output
         | search
