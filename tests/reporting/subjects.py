@@ -57,7 +57,7 @@ def cut(graph: CostGraph, stages: int, *, memory: float = math.inf) -> Partition
     bound = Bound("simple", int(partition.ticks * 0.8), ticks_per_second=graph.ticks_per_second)
     history = (
         HistoryPoint(0.1, "first", 2 * partition.bottleneck, 0.0),
-        HistoryPoint(0.2, "\"><img src=x>", partition.bottleneck, bound.seconds),
+        HistoryPoint(0.2, '"><img src=x>', partition.bottleneck, bound.seconds),
     )
     record = SearchRecord(("first", "walk"), 7, 0.5, 0, False, history)
     return PartitionResult(partition, Certificate((bound,)), record)

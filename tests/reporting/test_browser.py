@@ -83,6 +83,10 @@ def test_a_search_finds_nodes_and_keeps_the_focus(hostile: Path, opened: Any) ->
     assert page.inner_text("#found") == "1 of 1"
     assert page.inner_text("#tip div:first-child") == HOSTILE[0]
     assert page.evaluate("document.activeElement.id") == "search"
+    page.fill("#search", "")
+    assert page.inner_text("#found") == ""
+    page.fill("#search", "stage 1")
+    assert page.inner_text("#found") == "2 found"
     page.select_option("#jump", "2")
     assert page.inner_text("#found") == "0 found"
 
