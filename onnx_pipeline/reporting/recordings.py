@@ -45,14 +45,11 @@ def read_bench(path: str | os.PathLike[str]) -> dict[str, Any]:
         If the period or the times of a stage are missing.
     """
     document = read_json(path)
-    stages = document.get("stages") if isinstance(document, dict) else None
-    if (
-        not isinstance(stages, list)
-        or not all(map(_is_stage, stages))
-        or not _is_time(document.get("period_seconds"))
-    ):
+    known = document if isinstance(document, dict) else {}
+    stages, period = known.get("stages"), known.get("period_seconds")
+    if not isinstance(stages, list) or not all(map(_is_stage, stages)) or not _is_time(period):
         raise InputError(path, "not a result of a benchmark", "`onnx-pipeline bench` with --json prints one")
-    return {"period_seconds": document["period_seconds"], "stages": stages}
+    return {"period_seconds": period, "stages": stages}
 
 
 def _is_stage(stage: object) -> bool:

@@ -15,7 +15,9 @@ Document = Mapping[str, Any]
 Table = tuple[Sequence[str], Sequence[Sequence[str]]]
 #: Rows of a table that stands beside its chart.
 SHORT = 24
-NOT_MEASURED = "The stages were not measured: split with --measure 1, or run bench with --json and give the report its result."
+NOT_MEASURED = (
+    "The stages were not measured: split with --measure 1, or give the report what bench printed with --json."
+)
 
 
 @dataclass(frozen=True)
@@ -156,9 +158,7 @@ def measured(document: Document, bench: Document | None) -> Section:
             format_seconds(stage["predicted"]),
             format_seconds(stage["measured"]),
             f"±{50 * stage['spread']:.0f} %" if "spread" in stage else "unknown",
-            f"{100 * (stage['predicted'] / stage['measured'] - 1):+.1f} %"
-            if stage["measured"]
-            else "unknown",
+            _off(stage["predicted"], stage["measured"]),
         ]
         for stage in found
     ]
@@ -170,6 +170,10 @@ def measured(document: Document, bench: Document | None) -> Section:
         lambda width: charts.measured(rows, scale, width),
         (["stage", "predicted", "measured", "scatter", "prediction off by"], table),
     )
+
+
+def _off(predicted: float, measured: float) -> str:
+    return f"{100 * (predicted / measured - 1):+.1f} %" if measured else "unknown"
 
 
 def timeline(document: Document, events: Sequence[Document] | None) -> Section:

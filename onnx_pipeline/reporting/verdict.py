@@ -69,12 +69,8 @@ def _costs(document: Document) -> Tile:
     dims = _meta(document).get("dims") or {}
     known = isinstance(dims, Mapping) and dims
     held = "for " + ", ".join(f"{name}={size}" for name, size in dims.items()) if known else ""
-    parts = [corrected, f"on {document['target']['device']}", held]
-    return (
-        "costs",
-        {"profile": "measured", "analytic": "estimated"}.get(kind, kind),
-        ", ".join(filter(None, parts)),
-    )
+    source = {"profile": "measured", "analytic": "estimated"}.get(kind, kind)
+    return "costs", source, ", ".join(filter(None, (corrected, f"on {document['target']['device']}", held)))
 
 
 def _meta(document: Document) -> Mapping[str, Any]:
