@@ -24,8 +24,8 @@
 
   for (const chart of document.querySelectorAll(".chart")) {
     chart.addEventListener("pointerover", (event) => {
-      const mark = event.target.closest("path[aria-label]");
-      if (mark) show([mark.getAttribute("aria-label")], mark.getBoundingClientRect());
+      const mark = event.target.closest("path[data-tip]");
+      if (mark) show([mark.dataset.tip], mark.getBoundingClientRect());
     });
     chart.addEventListener("pointerout", hide);
   }
