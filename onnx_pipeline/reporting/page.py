@@ -114,7 +114,7 @@ def _harmless(box: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the script needs of a box, its texts without control characters."""
     return {
         "lines": [printable(line) for line in box["lines"]],
-        "names": [printable(name) for name in box["names"][1:]],
+        "names": [printable(name) for name in box["names"]],
         "stage": box["stage"],
         "after": box["after"],
         "before": box["before"],

@@ -8,6 +8,7 @@ from typing import Any
 
 from onnx_pipeline.cli.units import format_bytes, format_percent, format_seconds
 from onnx_pipeline.reporting import charts, figures
+from onnx_pipeline.reporting.boxes import MOST_LETTERS, shortened
 from onnx_pipeline.reporting.subject import Subject
 from onnx_pipeline.reporting.verdict import held_bytes, rate
 
@@ -15,6 +16,8 @@ Document = Mapping[str, Any]
 Table = tuple[Sequence[str], Sequence[Sequence[str]]]
 #: Rows of a table that stands beside its chart.
 SHORT = 24
+#: Seconds of a stage beyond which no timeline is computed.
+SLOWEST = 1e5
 NOT_MEASURED = (
     "The stages were not measured: split with --measure 1, or give the report what bench printed with --json."
 )
@@ -138,7 +141,7 @@ def transfers(subject: Subject) -> Section:
 
 def _names(names: Sequence[str], most: int = 4) -> str:
     more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
+    return ", ".join(shortened(name, MOST_LETTERS) for name in names[:most]) + more
 
 
 def measured(document: Document, bench: Document | None) -> Section:
@@ -182,8 +185,8 @@ def timeline(document: Document, events: Sequence[Document] | None) -> Section:
     each = document["stages"]
     if events is not None:
         rows, lead = figures.trace_rows(events), "The last requests of the trace; a colour per request."
-    elif max((s["cost"]["total_seconds"] for s in each), default=0.0) > 1e5:
-        return Section("timeline", title, "Stages this slow are not simulated.")
+    elif not each or max(s["cost"]["total_seconds"] for s in each) > SLOWEST:
+        return Section("timeline", title, "Nothing is simulated without stages, nor with stages this slow.")
     else:
         rows = figures.timeline_rows(each)
         lead = (
