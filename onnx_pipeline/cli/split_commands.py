@@ -36,7 +36,7 @@ from onnx_pipeline.errors import Advice, UsageError
 @config
 @reporting
 def split(model: Path, stages: tuple[int, ...], output: Path | None, report: Report, **choices: Any) -> None:
-    """Profile MODEL, partition it, certify the partition and write the stages.
+    """Profile, partition and certify MODEL; write the stages.
 
     Of several numbers of stages, the fewest that reach the goals are taken.
     """
@@ -90,7 +90,7 @@ def _fewest(
 @config
 @reporting
 def profile(model: Path, output: Path | None, report: Report, **choices: Any) -> None:
-    """Measure MODEL only: the time, parameters and outputs of every node."""
+    """Measure MODEL only: time and sizes of every node."""
     from onnx_pipeline import pipeline
     from onnx_pipeline.cli import tables
     from onnx_pipeline.files.atomic import new_file
@@ -145,9 +145,9 @@ def plan(
     samples: int,
     **choices: Any,
 ) -> int:
-    """Partition and certify GRAPH only: COSTS.json or MSR JSON; no ONNX model needed.
+    """Partition and certify GRAPH only; no ONNX model is needed.
 
-    Several numbers of stages give the table of `explore`.
+    GRAPH is COSTS.json or an MSR workload. Several numbers of stages give the table of `explore`.
     """
     from onnx_pipeline import pipeline, planfile
     from onnx_pipeline.cli import explore_commands, tables

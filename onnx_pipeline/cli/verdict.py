@@ -96,6 +96,9 @@ def costs(text: str, origin: Document) -> str:
     """
     kind, _, corrected = text.partition(", ")
     parts = [_source(kind, origin), *([corrected] if corrected else [])]
+    without = origin.get("nodes_without_time")
+    if without and isinstance(without, int):
+        parts.append(f"{format_count(without, 'node')} without a time computed")
     dims = origin.get("dims")
     if dims and isinstance(dims, Mapping):
         parts.append(f"for {', '.join(f'{name}={value}' for name, value in dims.items())}")
@@ -120,6 +123,8 @@ def measured(summary: Document, stages: Sequence[Document]) -> str:
         text += f"; the profile predicted {_off(slowest['predicted_seconds'] / slowest['seconds'] - 1)}"
     widest = max(float(stage["measured"]["spread"]) for stage in stages) / 2
     scatter = float(summary.get("scatter", widest))
+    if summary.get("outcome") == "noisy":  # said already, where the choice is explained
+        return f"{text}; repeat on a quiet machine"
     if scatter > NOISY:
         return f"{text}; timings scatter by {100 * scatter:.0f} %: repeat on a quiet machine"
     return f"{text}; {format_count(summary['rounds'], 'round')}"

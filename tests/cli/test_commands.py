@@ -411,6 +411,16 @@ def test_help_is_readable_at_80_columns(
         assert clumsy not in outcome.out
 
 
+def test_every_command_is_described_in_whole_words(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At 80 columns none of the short texts ends in dots, however long it is."""
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr(cli.commands["plan"], "help", "Plan " + "and plan again " * 8 + "to the end.")
+    out = run("--help").out
+    assert max(map(len, out.splitlines())) <= 80
+    assert "..." not in out.partition("Commands:")[2]
+    assert "to the end." in " ".join(out.split())
+
+
 def test_counts_are_refused_in_the_words_of_the_other_numbers(run: Run) -> None:
     """As those that are settings are."""
     for given in ("0", "-1", "two", "1.5"):

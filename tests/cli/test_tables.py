@@ -127,8 +127,12 @@ def test_words_stay_whole_at_80_columns() -> None:
 
 def test_plain_characters_where_the_encoding_is_plain() -> None:
     """No character that an ASCII pipe cannot carry."""
-    text = rendered(document(0.0000123, 0.0000111), encoding="ascii")
+    content = document(0.0000123, 0.0000111)
+    for stage in content["stages"]:
+        stage["measured"] = {"seconds": 0.0000119, "spread": 0.04, "predicted_seconds": 0.01}
+    text = rendered(content, encoding="ascii")
     assert "#" in text
+    assert "11.9 us +-2 %" in text
     assert "12.3 us" in text
 
 
