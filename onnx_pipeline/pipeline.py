@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from onnx_pipeline.partition.result import PartitionResult
 
 
-@shows_progress
+@shows_progress("splitting")
 def split(
     model: ModelLike,
     *,
@@ -187,6 +187,7 @@ def split(
     priced = price(model, wanted, progress, phases)
     with phases.measure("lower", progress):
         graph = priced.graph
+    devices.check_costs(graph, progress)
     first = planner.partition_to_emit(graph)
     result, describe = improve(first, priced, planner, measuring, output)
     return emit(
@@ -204,7 +205,7 @@ def split(
     )
 
 
-@shows_progress
+@shows_progress("pricing")
 def profile(
     model: ModelLike,
     *,
@@ -245,7 +246,7 @@ def profile(
         return priced.graph
 
 
-@shows_progress
+@shows_progress("planning")
 def plan(
     graph: CostGraph | PathLike,
     *,
@@ -309,6 +310,7 @@ def plan(
         if not isinstance(graph, CostGraph):
             graph = read_graph(graph, ignore_colocation=ignore_colocation)
     target = devices.target(graph)
+    devices.check_costs(graph, progress)
     if memory_mode == "overflow" and target.memory < float("inf") == target.bandwidth:
         free = "over an unlimited link the memory limit costs nothing; give {bandwidth}, too"
         progress("note", None, Advice(free, bandwidth=...))

@@ -93,11 +93,13 @@ def price_source(
     from onnx_pipeline.costmodel.devices import load_device
     from onnx_pipeline.costmodel.request import CostRequest
     from onnx_pipeline.files.user_cache import user_cache
+    from onnx_pipeline.model.running import tried_feeds
 
     phases = Phases() if phases is None else phases
     with phases.measure("load", progress):
         measure = _cost_model(params) if measure is None else measure
         dims, feeds = bind(source, params.dims, params.inputs, progress)
+        feeds = tried_feeds(source, dims, params.seed, progress) if feeds is None else feeds
     problems: list[InputError] = []
     with phases.measure("shapes", progress):
         infos, nodes = shapes(source, dims, feeds, problems.append)
@@ -205,8 +207,7 @@ def bind(
                     Advice("leave out {dims}", dims={name: given[name]}),
                 )
     bound = bound_dims(source, given)
-    left = {name: 1 for name in bound if name not in given}
+    left = ", ".join(f"{name}=1" for name in bound if name not in given)
     if left:
-        note = f"symbolic dimensions left at 1: {', '.join(left)} (set them with {{dims}})"
-        progress("note", None, Advice(note, dims=...))
+        progress("note", None, Advice(f"costs are for {left}; give real sizes with {{dims}}", dims=...))
     return bound, feeds

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -11,9 +10,9 @@ from typing import Any
 
 import click
 
+from onnx_pipeline.cli.console import Console, print_json
 from onnx_pipeline.cli.groups import Decorator, gathered, group
 from onnx_pipeline.cli.spelling import speller
-from onnx_pipeline.console import Console
 from onnx_pipeline.files.atomic import check_file
 from onnx_pipeline.parameters import OutputParams
 
@@ -28,12 +27,18 @@ class Report:
     quiet: bool
     verbose: int
 
-    def console(self) -> Console:
-        """Return what is told of the progress; it spells parameters as options."""
+    def console(self, steps: Mapping[str, float] | None = None) -> Console:
+        """Return what is told of the progress; it spells parameters as options.
+
+        Parameters
+        ----------
+        steps : mapping of str to float, optional
+            Phases to come, with the seconds that each may take.
+        """
         level = logging.DEBUG if self.verbose > 1 else logging.INFO if self.verbose else logging.WARNING
         logging.getLogger("onnx_pipeline").setLevel(level)
         program = click.get_current_context().find_root().command
-        return Console(self.quiet, self.verbose, speller(program))
+        return Console(self.quiet, self.verbose, speller(program), steps)
 
     def result(
         self, document: Mapping[str, Any], show: Callable[[], object], written: Path | None = None
@@ -45,11 +50,6 @@ class Report:
         show()
         if written is not None:
             click.echo(f"written to {written}")
-
-
-def print_json(document: Mapping[str, Any]) -> None:
-    """Print one JSON document on stdout."""
-    print(json.dumps(document, indent=2, allow_nan=False))
 
 
 def _report(as_json: bool, quiet: bool, verbose: int) -> dict[str, Any]:

@@ -14,7 +14,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from onnx_pipeline.errors import UsageError
+from onnx_pipeline.errors import Advice, UsageError
+from onnx_pipeline.figures import format_count
 from onnx_pipeline.measurement.baselines import unsplit
 from onnx_pipeline.measurement.feeds import request_feeds
 from onnx_pipeline.measurement.simulation import simulate
@@ -44,7 +45,7 @@ class _Round:
     baselines: dict[str, float] = field(default_factory=dict)
 
 
-@shows_progress
+@shows_progress()
 def bench(
     directory: str | os.PathLike[str],
     *,
@@ -94,12 +95,16 @@ def bench(
     Raises
     ------
     UsageError
-        If there is nothing to measure, or a dimension is unknown or contradicts the inputs.
+        If there is nothing to measure, a model is given without baselines, or a dimension is unknown or
+        contradicts the inputs.
     InputError
         If the split or the inputs cannot be used.
     """
     if rounds < 1 or (requests is not None and requests < 1):
         raise UsageError("requests and rounds must be at least 1")
+    if model is not None and not baselines:
+        hint = Advice("leave out {model}", model=...)
+        raise UsageError("without baselines the unsplit model is not used", hint)
     progress("load", None, "the stages")
     with PipelineSession(
         directory,
@@ -124,7 +129,9 @@ def bench(
         found: list[_Round] = []
         lines: list[Timeline] = []
         for index in range(rounds):
-            progress("bench", index / rounds, f"round {index + 1} of {rounds}, {each} requests")
+            progress(
+                "bench", index / rounds, f"round {index + 1} of {rounds}, {format_count(each, 'request')}"
+            )
             found.append(_measure(session, feeds, each, contenders, lines, index))
         progress("bench", 1.0, "done")
         if observe is not None:

@@ -25,8 +25,8 @@ def bound_dims(source: SourceModel, dims: Mapping[str, int] | None = None) -> di
     known = dict.fromkeys(_symbol_names(source), 1)
     for name, value in (dims or {}).items():
         if name not in known:
-            have = "they have " + ", ".join(known) if known else "there are none"
-            raise UsageError(f"the inputs of {source.path.name} have no dimension {name!r}; {have}")
+            have = f"only {', '.join(known)}" if known else "their dimensions are fixed"
+            raise UsageError(f"the inputs of {source.path.name} have no dimension {name!r}: {have}")
         if value < 0:
             raise UsageError(f"dimension {name!r} must not be negative, got {value}")
         known[name] = int(value)
@@ -91,6 +91,11 @@ def evaluate(dim: str, dims: Mapping[str, int]) -> int | None:
     if not any(c in dim for c in "+-*/("):
         return None
     return evaluate_expression(dim, dims)
+
+
+def unranked(source: SourceModel) -> list[ir.Value]:
+    """Return the inputs whose number of dimensions the model does not say."""
+    return [v for v in source.inputs if v.shape is None and isinstance(v.type, ir.TensorType)]
 
 
 def is_container(value: ir.Value) -> bool:

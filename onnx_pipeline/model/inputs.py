@@ -12,6 +12,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from onnx_pipeline.errors import Advice, InputError
+from onnx_pipeline.figures import format_bytes
 from onnx_pipeline.files.messages import is_messages, load_messages
 from onnx_pipeline.files.npz import unreadable
 from onnx_pipeline.model.dimensions import bound_dims, dims_of, input_shape, is_container
@@ -31,12 +32,16 @@ _LOOKUPS = frozenset({"Gather", "GatherElements", "GatherND"})
 
 
 def make_feeds(
-    source: SourceModel, dims: Mapping[str, int] | None = None, seed: int = 0
+    source: SourceModel,
+    dims: Mapping[str, int] | None = None,
+    seed: int = 0,
+    ranks: Mapping[str, int] | None = None,
 ) -> dict[str, npt.NDArray[Any]]:
     """Return seeded random inputs that the model should accept.
 
     Floats are standard normal. Integers that select rows of a table stay inside the table, other integers
-    are 0 or 1, bytes are arbitrary, and whatever is called a mask is all ones (nothing masked).
+    are 0 or 1, bytes are arbitrary, and whatever is called a mask is all ones (nothing masked). ``ranks`` has
+    the number of dimensions, each of size 1, of inputs for which the model says none.
 
     Raises
     ------
@@ -47,15 +52,16 @@ def make_feeds(
     """
     bound = bound_dims(source, dims)
     random = np.random.default_rng(seed)
-    shapes = {str(v.name): input_shape(source, v, bound) for v in source.inputs}
+    shapes = {name: (1,) * rank for name, rank in (ranks or {}).items()}
+    shapes |= {str(v.name): input_shape(source, v, bound) for v in source.inputs if v.name not in shapes}
     for value in source.inputs:
         shape = shapes[str(value.name)]
         size = nbytes(value.dtype or ir.DataType.UNDEFINED, math.prod(shape))
         if size > MAX_RANDOM_BYTES:
             raise InputError(
                 source.path,
-                f"input {value.name!r} of shape {list(shape)} would take {size:,} bytes: random inputs are "
-                f"limited to {MAX_RANDOM_BYTES:,}",
+                f"input {value.name!r} of shape {list(shape)} would take {format_bytes(size)}: random "
+                f"inputs are limited to {format_bytes(MAX_RANDOM_BYTES)}",
                 Advice("set {dims} or give {inputs}", dims=..., inputs=...),
             )
     return {str(v.name): _random(source, v, shapes[str(v.name)], random) for v in source.inputs}

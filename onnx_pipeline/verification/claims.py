@@ -10,6 +10,7 @@ import numpy as np
 
 from onnx_pipeline import planfile
 from onnx_pipeline.errors import UsageError
+from onnx_pipeline.figures import format_count
 from onnx_pipeline.graph.costgraph import CostGraph
 from onnx_pipeline.graph.objective import countable
 from onnx_pipeline.partition import certificate
@@ -36,6 +37,8 @@ class Claim:
         Number of each stage listed.
     figures : sequence of mapping
         ``cost``, ``parameter_bytes`` and, where known, ``peak_activation_bytes`` of each stage listed.
+    exactly : bool
+        Whether no stage was to stay empty.
     """
 
     target: Mapping[str, Any]
@@ -43,6 +46,7 @@ class Claim:
     indices: Sequence[int]
     nodes: Sequence[Sequence[str]]
     figures: Sequence[Mapping[str, Any]]
+    exactly: bool = False
 
 
 @dataclass
@@ -86,7 +90,7 @@ def _unknown(graph: CostGraph, claim: Claim) -> Iterator[str]:
     home = {name for names in claim.nodes for name in names}
     missing = [name for name in graph.node_names if name not in home]
     if missing:
-        yield f"{len(missing)} nodes of the costs are in no stage, {missing[0]!r} for one"
+        yield f"in no stage: {format_count(len(missing), 'node')} of the costs, {missing[0]!r} for one"
     for name in sorted(home - set(graph.node_names))[:1]:
         yield f"node {name!r} of a stage is not in the costs"
     for entry in claim.certificate["bounds"]:
@@ -98,7 +102,7 @@ def _partition(graph: CostGraph, claim: Claim) -> Partition:
     home = {name: i for i, names in zip(claim.indices, claim.nodes, strict=True) for name in names}
     stage_of = np.array([home[name] for name in graph.node_names], dtype=np.int64)
     target, stages = planfile.read_target(claim.target), claim.target["stages"]
-    return Partition(countable(graph, target, stages), target, stages, stage_of)
+    return Partition(countable(graph, target, stages), target, stages, stage_of, claim.exactly)
 
 
 def _figures(result: PartitionResult, claim: Claim) -> Iterator[str]:

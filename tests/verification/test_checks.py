@@ -295,7 +295,7 @@ def _swap(document: dict[str, Any]) -> None:
         (_method, "there is no bound 'magic'"),
         (_foreign, "'nobody' of a stage is not in the costs"),
         (_kind, "the costs are of kind 'flat', not 'profile'"),
-        (_swap, "lacks 1 nodes of its stage"),
+        (_swap, "lacks 1 node of its stage"),
     ],
 )
 def test_every_figure_is_recomputed(
@@ -327,7 +327,7 @@ def test_stage_files_that_are_another_partition(model: Path, tmp_path: Path) -> 
         assert stage["sha256"] == hashlib.sha256(data).hexdigest()
     document["certificate"] = truth["certificate"]
     (tmp_path / "other" / "manifest.json").write_text(json.dumps(document))
-    with pytest.raises(VerificationError, match="lacks 1 nodes of its stage"):
+    with pytest.raises(VerificationError, match="lacks 1 node of its stage"):
         verify(tmp_path / "other", model=model)
 
 
@@ -380,6 +380,63 @@ def test_demands_are_part_of_the_manifest(model: Path, tmp_path: Path) -> None:
     assert verify(out, model=model).ok
     edit(out, lambda document: document["constraints"].update(pins={}))
     with pytest.raises(VerificationError, match="pins and groups"):
+        verify(out, model=model)
+
+
+def _exact_plan(folder: Path, *, exactly: bool) -> tuple[Path, dict[str, Any]]:
+    """Plan three nodes for three stages, where two of them are better off together."""
+    builder = op.GraphBuilder("costly")
+    for name in "abc":
+        builder.add_node(name, 1000)
+    for first in range(2):
+        builder.add_net(f"t{first}", first, [first + 1], nbytes=5000)
+    write_graph(builder.build(), folder / "costs.json")
+    result = op.plan(
+        folder / "costs.json", stages=3, bandwidth=1e9, time_limit=1, demands=Demands(exactly=exactly)
+    )
+    document = plan_document(result, folder / "costs.json")
+    (folder / "plan.json").write_text(json.dumps(document))
+    return folder / "plan.json", document
+
+
+def test_exactly_is_part_of_the_problem(tmp_path: Path) -> None:
+    """A certificate about full stages says so; it is neither about others nor with an empty stage."""
+    path, document = _exact_plan(tmp_path, exactly=True)
+    assert document["constraints"] == {"pins": {}, "together": [], "exactly": True}
+    assert document["certificate"]["status"] == "optimal"
+    assert verify(path, recheck=5).ok
+    stream = io.StringIO()
+    show(read_plan(path), stream)
+    assert "exactly 3 stages" in stream.getvalue()
+    del document["constraints"]
+    path.write_text(json.dumps(document))
+    with pytest.raises(VerificationError, match="'exactly' holds where no stage may be empty"):
+        verify(path)
+
+
+@pytest.mark.parametrize("recheck", [None, 5.0])
+def test_exactly_cannot_be_forged(tmp_path: Path, recheck: float | None) -> None:
+    """A partition with an empty stage is none of those that fill every stage, whatever bound it is given."""
+    path, document = _exact_plan(tmp_path, exactly=False)
+    assert len(document["stages"]) < 3
+    certificate = document["certificate"]
+    bound = {"method": "exactly", "seconds": certificate["bottleneck_seconds"], "wall_seconds": 0.0}
+    certificate["bounds"].append(bound)
+    for constraints in ({}, {"constraints": {"pins": {}, "together": [], "exactly": True}}):
+        path.write_text(json.dumps(document | constraints))
+        with pytest.raises(VerificationError, match="certificate"):
+            verify(path, recheck=recheck)
+
+
+def test_exactly_is_in_the_manifest(model: Path, tmp_path: Path) -> None:
+    """The model's own groups and pins are compared without it."""
+    out = tmp_path / "full"
+    demands = Demands(exactly=True)
+    written = op.split(model, stages=3, output=out, cost_model="analytic", time_limit=1, demands=demands)
+    assert written.constraints == {"pins": {}, "together": [], "exactly": True}
+    assert verify(out, model=model, recheck=5).ok
+    edit(out, lambda document: document["target"].update(stages=4))
+    with pytest.raises(VerificationError, match="3 of 4 stages have nodes, where all had to"):
         verify(out, model=model)
 
 
@@ -444,5 +501,5 @@ def test_a_hard_limit_leaves_no_sentinel_in_documents(tmp_path: Path) -> None:
     assert verify(path).ok
     stream = io.StringIO()
     show(read_plan(path), stream)
-    assert "speed-up" not in stream.getvalue()
+    assert "speed-up     the model does not fit one device\n" in stream.getvalue()
     assert "inf" not in stream.getvalue().replace("inferences", "")

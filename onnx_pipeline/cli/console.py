@@ -1,16 +1,22 @@
-"""What a running job prints on stderr: a bar in a terminal or notebook, notes always, phases on request."""
+"""What running work prints on stderr: a bar in a terminal or notebook, notes always, phases on request.
+
+The result of a command goes to stdout.
+"""
 
 from __future__ import annotations
 
+import json
 import sys
+from collections.abc import Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from onnx_pipeline.cli.phases import Course
+from onnx_pipeline.cli.terminal import folded
 from onnx_pipeline.errors import Spell, as_keyword, printable, spelled
 
 if TYPE_CHECKING:
-    from rich.progress import Progress as Bar
-    from rich.progress import TaskID
+    from onnx_pipeline.cli.bar import Bar
 
 PROGRAM = "onnx-pipeline"
 #: Phases whose message is said once on stderr, terminal or not; all others only move the bar.
@@ -28,21 +34,28 @@ class Console:
         Whether to print every message of every phase, without a bar.
     spell : callable
         Writes the parameters that messages name.
+    steps : mapping of str to float, optional
+        Phases to come, with the seconds that each may take.
     """
 
-    def __init__(self, quiet: bool = False, verbose: int = 0, spell: Spell = as_keyword) -> None:
-        self.quiet, self.verbose, self._spell = quiet, verbose, spell
+    def __init__(
+        self,
+        quiet: bool = False,
+        verbose: int = 0,
+        spell: Spell = as_keyword,
+        steps: Mapping[str, float] | None = None,
+    ) -> None:
+        self.quiet, self.verbose, self._spell, self._steps = quiet, verbose, spell, steps or {}
         self._bar: Bar | None = None
-        self._task: TaskID | None = None
-        self._phase = ""
         self._said: set[str] = set()
 
     def __enter__(self) -> Console:
         """Start the bar where there is a terminal or a notebook to draw it on."""
         notebook = in_notebook()
         if not self.quiet and not self.verbose and (notebook or sys.stderr.isatty()):
-            self._bar = _new_bar(notebook)
-            self._bar.start()
+            from onnx_pipeline.cli.bar import Bar
+
+            self._bar = Bar(Course(self._steps), sys.stderr, notebook)
         return self
 
     def __exit__(
@@ -59,7 +72,7 @@ class Console:
         if phase in SPOKEN:
             self.note(message)
         elif self._bar is not None:
-            self._move(self._bar, phase, fraction, message)
+            self._bar.move(phase, fraction, message)
         elif self.verbose and message and f"{phase}: {message}" not in self._said:
             self._said.add(f"{phase}: {message}")
             self._print(f"{PROGRAM}: {phase}: {message}")
@@ -71,20 +84,10 @@ class Console:
             self._said.add(message)
             self._print(f"{PROGRAM}: note: {message}")
 
-    def _move(self, bar: Bar, phase: str, fraction: float | None, message: str) -> None:
-        if self._task is None or phase != self._phase:
-            if self._task is not None:
-                bar.remove_task(self._task)
-            self._phase = phase
-            self._task = bar.add_task(phase, total=None, message=message)
-        if fraction is None:
-            bar.update(self._task, message=message)
-        else:
-            bar.update(self._task, total=1.0, completed=fraction, message=message)
-
     def _print(self, line: str) -> None:
+        line = folded(line, sys.stderr)
         if self._bar is not None:
-            self._bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
+            self._bar.print(line)
         else:
             print(line, file=sys.stderr, flush=True)
 
@@ -96,18 +99,6 @@ def in_notebook() -> bool:
     return getattr(shell, "kernel", None) is not None
 
 
-def _new_bar(notebook: bool) -> Bar:
-    from rich.console import Console as RichConsole
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
-    columns = (
-        TextColumn("{task.description:<10}"),
-        BarColumn(bar_width=24),
-        TimeElapsedColumn(),
-        TextColumn("{task.fields[message]}", markup=False),
-    )
-    if notebook:
-        from onnx_pipeline.notebook import NotebookBar
-
-        return NotebookBar(*columns, console=RichConsole(stderr=True))
-    return Progress(*columns, console=RichConsole(stderr=True), transient=True)
+def print_json(document: Mapping[str, Any]) -> None:
+    """Print one JSON document on stdout."""
+    print(json.dumps(document, indent=2, allow_nan=False))
