@@ -79,10 +79,11 @@ def planned_graph(
         graph = _costs_file(path, document["graph"])
     if not isinstance(graph, CostGraph):
         graph = read_graph(graph)
-    demands = document.get("constraints") or {"pins": {}, "together": []}
+    demands = document.get("constraints") or {}
     none = np.full(graph.num_nodes, -1, dtype=np.int64)
+    free = replace(graph, colocation=none, pinned=none)
     try:
-        return constrain(replace(graph, colocation=none, pinned=none), **demands)
+        return constrain(free, together=demands.get("together", ()), pins=demands.get("pins", {}))
     except UsageError as error:
         raise InputError(path, f"constraints: {error.message}") from None
 
@@ -117,7 +118,7 @@ def _result(graph: CostGraph, document: Mapping[str, Any], path: str | os.PathLi
         raise InputError(path, error.message) from None
     tick = graph.ticks_per_second
     bounds = tuple(Bound.from_json(entry, tick) for entry in document["certificate"]["bounds"])
-    exactly = any(bound.method == "exactly" for bound in bounds)
+    exactly = bool((document.get("constraints") or {}).get("exactly"))
     search = document["search"]
     return PartitionResult(
         Partition(graph, target, stages, stage_of, exactly),

@@ -36,6 +36,8 @@ class Claim:
         Number of each stage listed.
     figures : sequence of mapping
         ``cost``, ``parameter_bytes`` and, where known, ``peak_activation_bytes`` of each stage listed.
+    exactly : bool
+        Whether no stage was to stay empty.
     """
 
     target: Mapping[str, Any]
@@ -43,6 +45,7 @@ class Claim:
     indices: Sequence[int]
     nodes: Sequence[Sequence[str]]
     figures: Sequence[Mapping[str, Any]]
+    exactly: bool = False
 
 
 @dataclass
@@ -98,7 +101,7 @@ def _partition(graph: CostGraph, claim: Claim) -> Partition:
     home = {name: i for i, names in zip(claim.indices, claim.nodes, strict=True) for name in names}
     stage_of = np.array([home[name] for name in graph.node_names], dtype=np.int64)
     target, stages = planfile.read_target(claim.target), claim.target["stages"]
-    return Partition(countable(graph, target, stages), target, stages, stage_of)
+    return Partition(countable(graph, target, stages), target, stages, stage_of, claim.exactly)
 
 
 def _figures(result: PartitionResult, claim: Claim) -> Iterator[str]:

@@ -26,5 +26,6 @@ def check_plan(path: Path, recheck: float | None) -> tuple[int, Verdict]:
         [stage["index"] for stage in stages],
         [stage["node_names"] for stage in stages],
         stages,
+        bool(document.get("constraints", {}).get("exactly")),
     )
     return len(stages), check_claim(graph, claim, recheck)
