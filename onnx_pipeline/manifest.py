@@ -203,13 +203,15 @@ def read_alone(directory: str | os.PathLike[str]) -> Manifest:
         If the directory or its manifest is missing or malformed.
     """
     from onnx_pipeline.files.json import read_json
+    from onnx_pipeline.files.kinds import refuse_other
 
     folder = Path(directory)
+    refuse_other(folder, "split")
     if not folder.is_dir():
         raise InputError(folder, "no such directory" if not folder.exists() else "not a directory")
     path = folder / FILE_NAME
     if not path.is_file():
-        raise InputError(folder, f"has no {FILE_NAME}: not an output of `onnx-pipeline split`")
+        raise InputError(folder, f"has no {FILE_NAME}: not the output of a split")
     return Manifest.from_json(read_json(path), path)
 
 

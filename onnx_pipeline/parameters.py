@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from onnx_pipeline.costmodel.request import CostModel
     from onnx_pipeline.graph.costgraph import CostGraph
     from onnx_pipeline.graph.target import Target
+    from onnx_pipeline.progress import Progress
 
 PathLike = str | os.PathLike[str]
 Feeds = Mapping[str, "np.ndarray[Any, Any]"]
@@ -169,15 +170,8 @@ class TargetParams(Parameters):
         InputError
             If the device's file is wrong.
         """
-        from onnx_pipeline.costmodel.devices import load_device
-
         meta = {} if graph is None else graph.meta
-        device = self.device
-        if device is None and graph is not None and graph.net_time is not None:
-            device = "ideal"
-        target = load_device("cpu" if device is None else device).target(
-            host_io=meta.get("host_io", True) is not False
-        )
+        target = self._device(graph).target(host_io=meta.get("host_io", True) is not False)
         overrides: dict[str, Any] = {"memory_mode": self.memory_mode, "activations": self.activations}
         if self.bandwidth is not None:
             overrides["bandwidth"] = self.bandwidth
@@ -186,6 +180,20 @@ class TargetParams(Parameters):
         elif self.memory is not None:
             overrides["memory"] = self.memory
         return replace(target, **overrides)
+
+    def check_costs(self, graph: CostGraph, progress: Progress) -> None:
+        """Note where a graph's work is not that of these devices."""
+        from onnx_pipeline.costmodel.devices import measured_elsewhere
+
+        warning = measured_elsewhere(graph.meta, self._device(graph))
+        if warning is not None:
+            progress("note", None, warning)
+
+    def _device(self, graph: CostGraph | None) -> Device:
+        from onnx_pipeline.costmodel.devices import load_device
+
+        own_times = graph is not None and graph.net_time is not None
+        return load_device(self.device or ("ideal" if own_times else "cpu"))
 
 
 def as_target(given: Target | Device | PathLike | None, graph: CostGraph | None = None) -> Target:

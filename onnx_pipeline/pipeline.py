@@ -173,6 +173,7 @@ def split(
     priced = price(model, wanted, progress, phases)
     with phases.measure("lower", progress):
         graph = priced.graph
+    devices.check_costs(graph, progress)
     first = planner.partition_to_emit(graph)
     result, describe = improve(first, priced, planner, measuring, output)
     return emit(
@@ -289,6 +290,7 @@ def plan(
         if not isinstance(graph, CostGraph):
             graph = read_graph(graph, ignore_colocation=ignore_colocation)
     target = devices.target(graph)
+    devices.check_costs(graph, progress)
     if memory_mode == "overflow" and target.memory < float("inf") == target.bandwidth:
         free = "over an unlimited link the memory limit costs nothing; give {bandwidth}, too"
         progress("note", None, Advice(free, bandwidth=...))

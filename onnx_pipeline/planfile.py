@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from onnx_pipeline.errors import InputError
+from onnx_pipeline.figures import format_count
 from onnx_pipeline.files.atomic import new_file
+from onnx_pipeline.files.kinds import refuse_other
 from onnx_pipeline.graph.demanded import constraints
 from onnx_pipeline.graph.objective import StageCost, price_stages
 from onnx_pipeline.graph.target import INFEASIBLE, Target
@@ -153,7 +155,9 @@ def costs_text(result: PartitionResult) -> str:
     """Return which costs the certificate refers to."""
     kind = str(result.graph.meta.get("cost_model", "file"))
     times = result.graph.meta.get("corrections", 0)
-    return f"{kind}, corrected by {times} measurement{'s'[: times > 1]} of the stages" if times else kind
+    if not isinstance(times, int) or not times:  # of a file, where it may be anything
+        return kind
+    return f"{kind}, corrected by {format_count(times, 'measurement')} of the stages"
 
 
 def cost_fields(cost: StageCost, ticks_per_second: int) -> dict[str, float]:
@@ -190,9 +194,10 @@ def read_plan(path: str | os.PathLike[str]) -> dict[str, Any]:
     """
     from onnx_pipeline.files.json import check_schema, read_json
 
+    refuse_other(path, "plan")
     document = read_json(path)
     if not isinstance(document, dict) or document.get("format") != FORMAT:
-        raise InputError(path, f'not a plan ("format": "{FORMAT}")', "plan a cost graph to make one")
+        raise InputError(path, f'not a plan ("format": "{FORMAT}")', "`plan` makes one")
     if document.get("format_version") != FORMAT_VERSION:
         raise InputError(
             path, f"plan version {document.get('format_version')!r}; this program reads {FORMAT_VERSION}"
@@ -213,13 +218,13 @@ def _contradictions(document: Mapping[str, Any]) -> Iterator[str]:
     for stage in stages:
         names = stage["node_names"]
         if stage["nodes"] != len(names):
-            yield f"stage {stage['index']} has {len(names)} nodes, not {stage['nodes']}"
+            yield f"stage {stage['index']} has {format_count(len(names), 'node')}, not {stage['nodes']}"
         for name in names:
             if name in seen:
                 yield f"node {name!r} is listed twice"
             seen.add(name)
     if len(seen) != document["graph"]["nodes"]:
-        yield f"{len(seen)} nodes are in stages, the graph has {document['graph']['nodes']}"
+        yield f"the stages hold {format_count(len(seen), 'node')}, the graph has {document['graph']['nodes']}"
 
 
 def _finite(value: float) -> float | None:

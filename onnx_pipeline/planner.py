@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from onnx_pipeline.errors import InfeasibleError, UsageError
+from onnx_pipeline.figures import format_count
 from onnx_pipeline.files.atomic import check_writable
 from onnx_pipeline.graph.constraints import NO_DEMANDS, Demands
 from onnx_pipeline.parameters import PathLike, SearchParams
@@ -62,8 +63,9 @@ class Planner:
 
     def partition(self, graph: CostGraph) -> PartitionResult:
         """Partition and certify a graph, write the log and note surprises."""
-        if self.stages > graph.num_nodes:
-            self._note(f"{self.stages} stages for {graph.num_nodes} nodes: empty stages are not written")
+        if self.stages > graph.num_nodes and not self.search.exactly:
+            nodes = format_count(graph.num_nodes, "node")
+            self._note(f"{self.stages} stages for {nodes}: empty stages are not written")
         with self.phases.measure("partition", self.progress):
             result = self._solve(self.demands.apply(graph))
         if self.log is not None:

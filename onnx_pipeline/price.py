@@ -199,8 +199,7 @@ def bind(
                     Advice("leave out {dims}", dims={name: given[name]}),
                 )
     bound = bound_dims(source, given)
-    left = {name: 1 for name in bound if name not in given}
+    left = ", ".join(f"{name}=1" for name in bound if name not in given)
     if left:
-        note = f"symbolic dimensions left at 1: {', '.join(left)} (set them with {{dims}})"
-        progress("note", None, Advice(note, dims=...))
+        progress("note", None, Advice(f"costs are for {left}; give real sizes with {{dims}}", dims=...))
     return bound, feeds

@@ -26,6 +26,7 @@ from onnx_pipeline.costmodel.profiling.mapping import (
 )
 from onnx_pipeline.costmodel.request import CostModel, CostRequest, NodeCosts
 from onnx_pipeline.errors import InputError
+from onnx_pipeline.figures import format_count, format_seconds
 from onnx_pipeline.graph.ticks import NS
 
 BoolArray = npt.NDArray[np.bool_]
@@ -109,9 +110,9 @@ def _attribute(path: Path, kind: str, layers: Sequence[Layer], request: CostRequ
 def _notes(path: Path, lost: Mapping[str, float], covered: BoolArray, computed: float) -> Iterator[str]:
     """Say which layers match nothing, and what share of the total is computed because no layer covers it."""
     if lost:
-        shown = ", ".join(f"{name} ({1e6 * s:.0f} us)" for name, s in _largest(lost)[:_SHOWN])
+        shown = ", ".join(f"{name} ({format_seconds(s)})" for name, s in _largest(lost)[:_SHOWN])
         more = f" and {len(lost) - _SHOWN} more" if len(lost) > _SHOWN else ""
-        layers = "1 layer" if len(lost) == 1 else f"{len(lost)} layers"
+        layers = format_count(len(lost), "layer")
         match = "matches" if len(lost) == 1 else "match"
         yield f"{layers} of {path.name} {match} no node of the model: {shown}{more}"
     if not covered.all():

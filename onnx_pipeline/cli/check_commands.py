@@ -48,7 +48,7 @@ def verify(directory: Path, model: Path | None, report: Report, **choices: Any) 
         for note in found.notes:
             console.note(note)
     if found.ok or report.as_json:
-        report.result(found.to_json(), lambda: tables.show_verification(found))
+        report.result(found.to_json(), lambda: tables.show_verification(found, every=report.verbose > 0))
     if not found.ok:
         raise VerificationError(f"{directory}: {'; '.join(found.problems)}")
 

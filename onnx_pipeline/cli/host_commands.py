@@ -44,8 +44,8 @@ def cache() -> None:
 @cache.command(cls=Command)
 def clear() -> None:
     """Remove all profiles."""
-    from onnx_pipeline.cli.units import format_bytes, format_count
     from onnx_pipeline.costmodel.cache import clear as clear_cache
+    from onnx_pipeline.figures import format_bytes, format_count
     from onnx_pipeline.files.user_cache import user_cache
 
     count, size = clear_cache()
@@ -57,8 +57,8 @@ def clear() -> None:
 @cache.command(cls=Command)
 def info() -> None:
     """Show where profiles are kept and how many there are."""
-    from onnx_pipeline.cli.units import format_bytes, format_count
     from onnx_pipeline.costmodel.cache import usage
+    from onnx_pipeline.figures import format_bytes, format_count
     from onnx_pipeline.files.user_cache import user_cache
 
     count, size = usage()

@@ -26,10 +26,16 @@ class Report:
     quiet: bool
     verbose: int
 
-    def console(self) -> Console:
-        """Return what is told of the progress; it spells parameters as options."""
+    def console(self, steps: Mapping[str, float] | None = None) -> Console:
+        """Return what is told of the progress; it spells parameters as options.
+
+        Parameters
+        ----------
+        steps : mapping of str to float, optional
+            Phases to come, with the seconds that each may take.
+        """
         program = click.get_current_context().find_root().command
-        return Console(self.quiet, self.verbose, speller(program))
+        return Console(self.quiet, self.verbose, speller(program), steps)
 
     def result(
         self, document: Mapping[str, Any], show: Callable[[], object], written: Path | None = None

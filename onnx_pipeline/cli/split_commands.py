@@ -11,6 +11,7 @@ import click
 from onnx_pipeline.cli import options
 from onnx_pipeline.cli.config import config
 from onnx_pipeline.cli.once import Command
+from onnx_pipeline.cli.phases import planning, pricing, splitting
 from onnx_pipeline.cli.results import Report, output, output_file, reporting
 from onnx_pipeline.cli.types import Value
 
@@ -37,7 +38,7 @@ def split(model: Path, stages: int, output: Path | None, report: Report, **choic
     from onnx_pipeline.cli import tables
 
     output = output or Path(f"{model.stem}-k{stages}")
-    with report.console() as console:
+    with report.console(splitting(choices)) as console:
         manifest = pipeline.split(model, stages=stages, output=output, progress=console, **choices)
     document = manifest.to_json() | {"output": os.fspath(output)}
     report.result(document, lambda: tables.show(document), output)
@@ -52,7 +53,7 @@ def split(model: Path, stages: int, output: Path | None, report: Report, **choic
 @config
 @reporting
 def profile(model: Path, output: Path | None, report: Report, **choices: Any) -> None:
-    """Measure MODEL only: work, parameter and output sizes of every node."""
+    """Measure MODEL only: the time, parameters and outputs of every node."""
     from onnx_pipeline import pipeline
     from onnx_pipeline.cli import tables
     from onnx_pipeline.files.atomic import new_file
@@ -60,12 +61,14 @@ def profile(model: Path, output: Path | None, report: Report, **choices: Any) ->
     from onnx_pipeline.progress import Phases
 
     phases = Phases()
-    with report.console() as console:
+    with report.console(pricing(choices)) as console:
         graph = pipeline.profile(model, progress=console, phases=phases, **choices)
     if output is not None:
         with new_file(output) as temporary:
             costs_json.write_graph(graph, temporary)
-    report.result(costs_json.graph_to_json(graph), lambda: tables.show_costs(graph, phases), output)
+    report.result(
+        costs_json.graph_to_json(graph), lambda: tables.show_costs(graph, phases, name=model.name), output
+    )
 
 
 @click.command(cls=Command)
@@ -105,7 +108,7 @@ def plan(
     from onnx_pipeline.progress import Phases
 
     phases = Phases()
-    with report.console() as console:
+    with report.console(planning(choices, samples if perturb else 0)) as console:
         result = pipeline.plan(graph, progress=console, phases=phases, **choices)
         if result.interrupted:
             console.note("interrupted: this is the best partition so far; its certificate is valid")

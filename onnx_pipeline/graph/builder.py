@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from onnx_pipeline.errors import InputError, UsageError
+from onnx_pipeline.figures import format_bytes
 from onnx_pipeline.graph.costgraph import HOST, CostGraph, topological_order
 from onnx_pipeline.graph.ticks import NS, IntArray, choose_ticks, whole
 
@@ -176,7 +177,7 @@ class GraphBuilder:
         if not all(0 <= extra < math.inf for extra in self._extra):
             raise InputError(self.source, "a tensor has a negative or infinite border cost")
         if sum(net[2] for net in self._nets) + sum(group[1] for group in self._groups) > MOST_BYTES:
-            raise InputError(self.source, f"tensors and parameters hold more than {MOST_BYTES} bytes")
+            raise InputError(self.source, f"tensors and parameters hold more than {format_bytes(MOST_BYTES)}")
         times = [t[5] for t in self._nets]
         timed = any(t is not None for t in times)
         if timed and None in times:

@@ -16,6 +16,7 @@ from typing import Any
 
 from onnx_pipeline.errors import InputError
 from onnx_pipeline.files.json import read_json
+from onnx_pipeline.files.kinds import refuse_other
 from onnx_pipeline.graph.builder import GraphBuilder
 from onnx_pipeline.graph.costgraph import HOST, CostGraph
 from onnx_pipeline.graph.fields import Fields
@@ -42,6 +43,7 @@ def read_graph(path: str | os.PathLike[str], *, ignore_colocation: bool = False)
     InputError
         If the file cannot be read or is neither format; the message names the entry at fault.
     """
+    refuse_other(path, "costs")
     document = read_json(path)
     if not isinstance(document, dict):
         raise InputError(path, "expected a JSON object at the top: COSTS.json or the MSR format")
@@ -52,7 +54,7 @@ def read_graph(path: str | os.PathLike[str], *, ignore_colocation: bool = False)
     raise InputError(
         path,
         f'neither COSTS.json ("format": "{FORMAT}") nor the MSR format ("nodes" and "edges")',
-        "profile a model to make the first",
+        "`profile` makes the first",
     )
 
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from onnx_pipeline.errors import UsageError
+from onnx_pipeline.figures import format_count, format_seconds
 from onnx_pipeline.graph.activations import stage_peaks
 from onnx_pipeline.graph.costgraph import HOST, CostGraph, IntArray
 from onnx_pipeline.graph.target import Target
@@ -158,7 +159,8 @@ def countable(graph: CostGraph, target: Target, stages: int) -> CostGraph:
     fitting = [ticks for ticks in TICKS if ticks <= tick and seconds * ticks < most]
     if not fitting:
         raise UsageError(
-            f"a partition could pay {seconds:.3g} s, more than can be counted: is the link really so slow?"
+            f"a partition could pay {format_seconds(seconds)}, more than can be counted: "
+            "is the link really so slow?"
         )
     return graph.counted(fitting[-1])
 
@@ -203,7 +205,7 @@ def check_partition(graph: CostGraph, stage_of: Sequence[int] | IntArray, stages
 def _impossible(graph: CostGraph, stage_of: Sequence[int] | IntArray, stages: int) -> list[str]:
     """Return what keeps stages from running one after the other, whatever users demand."""
     if len(stage_of) != graph.num_nodes:
-        return [f"{len(stage_of)} stages given for {graph.num_nodes} nodes"]
+        return [f"{format_count(len(stage_of), 'stage')} given for {format_count(graph.num_nodes, 'node')}"]
     wrong = [
         f"node {graph.node_names[v]!r} is in stage {stage_of[v]}, outside 0..{stages - 1}"
         for v in range(graph.num_nodes)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from onnx_pipeline.errors import Advice, UsageError
+from onnx_pipeline.figures import format_count
 from onnx_pipeline.measurement.baselines import unsplit
 from onnx_pipeline.measurement.feeds import request_feeds
 from onnx_pipeline.measurement.simulation import simulate
@@ -127,7 +128,9 @@ def bench(
         found: list[_Round] = []
         lines: list[Timeline] = []
         for index in range(rounds):
-            progress("bench", index / rounds, f"round {index + 1} of {rounds}, {each} requests")
+            progress(
+                "bench", index / rounds, f"round {index + 1} of {rounds}, {format_count(each, 'request')}"
+            )
             found.append(_measure(session, feeds, each, contenders, lines, index))
         progress("bench", 1.0, "done")
         if observe is not None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import onnx_ir as ir
 
 from onnx_pipeline.errors import InputError
+from onnx_pipeline.figures import format_count
 from onnx_pipeline.graph.builder import GraphBuilder
 from onnx_pipeline.graph.costgraph import HOST, CostGraph
 from onnx_pipeline.model.nodes import node_inputs
@@ -55,7 +56,7 @@ def lower(source: SourceModel, infos: Mapping[str, TensorInfo], costs: NodeCosts
     missing = [str(node.name) for node in nodes if node.name not in costs.work_ns]
     if missing:
         shown = ", ".join(missing[:10]) + (f" and {len(missing) - 10} more" if len(missing) > 10 else "")
-        raise InputError(source.path, f"no cost for {len(missing)} nodes: {shown}")
+        raise InputError(source.path, f"no cost for {format_count(len(missing), 'node')}: {shown}")
     index = {node: i for i, node in enumerate(nodes)}
     readers: dict[ir.Value, list[int]] = {}
     for node, i in index.items():

@@ -10,6 +10,7 @@ import onnx
 import onnx_ir as ir
 
 from onnx_pipeline.errors import InputError
+from onnx_pipeline.files.kinds import refuse_other
 from onnx_pipeline.model.limits import MAX_PROTO_BYTES, check_elements
 from onnx_pipeline.model.tensors import graph_protos
 
@@ -47,6 +48,7 @@ def to_ir(proto: onnx.ModelProto) -> ir.Model:
 
 
 def _read(path: Path) -> bytes:
+    refuse_other(path, "model")
     if path.is_dir():
         raise InputError(path, "this is a directory; give the .onnx file inside it")
     try:

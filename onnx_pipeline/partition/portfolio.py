@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from onnx_pipeline.errors import Advice, InfeasibleError, UsageError
+from onnx_pipeline.figures import format_bytes, format_count
 from onnx_pipeline.graph.costgraph import CostGraph, IntArray
 from onnx_pipeline.graph.objective import countable, useful_stages
 from onnx_pipeline.graph.target import INFEASIBLE, Target
@@ -150,9 +151,11 @@ def _check_stages(graph: CostGraph, stages: int, exactly: bool) -> None:
     last = int(graph.pinned.max(initial=-1))
     if last >= stages:
         name = graph.node_names[int(graph.pinned.argmax())]
-        raise UsageError(f"node {name!r} is pinned to stage {last}, beyond {stages - 1}")
+        there_are = f"stages are 0 to {stages - 1}" if stages > 1 else "there is only stage 0"
+        raise UsageError(f"node {name!r} is pinned to stage {last}: {there_are}")
     if exactly and stages > graph.num_nodes:
-        raise InfeasibleError(f"{stages} stages cannot all be filled: the graph has {graph.num_nodes} nodes")
+        nodes = format_count(graph.num_nodes, "node")
+        raise InfeasibleError(f"{stages} stages cannot all be filled: the graph has {nodes}")
 
 
 def _start(task: Task) -> None:
@@ -160,11 +163,10 @@ def _start(task: Task) -> None:
     inst, known = task.inst, task.known
     first = place(inst, known.stages, every=known.exactly)
     if first is None:
-        pins = " under these pins" if (inst.pin >= 0).any() else ""
-        raise InfeasibleError(
-            f"{known.stages} stages cannot all be filled{pins}: "
-            f"the graph has {inst.n} nodes or groups of nodes"
-        )
+        unfilled = f"{format_count(known.stages, 'stage')} cannot all be filled"
+        if (inst.pin >= 0).any():
+            raise InfeasibleError(f"{unfilled} with nodes pinned like this")
+        raise InfeasibleError(f"{unfilled}: there are {inst.n} nodes or groups of nodes that stay together")
     task.offer(first, "first")
 
 
@@ -230,10 +232,13 @@ def _infeasible(known: Incumbent) -> InfeasibleError:
     graph, target, stages = known.graph, known.target, known.stages
     proved = known.lower >= INFEASIBLE
     total = int(graph.group_bytes[np.diff(graph.group_ptr) > 0].sum())
-    certainty = "no partition" if proved or total > stages * target.memory else "no partition was found that"
-    held = "the parameters and live activations" if target.activations else "the parameters"
+    room, k = format_bytes(target.memory), format_count(stages, "stage")
+    held = f"{format_bytes(total)} of parameters in all{', plus live activations' * target.activations}"
+    if proved or total > stages * target.memory:
+        message = f"{k} {'does' if stages == 1 else 'do'} not fit in {room}{' each' if stages > 1 else ''}"
+    else:
+        message = f"no partition into {k} was found that fits in {room} each"
     return InfeasibleError(
-        f"{certainty} keeps {held} of every stage within {target.memory:.0f} bytes "
-        f"({total} bytes of parameters in all, {stages} stages)",
+        f"{message} ({held})",
         Advice("allow more stages, more memory, or {memory_mode}", memory_mode="overflow"),
     )

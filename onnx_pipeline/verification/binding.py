@@ -12,6 +12,7 @@ import onnx_ir as ir
 
 from onnx_pipeline.emission.emit import port
 from onnx_pipeline.errors import PipelineError
+from onnx_pipeline.figures import format_count
 from onnx_pipeline.graph.costgraph import CostGraph
 from onnx_pipeline.graph.demanded import constraints, lost_groups
 from onnx_pipeline.manifest import Manifest, Port, Stage, StageInput, StageOutput
@@ -35,12 +36,14 @@ def check_nodes(folder: Path, document: Manifest, graph: CostGraph) -> Iterator[
         nodes = onnx.load(folder / stage.file, load_external_data=False).graph
         found = {node.name for node in nodes.node}
         if len(nodes.node) != stage.nodes:
-            yield f"{stage.file} has {len(nodes.node)} nodes, not {stage.nodes}"
+            yield f"{stage.file} has {format_count(len(nodes.node), 'node')}, not {stage.nodes}"
         for name in sorted(own - found)[:1]:
-            yield f"{stage.file} lacks {len(own - found)} nodes of its stage, {name!r} for one"
+            count = format_count(len(own - found), "node")
+            yield f"{stage.file} lacks {count} of its stage, {name!r} for one"
         more = (found & everywhere) - own | (_moving(nodes) - own)
         for name in sorted(more)[:1]:
-            yield f"{stage.file} has {len(more)} nodes that its stage does not list, {name!r} for one"
+            count = format_count(len(more), "node")
+            yield f"{stage.file} has {count} that its stage does not list, {name!r} for one"
     yield from _check_sizes(document, graph)
 
 

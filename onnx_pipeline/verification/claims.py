@@ -10,6 +10,7 @@ import numpy as np
 
 from onnx_pipeline import planfile
 from onnx_pipeline.errors import UsageError
+from onnx_pipeline.figures import format_count
 from onnx_pipeline.graph.costgraph import CostGraph
 from onnx_pipeline.graph.objective import countable
 from onnx_pipeline.partition import certificate
@@ -89,7 +90,7 @@ def _unknown(graph: CostGraph, claim: Claim) -> Iterator[str]:
     home = {name for names in claim.nodes for name in names}
     missing = [name for name in graph.node_names if name not in home]
     if missing:
-        yield f"{len(missing)} nodes of the costs are in no stage, {missing[0]!r} for one"
+        yield f"in no stage: {format_count(len(missing), 'node')} of the costs, {missing[0]!r} for one"
     for name in sorted(home - set(graph.node_names))[:1]:
         yield f"node {name!r} of a stage is not in the costs"
     for entry in claim.certificate["bounds"]:

@@ -182,17 +182,18 @@ def test_split_prints_the_closing_table(run: Run, model: Path) -> None:
         "gap",
     ):
         assert word in outcome.out
-    for phase in ("load", "shapes", "profile", "lower", "partition", "emit"):
+    for phase in ("load", "infer shapes", "profile", "build graph", "partition", "write stages"):
         assert f"{phase} " in outcome.out.splitlines()[-2]
-    assert "symbolic dimensions left at 1: batch" in outcome.err
-    assert "symbolic" not in outcome.out
+    assert "note: costs are for batch=1; give real sizes with --dim NAME=INT\n" in outcome.err
+    assert "give real sizes" not in outcome.out
+    assert ", for batch=1\n" in outcome.out
 
 
 def test_given_dimensions_are_not_remarked_upon(run: Run, model: Path) -> None:
     """--dim silences the note and reaches the manifest."""
     outcome = run("split", model, "-k", 2, "--dim", "batch=3", "--json", "--bandwidth", "inf", *QUICK)
     assert outcome.code == 0
-    assert "symbolic" not in outcome.err
+    assert "give real sizes" not in outcome.err
     assert outcome.document["cost_model"]["dims"] == {"batch": 3}
 
 
@@ -390,3 +391,26 @@ def test_plan_takes_demands(tmp_path: Path, run: Run) -> None:
     assert plan("--memory", "150B", "--memory-mode", "hard").code == 4
     for wrong in (["--pin", "n0"], ["--pin", "zz=1"], ["--no-cut", "zz"], ["--bounds", "zz"]):
         assert plan(*wrong).code == 2, wrong
+
+
+@pytest.mark.parametrize(
+    "command", [[name] for name in cli.commands if name != "cache"] + [["cache", "info"]]
+)
+def test_help_is_readable_at_80_columns(
+    run: Run, command: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No line is longer, every option has a text and a metavar that says something, defaults are plain."""
+    monkeypatch.setenv("COLUMNS", "80")
+    outcome = run(*command, "--help")
+    assert outcome.code == 0
+    assert max(map(len, outcome.out.splitlines())) <= 80
+    for clumsy in ("x>=", "INTEGER", "FLOAT", "TEXT", "PATH", "RANGE", ".0]", "(10)"):
+        assert clumsy not in outcome.out
+
+
+def test_counts_are_refused_in_the_words_of_the_other_numbers(run: Run) -> None:
+    """As those that are settings are."""
+    for given in ("0", "-1", "two", "1.5"):
+        outcome = run("bench", "out", "--rounds", given)
+        assert outcome.code == 2
+        assert f"'--rounds': must be a whole number from 1 to 2147483647, got {given};" in outcome.err

@@ -58,7 +58,7 @@ def test_plan_holds_it_against_the_bound(run: Run) -> None:
     outcome = run("plan", "costs.json", "-k", 2, "--partition", "mine.csv", "-o", "plan.json", *QUICK)
     assert outcome.code == 0
     assert "lower bound" in outcome.out
-    assert "no partition can be better by more than this" in outcome.out
+    assert "no partition is better by more than this" in outcome.out
     assert "% shorter bottleneck exists; plan without --partition FILE to get it" in outcome.err
     written = json.loads(Path("plan.json").read_text(encoding="utf-8"))
     assert [stage["nodes"] for stage in written["stages"]] == [1, len(mine()) - 2]

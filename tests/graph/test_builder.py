@@ -38,5 +38,5 @@ def test_more_bytes_than_can_be_added_up() -> None:
     b.add_node("a", 1)
     for i in range(2):
         b.add_group(f"w{i}", MOST_BYTES // 2 + 1, [0])
-    with pytest.raises(InputError, match="bytes"):
+    with pytest.raises(InputError, match=r"more than 1\.00 EiB"):
         b.build()
