@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from onnx_pipeline.cli.phases import Course
+from onnx_pipeline.cli.phases import Course, phase_name
 from onnx_pipeline.cli.terminal import folded
 from onnx_pipeline.errors import Spell, as_keyword, printable, spelled
 
@@ -75,7 +75,7 @@ class Console:
             self._bar.move(phase, fraction, message)
         elif self.verbose and message and f"{phase}: {message}" not in self._said:
             self._said.add(f"{phase}: {message}")
-            self._print(f"{PROGRAM}: {phase}: {message}")
+            self._print(f"{PROGRAM}: {phase_name(phase)}: {message}")
 
     def note(self, message: str) -> None:
         """Print a note, once."""

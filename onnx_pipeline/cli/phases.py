@@ -107,7 +107,7 @@ class Course:
     def left(self) -> float:
         """Return the seconds that the command may still take; infinite where a step has no limit."""
         spent, later = self._clock() - self._entered, list(self._steps.values())[self._index :]
-        now = later[0] - spent if later else 0.0
+        now = later[0] - spent if later else math.inf
         if self._fraction > 0 and spent > _TELLING:
             now = spent * (1 - self._fraction) / self._fraction
         return max(now, 0.0) + sum(later[1:])

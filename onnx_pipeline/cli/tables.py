@@ -205,6 +205,7 @@ def show_costs(
 def show_calibration(found: Calibration, stream: IO[str] | None = None) -> None:
     """Print the figures of this host."""
     rates = ", ".join(f"{dtype} {rate / 1e9:.3g} GFLOP/s" for dtype, rate in found.peak_flops.items())
+    operators = ", ".join(f"{kind} {rate / 1e9:.3g}" for kind, rate in found.operator_rates.items())
     lines = [
         ("call", f"{format_seconds(found.call_seconds)} per onnxruntime call"),
         ("tensor", f"{format_seconds(found.tensor_seconds)} per tensor in or out"),
@@ -213,10 +214,7 @@ def show_calibration(found: Calibration, stream: IO[str] | None = None) -> None:
         ("rates", f"{rates} on one thread"),
         ("memory", f"{format_bandwidth(found.memory_bandwidth)} on one thread"),
         ("launch", f"{format_seconds(found.launch_overhead)} per operator"),
-        (
-            "operators",
-            ", ".join(f"{kind} {rate / 1e9:.3g} G/s" for kind, rate in found.operator_rates.items()),
-        ),
+        ("operators", f"10^9 operations/s (bytes/s of those that move data): {operators}"),
     ]
     print_lines(make_console(stream), lines)
 

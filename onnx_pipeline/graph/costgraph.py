@@ -148,27 +148,69 @@ class CostGraph:
         )
 
     def to_networkx(self) -> networkx.MultiDiGraph:
-        """Return a networkx graph: nodes keyed by name, one edge per (tensor, consumer).
+        """Return a networkx graph from which :meth:`from_networkx` makes the same cost graph again.
 
-        Nodes carry ``work`` (seconds) and ``onnx_nodes``; edges carry ``tensor`` and ``bytes``.
+        Nodes are keyed by name and carry ``work`` (seconds), ``onnx_nodes`` and, where they are set,
+        ``colocation`` and ``stage`` (a pin). There is one edge per tensor and consumer, with ``tensor``,
+        ``bytes``, ``index`` (the tensor's number) and, where they apply, ``to_host``, ``time`` and ``border``
+        (seconds). The graph itself carries ``name``, ``meta``, ``ticks_per_second``, ``parameters`` (name,
+        bytes and nodes of every group) and ``tensors``: those that no edge can hold, which are model inputs
+        and results that no node reads, with ``producer`` and ``consumers``.
         """
-        import networkx
+        from onnx_pipeline.graph import to_networkx
 
-        out = networkx.MultiDiGraph(name=self.name)
-        for v, name in enumerate(self.node_names):
-            out.add_node(name, work=self.seconds(int(self.work[v])), onnx_nodes=self.onnx_nodes[v])
-        for t in range(self.num_nets):
-            if self.net_producer[t] == HOST:
-                continue
-            for v in self.consumers(t):
-                out.add_edge(
-                    self.node_names[self.net_producer[t]],
-                    self.node_names[v],
-                    key=self.net_names[t],
-                    tensor=self.net_names[t],
-                    bytes=int(self.net_bytes[t]),
-                )
-        return out
+        return to_networkx(self)
+
+    @classmethod
+    def from_networkx(
+        cls,
+        graph: networkx.DiGraph,
+        *,
+        work: str = "work",
+        bytes: str = "bytes",
+        tensor: str = "tensor",
+        parameters: str = "parameter_bytes",
+    ) -> CostGraph:
+        """Make a cost graph of a directed networkx graph, with or without parallel edges.
+
+        A node costs its ``work`` in seconds. An edge without a tensor name is a tensor of its own with one
+        consumer; edges from one node with the same ``tensor`` are one tensor with several consumers, which
+        every stage receives only once. Everything that :meth:`to_networkx` writes is read back; all of it but
+        ``work`` and ``bytes`` may be missing.
+
+        Parameters
+        ----------
+        graph : networkx.DiGraph or networkx.MultiDiGraph
+            Acyclic; nodes of any kind, named by their text.
+        work : str
+            Node attribute: seconds.
+        bytes : str
+            Edge attribute: size of the tensor.
+        tensor : str
+            Edge attribute: name of the tensor.
+        parameters : str
+            Node attribute, optional: bytes of the weights that only this node reads. Weights that several
+            nodes share are listed in ``graph.graph["parameters"]``.
+
+        Raises
+        ------
+        InputError
+            If the graph is undirected or has a cycle, or an attribute is missing or wrong; the message names
+            node or edge and the attribute.
+
+        Examples
+        --------
+        >>> import networkx
+        >>> plain = networkx.DiGraph()
+        >>> plain.add_node("a", work=0.003)
+        >>> plain.add_node("b", work=0.001)
+        >>> plain.add_edge("a", "b", bytes=4096)
+        >>> CostGraph.from_networkx(plain).num_nets
+        1
+        """
+        from onnx_pipeline.graph import from_networkx
+
+        return from_networkx(graph, work=work, bytes=bytes, tensor=tensor, parameters=parameters)
 
 
 def topological_order(graph: CostGraph, source: str | None = None) -> list[int]:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from onnx_pipeline.errors import UsageError
-from onnx_pipeline.figures import format_count
+from onnx_pipeline.figures import format_count, format_seconds
 from onnx_pipeline.graph.activations import stage_peaks
 from onnx_pipeline.graph.costgraph import HOST, CostGraph, IntArray
 from onnx_pipeline.graph.target import Target
@@ -159,7 +159,8 @@ def countable(graph: CostGraph, target: Target, stages: int) -> CostGraph:
     fitting = [ticks for ticks in TICKS if ticks <= tick and seconds * ticks < most]
     if not fitting:
         raise UsageError(
-            f"a partition could pay {seconds:.3g} s, more than can be counted: is the link really so slow?"
+            f"a partition could pay {format_seconds(seconds)}, more than can be counted: "
+            "is the link really so slow?"
         )
     return graph.counted(fitting[-1])
 
