@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from onnx_pipeline.errors import Advice, InfeasibleError, UsageError
+from onnx_pipeline.figures import format_bytes
 from onnx_pipeline.given import Given, GivenPartition
 from onnx_pipeline.graph.costgraph import CostGraph
 from onnx_pipeline.graph.target import INFEASIBLE, Target
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 WORTH_TELLING = 0.001
 
 
-@shows_progress
+@shows_progress("searching")
 def evaluate(
     graph: CostGraph,
     stage_of: Given,
@@ -116,7 +117,7 @@ def _check_memory(own: Partition) -> None:
         if cost.overflow >= INFEASIBLE:
             held, memory = cost.parameter_bytes + cost.activation_bytes, own.target.memory
             raise InfeasibleError(
-                f"stage {index} of the partition holds {held / 2**20:.1f} MiB, "
-                f"more than the memory of {memory / 2**20:.1f} MiB",
+                f"stage {index} of the partition holds {format_bytes(held)}, "
+                f"more than the memory of {format_bytes(memory)}",
                 Advice("move nodes, or give more memory or {memory_mode}", memory_mode="overflow"),
             )

@@ -1,6 +1,6 @@
 """Figures as people read them: three digits and a unit; JSON documents keep the exact numbers.
 
-:mod:`onnx_pipeline.costmodel.units` parses what users write.
+:mod:`onnx_pipeline.graph.units` parses what users write.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from onnx_pipeline.partition.result import PartitionResult
 
 
-@shows_progress
+@shows_progress("splitting")
 def split(
     model: ModelLike,
     *,
@@ -214,7 +214,7 @@ def split(
     )
 
 
-@shows_progress
+@shows_progress("pricing")
 def profile(
     model: ModelLike,
     *,
@@ -257,7 +257,7 @@ def profile(
         return priced.graph
 
 
-@shows_progress
+@shows_progress("planning")
 def plan(
     graph: CostGraph | PathLike,
     *,

@@ -106,12 +106,9 @@ def planned_graph(
         graph = read_graph(graph)
     demands = document.get("constraints") or {}
     none = np.full(graph.num_nodes, -1, dtype=np.int64)
+    free = replace(graph, colocation=none, pinned=none)
     try:
-        return constrain(
-            replace(graph, colocation=none, pinned=none),
-            together=demands.get("together", ()),
-            pins=demands.get("pins", {}),
-        )
+        return constrain(free, together=demands.get("together", ()), pins=demands.get("pins", {}))
     except UsageError as error:
         raise InputError(path, f"constraints: {error.message}") from None
 

@@ -45,7 +45,7 @@ DEFAULT_BOUNDS = frozenset(
 )
 
 
-@shows_progress
+@shows_progress("searching")
 def partition(
     graph: CostGraph,
     stages: int,

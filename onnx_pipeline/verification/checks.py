@@ -116,7 +116,7 @@ class _Findings:
         )
 
 
-@shows_progress
+@shows_progress()
 def verify(
     directory: str | os.PathLike[str],
     *,
@@ -152,7 +152,7 @@ def verify(
     return report
 
 
-@shows_progress
+@shows_progress()
 def inspect(
     directory: str | os.PathLike[str],
     *,

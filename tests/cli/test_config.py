@@ -48,6 +48,7 @@ VALUES: dict[str, tuple[str, Any]] = {
     "exactly": ("true", True),
     "bounds": ('["simple", "windows"]', ("simple", "windows")),
     "log": ('"h.csv"', Path("h.csv")),
+    "partition": ('"mine.csv"', Path("mine.csv")),
     "measure": ("2", 2),
     "measure_seconds": ("4", 4.0),
     "annotate": ("true", True),

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from onnx_pipeline.cli.console import Console
 from onnx_pipeline.cli.phases import Course, planning, pricing, splitting
-from onnx_pipeline.console import Console
 from onnx_pipeline.settings import MOST_SECONDS
 
 CHOICES: dict[str, Any] = {

@@ -11,7 +11,7 @@ from rich.progress import Progress, TaskID
 _EVERY = 0.1
 
 
-class NotebookBar(Progress):
+class NotebookProgress(Progress):
     """rich's bar as rich renders it in notebooks, where its own live display needs ipywidgets."""
 
     _output: Any = None
