@@ -89,14 +89,9 @@ def verdict(found: Exploration, rows: Sequence[Row]) -> Iterator[tuple[str, str]
         if asked is setup:
             yield "devices", devices(found.goals, reached, rows)
     solved = [row for row in rows if row.result is not None]
-    idle = [
-        row
-        for row in solved
-        if row.result is not None and row.result.used < min(row.stages, found.graph.num_nodes)
-    ]
-    if idle and idle[0].result is not None:
-        most = max(row.result.used for row in idle if row.result is not None)
-        yield "used", f"from {idle[0].stages} stages on some stay empty: {most} of them do all work"
+    last = solved[-1].result if solved else None
+    if last is not None and last.used < last.stages:
+        yield "used", f"{format_count(last.used, 'stage')} at most; others stay empty"
     if solved:
         yield "replicas", replicas(setup)
 
@@ -144,9 +139,8 @@ def _never(goals: Goals, found: Answer, rows: Sequence[Row]) -> str:
     parts = []
     if unclear:
         reached = f" ({_reach(goals, last)})" if last.result is not None else ""
-        parts.append(
-            f"not reached with up to {format_count(last.stages, 'stage')}{reached}; {_numbers(unclear)} not ruled out"
-        )
+        most = format_count(last.stages, "stage")
+        parts.append(f"not reached with up to {most}{reached}; {_numbers(unclear)} not ruled out")
     if found.ruled_out:
         parts.append(f"{format_count(found.ruled_out, 'stage')} cannot: {_reason(found)}")
     return "; ".join(parts)
