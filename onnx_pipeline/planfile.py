@@ -20,6 +20,7 @@ from onnx_pipeline.graph.demanded import constraints
 from onnx_pipeline.graph.objective import StageCost
 from onnx_pipeline.graph.target import INFEASIBLE, Target
 from onnx_pipeline.partition.result import HistoryPoint, Partition, PartitionResult
+from onnx_pipeline.sizing import alternatives
 
 FORMAT = "onnx-pipeline/plan"
 FORMAT_VERSION = 1
@@ -121,6 +122,7 @@ def certificate_fields(result: PartitionResult) -> dict[str, Any]:
         "status": result.status,
         "costs": costs_text(result),
         "one_device_seconds": one_device_seconds(result),
+        **alternatives(result),
         "bounds": [bound.to_json() for bound in result.bounds],
     }
 
