@@ -66,18 +66,18 @@ def _table(rows: Sequence[Row], unicode: bool) -> Table:
 
 def _cells(row: Row) -> tuple[str, ...]:
     """Return a row's figures but for its number of stages; rows that agree in all are shown as one."""
-    if row.result is None or row.latency_seconds is None or row.memory_bytes is None:
+    result, figures = row.result, row.figures
+    if result is None or figures is None:
         why = "does not fit" if row.status == "infeasible" else "none found"
         return (why, *("",) * (len(COLUMNS) - 2))
-    result = row.result
-    rate = format_rate(result.bottleneck, "") if result.bottleneck else ""
+    rate = format_rate(figures.bottleneck, "") if figures.bottleneck else ""
     return (
-        format_seconds(result.bottleneck),
+        format_seconds(figures.bottleneck),
         rate.replace(" s/", "/").replace(" /", "/"),
-        format_seconds(row.latency_seconds),
+        format_seconds(figures.latency),
         format_seconds(result.lower_bound),
         format_percent(result.gap),
-        format_bytes(row.memory_bytes),
+        format_bytes(figures.memory),
         "" if row.speed_up is None else f"{row.speed_up:.2f} x",
     )
 
