@@ -19,9 +19,10 @@ class NotebookProgress(Progress):
 
     def start(self) -> None:
         """Add the output to the cell."""
-        from IPython.display import display
+        from IPython import display
 
-        self._output = display(self, display_id=True)
+        show: Any = display.display  # which has no types
+        self._output = show(self, display_id=True)
 
     def update(self, task_id: TaskID, *args: Any, **kwargs: Any) -> None:
         """Move the bar."""

@@ -35,7 +35,9 @@ from onnx_pipeline.errors import Advice, UsageError
 @options.writing
 @config
 @reporting
-def split(model: Path, stages: tuple[int, ...], output: Path | None, report: Report, **choices: Any) -> None:
+def split(
+    model: Path, stages: int | tuple[int, ...], output: Path | None, report: Report, **choices: Any
+) -> None:
     """Profile, partition and certify MODEL; write the stages.
 
     Of several numbers of stages, the fewest that reach the goals are taken.
@@ -45,23 +47,24 @@ def split(model: Path, stages: tuple[int, ...], output: Path | None, report: Rep
     from onnx_pipeline.goals import Goals
 
     goals = {name: choices[name] for name in ("for_rate", "for_latency", "fit")}
-    (k,) = (
-        stages
-        if len(stages) == 1 and not Goals(**goals)
-        else (_fewest(model, stages, output, choices, report),)
-    )
+    if isinstance(stages, tuple) or Goals(**goals):
+        stages = _fewest(model, stages, output, choices, report)
     if choices.pop("fit") is not None:
         choices |= {"memory": goals["fit"], "memory_mode": "hard"}
     del choices["for_rate"], choices["for_latency"]
-    output = output or Path(f"{model.stem}-k{k}")
+    output = output or Path(f"{model.stem}-k{stages}")
     with report.console(splitting(choices)) as console:
-        manifest = pipeline.split(model, stages=k, output=output, progress=console, **choices)
+        manifest = pipeline.split(model, stages=stages, output=output, progress=console, **choices)
     document = manifest.to_json() | {"output": os.fspath(output)}
     report.result(document, lambda: tables.show(document), output)
 
 
 def _fewest(
-    model: Path, stages: tuple[int, ...], output: Path | None, choices: Mapping[str, Any], report: Report
+    model: Path,
+    stages: int | tuple[int, ...],
+    output: Path | None,
+    choices: Mapping[str, Any],
+    report: Report,
 ) -> int:
     """Return the fewest stages that reach the goals, before anything is written."""
     from onnx_pipeline.cli import explore_commands
@@ -138,7 +141,7 @@ def profile(model: Path, output: Path | None, report: Report, **choices: Any) ->
 @reporting
 def plan(
     graph: Path,
-    stages: tuple[int, ...],
+    stages: int | tuple[int, ...],
     output: Path | None,
     report: Report,
     perturb: float | None,
@@ -153,11 +156,11 @@ def plan(
     from onnx_pipeline.cli import explore_commands, tables
     from onnx_pipeline.progress import Phases
 
-    if len(stages) > 1:
+    if isinstance(stages, tuple):
         if perturb is not None or choices.pop("log") is not None:
             raise UsageError("--perturb and --log need one number of stages")
         return explore_commands.run(graph, choices | {"stages": stages}, output, report, planning(choices))
-    choices["stages"] = stages[0]
+    choices["stages"] = stages
     phases = Phases()
     with report.console(planning(choices, samples if perturb else 0)) as console:
         result = pipeline.plan(graph, progress=console, phases=phases, **choices)

@@ -81,6 +81,7 @@ def test_option_names_are_the_contract() -> None:
     search = {"--stages", "-k", "--time-limit", "--gap", "--seed", "--threads"}
     search |= {"--pin", "--together", "--no-cut", "--exactly", "--bounds", "--log", "--partition"}
     target = {"--device", "--bandwidth", "--memory", "--memory-mode", "--activations"}
+    goals = {"--for-rate", "--for-latency", "--fit"}
     streaming = {
         "--allow-reference",
         "--provider",
@@ -92,7 +93,14 @@ def test_option_names_are_the_contract() -> None:
     }
     streaming |= {"--custom-ops"}
     expected = {
+        "explore": {"MODEL|COSTS", "--ignore-colocation", "--config"}
+        | costs
+        | output
+        | (search - {"--log"})
+        | target
+        | goals,
         "split": {"MODEL", "--annotate", "--measure", "--measure-seconds", "--weights", "--config"}
+        | goals
         | costs
         | output
         | search
