@@ -239,11 +239,11 @@ def show_verification(found: VerifyReport, stream: IO[str] | None = None, *, eve
     """Print what was checked and how the outputs compare, all together or ``every`` one."""
     console = make_console(stream)
     lines = [(check, "ok") for check in found.checks]
-    if found.not_rechecked is not None:
-        warning = (
-            f"ok, but the {found.not_rechecked} bound was not rechecked (--recheck SECONDS proves it again)"
-        )
-        lines[found.checks.index("certificate")] = ("certificate", warning)
+    unproved = (("certificate", found.not_rechecked), ("measurement", found.corrected_not_rechecked))
+    for check, bound in unproved:
+        if bound is not None:
+            warning = f"ok, but the {bound} bound was not rechecked (--recheck SECONDS proves it again)"
+            lines[found.checks.index(check)] = (check, warning)
     if found.outputs:
         lines[found.checks.index("outputs")] = ("outputs", f"ok, {_comparison(found.outputs, every=every)}")
     if every:
