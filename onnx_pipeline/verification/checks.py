@@ -55,6 +55,12 @@ class VerifyReport:
     outputs: tuple[OutputCheck, ...] = ()
     not_rechecked: str | None = None
 
+    def __repr__(self) -> str:
+        """Return the figures that matter, in one line."""
+        from onnx_pipeline.brief import of_report
+
+        return of_report(self)
+
     @property
     def ok(self) -> bool:
         """Whether nothing is wrong."""
