@@ -14,7 +14,7 @@ from onnx_pipeline.graph.target import INFEASIBLE, Target
 from onnx_pipeline.parameters import PathLike, SearchParams, as_target
 from onnx_pipeline.partition.portfolio import solve
 from onnx_pipeline.partition.result import Partition, PartitionResult
-from onnx_pipeline.progress import Progress, silent
+from onnx_pipeline.progress import Progress, ProgressLike, shows_progress, silent
 from onnx_pipeline.settings import check
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 WORTH_TELLING = 0.001
 
 
+@shows_progress
 def evaluate(
     graph: CostGraph,
     stage_of: Given,
@@ -35,7 +36,7 @@ def evaluate(
     seed: int = 0,
     threads: int | None = None,
     bounds: Collection[str] | None = None,
-    progress: Progress = silent,
+    progress: ProgressLike = silent,
 ) -> PartitionResult:
     """Price a partition of your own and prove how much better another one could be.
 
@@ -99,7 +100,7 @@ def evaluate_given(
     if search.exactly and own.used < stages:
         raise UsageError(f"the partition leaves {stages - own.used} of {stages} stages empty")
     _check_memory(own)
-    found = solve(graph, stages, target, search, progress, start=stage_of)
+    found = solve(graph, stages, target, search, progress, given=stage_of)
     result = PartitionResult(
         replace(own, graph=found.graph), found.certificate, replace(found.search, methods=("given",))
     )

@@ -9,13 +9,15 @@ import math
 import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, Union
 
 from onnx_pipeline.errors import Advice, UsageError
 from onnx_pipeline.settings import check, load
 
 if TYPE_CHECKING:
     import numpy as np
+    import onnx
+    import onnx_ir
 
     from onnx_pipeline.costmodel.devices import Device
     from onnx_pipeline.costmodel.request import CostModel
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 
 PathLike = str | os.PathLike[str]
 Feeds = Mapping[str, "np.ndarray[Any, Any]"]
+#: A model: a file, or one in memory.
+ModelLike = Union[str, os.PathLike[str], "onnx.ModelProto", "onnx_ir.Model"]
 
 
 @dataclass(frozen=True)
@@ -241,15 +245,19 @@ class MeasureParams(Parameters):
     Attributes
     ----------
     measure : int or None
-        How often the stages are measured, the costs corrected and the model partitioned again; by default
-        once for profiled costs, not at all for others.
+        How many other partitions may be measured to find a faster one; 0 measures nothing. By default 3 for
+        profiled costs, none for others.
+    measure_seconds : float or None
+        Time that measuring may take, sessions' loading included; no round begins that would not end before.
+        By default 5 seconds, more for models that take longer than a third of a second.
     """
 
     measure: int | None = None
+    measure_seconds: float | None = None
 
     def rounds(self, cost_model: str | CostModel) -> int:
         """Return how often for costs of this kind."""
-        return int(cost_model == "profile") if self.measure is None else self.measure
+        return 3 * (cost_model == "profile") if self.measure is None else self.measure
 
 
 @dataclass(frozen=True)

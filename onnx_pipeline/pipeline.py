@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from onnx_pipeline.graph.constraints import NO_DEMANDS, Demands
 from onnx_pipeline.parameters import (
     Feeds,
     MeasureParams,
+    ModelLike,
     OutputParams,
     PathLike,
     ProfileParams,
@@ -20,7 +22,7 @@ from onnx_pipeline.parameters import (
 )
 from onnx_pipeline.planner import Planner
 from onnx_pipeline.price import price
-from onnx_pipeline.progress import Phases, Progress, silent
+from onnx_pipeline.progress import Phases, ProgressLike, shows_progress, silent
 from onnx_pipeline.settings import check
 
 if TYPE_CHECKING:
@@ -32,8 +34,9 @@ if TYPE_CHECKING:
     from onnx_pipeline.partition.result import PartitionResult
 
 
+@shows_progress
 def split(
-    model: PathLike,
+    model: ModelLike,
     *,
     stages: int,
     output: PathLike,
@@ -51,24 +54,29 @@ def split(
     threads: int | None = None,
     profile_runs: int | None = None,
     profile_seconds: float | None = None,
+    intra_op_threads: int = 1,
     cache: bool = True,
     provider: str = "CPUExecutionProvider",
     measure: int | None = None,
+    measure_seconds: float | None = None,
     demands: Demands = NO_DEMANDS,
+    pins: Mapping[str, int] | None = None,
+    together: Iterable[Collection[str]] = (),
+    no_cut: Collection[str] = (),
     partition: Given | None = None,
     log: PathLike | None = None,
     annotate: bool = False,
     weights: str = "copy",
     custom_ops: Sequence[PathLike] = (),
     force: bool = False,
-    progress: Progress = silent,
+    progress: ProgressLike = silent,
 ) -> Manifest:
     """Profile an ONNX model, partition it, certify the partition and write the stages.
 
     Parameters
     ----------
-    model : path-like
-        The ONNX file.
+    model : path-like, onnx.ModelProto or onnx_ir.Model
+        The ONNX file, or a model in memory, which is not changed.
     stages : int
         Number of devices k; stages that stay empty are not written.
     output : path-like
@@ -97,19 +105,32 @@ def split(
         Inferences to measure per pair of sessions; by default 10, more for quick models.
     profile_seconds : float, optional
         Time budget of the profile; by default it grows with ``profile_runs``.
+    intra_op_threads : int
+        Threads that onnxruntime computes one node with, in the profile and in measured stages.
     cache : bool
         Use and keep profiles in the user's cache directory.
     provider : str
         Execution provider of onnxruntime to measure.
     measure : int, optional
-        How often the stages are measured, the costs corrected and the model partitioned again; by default
-        once for profiled costs, not at all for others. The best measured partition is written.
+        How many other partitions may be measured to find a faster one; 0 measures nothing. By default 3 for
+        profiled costs, none for others. What is optimal in the costs is written unless another partition is
+        certainly faster.
+    measure_seconds : float, optional
+        Time that measuring may take; by default 5 seconds, more for slow models. It ends as soon as it is
+        decided which partition to write.
     memory_mode : {"overflow", "hard"}
         Whether what exceeds the memory is streamed over the link or forbidden.
     activations : bool
         Whether the peak of live activations counts against the memory, next to parameters.
     demands : Demands
         Constraints, and the bounds to compute.
+    pins : mapping of str to int, optional
+        More constraints: the stage, counted from 0, that a node must be in. The names here and below may be
+        patterns, ``pins={"encoder/*": 0}``.
+    together : iterable of collections of str
+        Groups of nodes that must share a stage.
+    no_cut : collection of str
+        Tensors that must not cross a stage border.
     partition : mapping of str to int, sequence of int or path-like, optional
         Write exactly these stages instead of searching better ones, see :func:`evaluate`.
     log : path-like, optional
@@ -124,8 +145,8 @@ def split(
         Libraries of custom operators for onnxruntime. Loading one runs its code.
     force : bool
         Replace an existing output of this package.
-    progress : Progress
-        Called with the phase, the share done and a message.
+    progress : Progress or bool
+        Called with the phase, the share done and a message; ``True`` draws a bar in a terminal or notebook.
 
     Returns
     -------
@@ -151,23 +172,25 @@ def split(
         inputs=inputs,
         profile_runs=profile_runs,
         profile_seconds=profile_seconds,
+        intra_op_threads=intra_op_threads,
         cache=cache,
         provider=provider,
         custom_ops=custom_ops,
         seed=seed,
     )
     devices = TargetParams(device, bandwidth, memory, memory_mode, activations)
+    demands = demands.joined(pins, together, no_cut)
     search = SearchParams(time_limit, gap, seed, threads, demands.exactly, demands.bounds)
-    measuring = MeasureParams(measure)
+    measuring = MeasureParams(measure, measure_seconds)
     writing = OutputParams(force, annotate, weights)
 
     output = Path(output)
-    check_output(output, force=force, keep=[model])
+    check_output(output, force=force, keep=[model] if isinstance(model, str | os.PathLike) else ())
     check_writable(output)
     phases = Phases()
-    searches = 1 + measuring.rounds(cost_model)  # they share the time limit
+    repeats = measuring.rounds(cost_model) > 0  # all searches share the time limit
     planner = Planner(
-        stages, devices.target(), search.shared(searches), demands, log, progress, phases, given(partition)
+        stages, devices.target(), search, demands, log, progress, phases, given(partition), repeats
     )
 
     priced = price(model, wanted, progress, phases)
@@ -191,8 +214,9 @@ def split(
     )
 
 
+@shows_progress
 def profile(
-    model: PathLike,
+    model: ModelLike,
     *,
     device: str | PathLike | Device = "cpu",
     cost_model: str | CostModel = "profile",
@@ -200,11 +224,12 @@ def profile(
     inputs: PathLike | Feeds | None = None,
     profile_runs: int | None = None,
     profile_seconds: float | None = None,
+    intra_op_threads: int = 1,
     cache: bool = True,
     provider: str = "CPUExecutionProvider",
     seed: int = 0,
     custom_ops: Sequence[PathLike] = (),
-    progress: Progress = silent,
+    progress: ProgressLike = silent,
     phases: Phases | None = None,
 ) -> CostGraph:
     """Measure (or estimate) the cost graph of an ONNX model; parameters as in :func:`split`.
@@ -220,6 +245,7 @@ def profile(
         inputs=inputs,
         profile_runs=profile_runs,
         profile_seconds=profile_seconds,
+        intra_op_threads=intra_op_threads,
         cache=cache,
         provider=provider,
         custom_ops=custom_ops,
@@ -231,6 +257,7 @@ def profile(
         return priced.graph
 
 
+@shows_progress
 def plan(
     graph: CostGraph | PathLike,
     *,
@@ -246,9 +273,12 @@ def plan(
     seed: int = 0,
     threads: int | None = None,
     demands: Demands = NO_DEMANDS,
+    pins: Mapping[str, int] | None = None,
+    together: Iterable[Collection[str]] = (),
+    no_cut: Collection[str] = (),
     partition: Given | None = None,
     log: PathLike | None = None,
-    progress: Progress = silent,
+    progress: ProgressLike = silent,
     phases: Phases | None = None,
 ) -> PartitionResult:
     """Partition and certify a cost graph; no ONNX model is needed.
@@ -282,6 +312,7 @@ def plan(
     from onnx_pipeline.graph.costs_json import read_graph
 
     devices = TargetParams(device, bandwidth, memory, memory_mode, activations)
+    demands = demands.joined(pins, together, no_cut)
     search = SearchParams(time_limit, gap, seed, threads, demands.exactly, demands.bounds)
     check("stages", stages)
     own = given(partition)

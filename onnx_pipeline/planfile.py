@@ -57,18 +57,7 @@ def plan_document(result: PartitionResult, file: str | os.PathLike[str] | None =
         "target": target_fields(result.target, result.stages),
         **({} if demands is None else {"constraints": demands}),
         "certificate": certificate_fields(result),
-        "search": {
-            **result.search.to_json(),
-            "history": [
-                {
-                    "seconds": p.seconds,
-                    "method": p.method,
-                    "upper_seconds": _fitting(p.bottleneck, result.graph.ticks_per_second),
-                    "lower_seconds": p.lower_bound,
-                }
-                for p in result.history
-            ],
-        },
+        "search": search_fields(result),
         "stages": [
             {
                 "index": index,
@@ -148,6 +137,22 @@ def certificate_fields(result: PartitionResult) -> dict[str, Any]:
         "costs": costs_text(result),
         "one_device_seconds": one_device_seconds(result),
         "bounds": [bound.to_json() for bound in result.bounds],
+    }
+
+
+def search_fields(result: PartitionResult) -> dict[str, Any]:
+    """Return the ``search`` object; its ``history`` says when bottleneck or bound improved."""
+    return {
+        **result.search.to_json(),
+        "history": [
+            {
+                "seconds": p.seconds,
+                "method": p.method,
+                "upper_seconds": _fitting(p.bottleneck, result.graph.ticks_per_second),
+                "lower_seconds": p.lower_bound,
+            }
+            for p in result.history
+        ],
     }
 
 

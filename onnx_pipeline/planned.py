@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from onnx_pipeline import planfile
+from onnx_pipeline import manifest, planfile
 from onnx_pipeline.errors import Advice, InputError, UsageError
 from onnx_pipeline.graph.constraints import constrain
 from onnx_pipeline.graph.costgraph import CostGraph
@@ -62,6 +62,31 @@ def read_plan(
     result = _result(planned_graph(Path(path), document, graph), document, path)
     for problem in _problems(result, document):
         raise InputError(path, problem, "plan again, or give the costs that were planned")
+    return result
+
+
+def read_result(path: str | os.PathLike[str]) -> PartitionResult:
+    """Read the partition of a split or a plan.
+
+    Parameters
+    ----------
+    path : path-like
+        The directory of a split, or PLAN.json.
+
+    Raises
+    ------
+    InputError
+        As :func:`read_plan`; of a directory also if its manifest contradicts itself.
+    """
+    if not Path(path).is_dir():
+        if not Path(path).exists():
+            raise InputError(path, "no such file or directory")
+        return read_plan(path)
+    document = manifest.read(path).to_json()
+    graph = read_graph(Path(path) / manifest.COSTS_NAME)
+    result = _result(graph, document, path)
+    for problem in _problems(result, document):
+        raise InputError(Path(path) / manifest.COSTS_NAME, problem, "split again")
     return result
 
 

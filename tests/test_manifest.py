@@ -101,6 +101,8 @@ def test_field_names_are_the_contract(tmp_path: Path) -> None:
         (("model", "inputs", 0, "shape"), [-1, 4], "shape"),
         (("model", "outputs", 0, "name"), "q", "no stage produces the model output"),
         (("measurement",), MEASUREMENT, "was not measured"),
+        (("measurement",), MEASUREMENT | {"outcome": "perfect"}, "outcome"),
+        (("measurement",), MEASUREMENT | {"corrected": {"gap": 0}}, "corrected"),
         (("weights",), {"mode": "link", "files": [{"file": "../x", "bytes": 1}]}, "outside their folder"),
     ],
 )

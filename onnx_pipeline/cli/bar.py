@@ -12,6 +12,7 @@ from rich.table import Column
 from rich.text import Text
 
 from onnx_pipeline.cli.phases import Course
+from onnx_pipeline.notebook import NotebookBar
 
 BAR_WIDTH = 16
 
@@ -62,13 +63,16 @@ class Bar:
     course : Course
         Where the command is; it is asked whenever the bar is drawn.
     stream : text file
+    notebook : bool
+        Draw it below the cell that runs instead.
     """
 
-    def __init__(self, course: Course, stream: TextIO) -> None:
+    def __init__(self, course: Course, stream: TextIO, *, notebook: bool = False) -> None:
         message = TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True))
         columns = (_Step(course), _Done(course), _Time(course), message)
         self._course = course
-        self._progress = Progress(*columns, console=Console(file=stream), transient=True)
+        kind = NotebookBar if notebook else Progress
+        self._progress = kind(*columns, console=Console(file=stream), transient=True)
         self._task = self._progress.add_task("", total=None)
         self._progress.start()
 

@@ -17,10 +17,30 @@ PATH = click.Path(path_type=Path)
 stages = click.option(
     "-k",
     "--stages",
-    type=Value("stages", click.INT),
+    type=Value("stages_list"),
     required=True,
     metavar="K",
-    help="Number of stages, one per device.",
+    help="Number of stages, one per device; several, as 2-16 or 1,2,4,8, are compared.",
+)
+goals = group(
+    click.option(
+        "--for-rate",
+        type=Value("for_rate", click.FLOAT),
+        metavar="RATE",
+        help="Find the fewest stages that serve so many requests per second.",
+    ),
+    click.option(
+        "--for-latency",
+        type=Value("for_latency"),
+        metavar="TIME",
+        help="Find the fewest stages that answer one request in 50ms, 2s, ...",
+    ),
+    click.option(
+        "--fit",
+        type=Value("fit"),
+        metavar="SIZE",
+        help="Find the fewest stages that need at most so much memory each: 8GiB, 800MB.",
+    ),
 )
 
 
@@ -43,6 +63,23 @@ bandwidth = click.option(
 )
 
 
+memory_counts = group(
+    click.option(
+        "--memory-mode",
+        type=click.Choice(MEMORY_MODES),
+        default=TargetParams.memory_mode,
+        show_default=True,
+        help="Stream what exceeds the memory in every inference, or forbid it.",
+    ),
+    click.option(
+        "--activations/--no-activations",
+        default=TargetParams.activations,
+        show_default=True,
+        help="Count live activations, or parameters only, against the memory.",
+    ),
+)
+
+
 def memory(of_file: bool = False) -> Decorator[Any]:
     """Fast memory per device, how it counts and what fills it."""
     more = ", or the graph file's own limit" if of_file else ""
@@ -53,19 +90,7 @@ def memory(of_file: bool = False) -> Decorator[Any]:
             metavar="SIZE|file" if of_file else "SIZE",
             help=f"Fast memory of one device: 8GiB, 800MB, inf{more}.  [default: the device's]",
         ),
-        click.option(
-            "--memory-mode",
-            type=click.Choice(MEMORY_MODES),
-            default=TargetParams.memory_mode,
-            show_default=True,
-            help="Stream what exceeds the memory in every inference, or forbid it.",
-        ),
-        click.option(
-            "--activations/--no-activations",
-            default=TargetParams.activations,
-            show_default=True,
-            help="Count live activations, or parameters only, against the memory.",
-        ),
+        memory_counts,
     )
 
 
@@ -132,6 +157,14 @@ costs = group(
         help="Time a profile may take, one inference at least.  [default: 12, or 1.2 times --profile-runs]",
     ),
     click.option(
+        "--intra-op-threads",
+        type=Value("intra_op_threads", click.INT),
+        default=ProfileParams.intra_op_threads,
+        show_default=True,
+        metavar="N",
+        help="Threads that compute one node, in the profile and in measured stages.",
+    ),
+    click.option(
         "--cache/--no-cache",
         default=ProfileParams.cache,
         show_default=True,
@@ -187,21 +220,21 @@ constraints = gathered(
         type=Pair("NODE=STAGE", "a stage counted from 0"),
         multiple=True,
         metavar="NODE=STAGE",
-        help="Put a node into a stage; repeatable.",
+        help="Put a node into a stage, or all nodes that match: 'encoder/*=0'; repeatable.",
     ),
     click.option(
         "--together",
         type=Names(),
         multiple=True,
         metavar="NODE,NODE...",
-        help="Keep nodes in one stage; repeatable.",
+        help="Keep nodes in one stage, also by patterns: 'layer1/*'; repeatable.",
     ),
     click.option(
         "--no-cut",
         "uncut",
         multiple=True,
         metavar="TENSOR",
-        help="Keep a tensor within one stage; repeatable.",
+        help="Keep a tensor within one stage, or all that match; repeatable.",
     ),
     click.option("--exactly", is_flag=True, help="Leave no stage empty."),
     click.option(
@@ -219,12 +252,21 @@ given = click.option(
 )
 log = click.option("--log", type=PATH, metavar="FILE.csv", help="Write the history of the search as CSV.")
 
-measure = click.option(
-    "--measure",
-    type=Value("measure", click.INT),
-    metavar="ROUNDS",
-    help="Measure the stages, correct the costs, partition again; keep what measures best.  "
-    "[default: 1 for profiled costs, else 0]",
+measure = group(
+    click.option(
+        "--measure",
+        type=Value("measure", click.INT),
+        metavar="N",
+        help="Measure the stages, correct the costs and try up to N other partitions; take one that is "
+        "faster.  [default: 3 for profiled costs, else 0]",
+    ),
+    click.option(
+        "--measure-seconds",
+        type=Value("measure_seconds", click.FLOAT),
+        metavar="SECONDS",
+        help="Time that measuring stages may take; it ends when it is decided.  "
+        "[default: 5, or 16 inferences]",
+    ),
 )
 writing = group(
     click.option(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,9 +11,9 @@ from typing import Any
 
 import click
 
-from onnx_pipeline.cli.console import Console, print_json
 from onnx_pipeline.cli.groups import Decorator, gathered, group
 from onnx_pipeline.cli.spelling import speller
+from onnx_pipeline.console import Console
 from onnx_pipeline.files.atomic import check_file
 from onnx_pipeline.parameters import OutputParams
 
@@ -34,6 +36,8 @@ class Report:
         steps : mapping of str to float, optional
             Phases to come, with the seconds that each may take.
         """
+        level = logging.DEBUG if self.verbose > 1 else logging.INFO if self.verbose else logging.WARNING
+        logging.getLogger("onnx_pipeline").setLevel(level)
         program = click.get_current_context().find_root().command
         return Console(self.quiet, self.verbose, speller(program), steps)
 
@@ -47,6 +51,11 @@ class Report:
         show()
         if written is not None:
             click.echo(f"written to {written}")
+
+
+def print_json(document: Mapping[str, Any]) -> None:
+    """Print one JSON document on stdout."""
+    print(json.dumps(document, indent=2, allow_nan=False))
 
 
 def _report(as_json: bool, quiet: bool, verbose: int) -> dict[str, Any]:

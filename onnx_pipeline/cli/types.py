@@ -55,6 +55,30 @@ class Count(ParamType):
         return number
 
 
+class Several(ParamType):
+    """Values of one type with commas between them.
+
+    Parameters
+    ----------
+    each : click.ParamType
+        Reads every one of them.
+    """
+
+    name = "several"
+
+    def __init__(self, each: ParamType) -> None:
+        self.each = each
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[Any, ...]:
+        """Return the values."""
+        if isinstance(value, tuple):
+            return value
+        parts = value.split(",") if isinstance(value, str) else [value]
+        return tuple(self.each.convert(part, param, ctx) for part in parts)
+
+
 class Pair(ParamType):
     """``NAME=NUMBER`` with a number from 0 to 2^31 - 1; names may hold equals signs.
 

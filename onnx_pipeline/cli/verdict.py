@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from onnx_pipeline.cli.choice import choice
 from onnx_pipeline.cli.phases import phase_name
 from onnx_pipeline.figures import format_count, format_percent, format_rate, format_seconds
 
@@ -28,6 +29,8 @@ def verdict(document: Document) -> list[Line]:
         lines.append(("speed-up", speedup))
     if document.get("measurement"):
         lines.append(("measured", measured(document["measurement"], document["stages"])))
+        chosen = choice(certificate, document["measurement"])
+        lines += [] if chosen is None else [("choice", chosen)]
     lines += [("lower bound", bound(certificate)), ("gap", gap(certificate))]
     lines.append(("costs", costs(str(certificate.get("costs", "file")), _origin(document))))
     if "sensitivity" in document:

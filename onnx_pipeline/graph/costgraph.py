@@ -5,6 +5,7 @@ Times are whole ticks (:mod:`onnx_pipeline.graph.ticks`), sizes whole bytes.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     import networkx
 
 BoolArray = npt.NDArray[np.bool_]
+
+#: Element type and concrete shape of a tensor, each None where unknown.
+TensorType = tuple[str | None, tuple[int, ...] | None]
 
 #: Producer of a net that enters from outside (a model input).
 HOST = -1
@@ -68,6 +72,8 @@ class CostGraph:
         makes necessary.
     ticks_per_second : int
         How finely times are counted: a power of ten.
+    net_types : tuple of (str or None, tuple of int or None), length m, or None
+        Element type and concrete shape of each tensor, to show; nothing is computed from them.
     """
 
     name: str
@@ -90,6 +96,7 @@ class CostGraph:
     meta: Mapping[str, Any] = field(default_factory=dict)
     net_extra: IntArray | None = None
     ticks_per_second: int = NS
+    net_types: tuple[TensorType, ...] | None = None
 
     def __repr__(self) -> str:
         """Return the figures that matter, in one line."""
@@ -101,6 +108,16 @@ class CostGraph:
     def order(self) -> tuple[int, ...]:
         """The graph's own topological order: the smallest available index first."""
         return tuple(topological_order(self))
+
+    @cached_property
+    def readers(self) -> tuple[tuple[int, ...], ...]:
+        """Distinct consumers of every net, as :meth:`consumers` returns them one by one."""
+        return _parts(self.net_ptr, self.net_consumers)
+
+    @cached_property
+    def users(self) -> tuple[tuple[int, ...], ...]:
+        """Nodes that read each parameter group, as :meth:`group_members` returns them one by one."""
+        return _parts(self.group_ptr, self.group_nodes)
 
     @cached_property
     def node_nets(self) -> tuple[tuple[int, ...], ...]:
@@ -223,6 +240,12 @@ class CostGraph:
         from onnx_pipeline.graph import from_networkx
 
         return from_networkx(graph, work=work, bytes=bytes, tensor=tensor, parameters=parameters)
+
+
+def _parts(ptr: IntArray, flat: IntArray) -> tuple[tuple[int, ...], ...]:
+    """Return the lists of a CSR list of lists, as plain integers."""
+    values = flat.tolist()
+    return tuple(tuple(values[begin:end]) for begin, end in itertools.pairwise(ptr.tolist()))
 
 
 def topological_order(graph: CostGraph, source: str | None = None) -> list[int]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from onnx_pipeline.errors import InputError
 from onnx_pipeline.graph.builder import GraphBuilder
-from onnx_pipeline.graph.costgraph import HOST, CostGraph
+from onnx_pipeline.graph.costgraph import HOST, CostGraph, TensorType
 from onnx_pipeline.graph.ticks import NS, TICKS
 
 if TYPE_CHECKING:
@@ -52,6 +52,8 @@ def to_networkx(graph: CostGraph) -> networkx.MultiDiGraph:
 def _further(graph: CostGraph, net: int) -> dict[str, Any]:
     """Return what few tensors have."""
     further: dict[str, Any] = {"to_host": True} if graph.net_to_host[net] else {}
+    if graph.net_types is not None:
+        further |= dict(zip(("dtype", "shape"), graph.net_types[net], strict=True))
     if graph.net_time is not None:
         further["time"] = graph.seconds(int(graph.net_time[net]))
     if graph.net_extra is not None and graph.net_extra[net]:
@@ -142,7 +144,20 @@ def _net(data: Attributes, bytes: str, place: str) -> dict[str, Any]:
         "to_host": bool(data.get("to_host", False)),
         "time": _seconds(data, "time", place) * NS if "time" in data else None,
         "extra": _seconds(data, "border", place) * NS if "border" in data else 0,
+        "kind": _kind(data, place),
     }
+
+
+def _kind(data: Attributes, place: str) -> TensorType:
+    """Read element type and shape; both may be missing."""
+    dtype, shape = data.get("dtype"), data.get("shape")
+    if not (dtype is None or isinstance(dtype, str)):
+        _fail(place, "dtype", "text", dtype)
+    if shape is None:
+        return dtype, None
+    if not isinstance(shape, list | tuple) or not all(isinstance(size, int) and size >= 0 for size in shape):
+        _fail(place, "shape", "a sequence of sizes", shape)
+    return dtype, tuple(shape)
 
 
 def _listed(about: Attributes, key: str) -> Iterator[tuple[str, Attributes]]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import itertools
 import os
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import dataclass
 from threading import Event
 from typing import TYPE_CHECKING
 
@@ -14,11 +15,13 @@ import numpy as np
 
 from onnx_pipeline.errors import Advice, InfeasibleError, UsageError
 from onnx_pipeline.figures import format_bytes, format_count
+from onnx_pipeline.graph.constraints import NO_DEMANDS
 from onnx_pipeline.graph.costgraph import CostGraph, IntArray
 from onnx_pipeline.graph.objective import countable, useful_stages
 from onnx_pipeline.graph.target import INFEASIBLE, Target
 from onnx_pipeline.parameters import PathLike, SearchParams, as_target
 from onnx_pipeline.partition.bounds.simple import simple
+from onnx_pipeline.partition.bounds.windows import Reach
 from onnx_pipeline.partition.incumbent import Incumbent
 from onnx_pipeline.partition.instance.build import build
 from onnx_pipeline.partition.instance.contract import contract
@@ -29,7 +32,7 @@ from onnx_pipeline.partition.result import PartitionResult
 from onnx_pipeline.partition.search.exactly import place
 from onnx_pipeline.partition.searching import Searching
 from onnx_pipeline.partition.task import Task
-from onnx_pipeline.progress import Progress, silent
+from onnx_pipeline.progress import Progress, ProgressLike, shows_progress, silent
 from onnx_pipeline.settings import check
 from onnx_pipeline.stop import AnyOf, Deadline, GapReached, Stop, is_interrupt
 
@@ -42,6 +45,7 @@ DEFAULT_BOUNDS = frozenset(
 )
 
 
+@shows_progress
 def partition(
     graph: CostGraph,
     stages: int,
@@ -53,7 +57,10 @@ def partition(
     threads: int | None = None,
     exactly: bool = False,
     bounds: Collection[str] | None = None,
-    progress: Progress = silent,
+    pins: Mapping[str, int] | None = None,
+    together: Iterable[Collection[str]] = (),
+    no_cut: Collection[str] = (),
+    progress: ProgressLike = silent,
 ) -> PartitionResult:
     """Partition a cost graph into pipeline stages and certify the result.
 
@@ -78,6 +85,13 @@ def partition(
     bounds : collection of str, optional
         Bounds to compute, out of :data:`onnx_pipeline.settings.BOUNDS`; by default those of
         ``DEFAULT_BOUNDS``.
+    pins : mapping of str to int, optional
+        Stage, counted from 0, that a node must be in. The names here and below may be patterns
+        (``encoder/*``).
+    together : iterable of collections of str
+        Groups of nodes that must share a stage.
+    no_cut : collection of str
+        Tensors that must not cross a stage border.
     progress : Progress
 
     Returns
@@ -88,7 +102,8 @@ def partition(
     Raises
     ------
     UsageError
-        If a parameter is out of range or of the wrong kind, or a pin is beyond the last stage.
+        If a parameter is out of range or of the wrong kind, a name is unknown, or a pin is beyond the last
+        stage.
     InfeasibleError
         If no partition meets the pins, the hard memory limit or the exact number of stages.
 
@@ -97,6 +112,7 @@ def partition(
     Archer et al. 2024, sections 4 and 5.
     """
     params = SearchParams(time_limit, gap, seed, threads, exactly, bounds)
+    graph = NO_DEMANDS.joined(pins, together, no_cut).apply(graph)
     return solve(graph, stages, as_target(target, graph), params, progress)
 
 
@@ -107,36 +123,29 @@ def solve(
     params: SearchParams,
     progress: Progress = silent,
     *,
-    start: IntArray | None = None,
+    given: IntArray | None = None,
 ) -> PartitionResult:
     """Partition and certify, as :func:`partition` does, with a parameter object.
 
-    ``start`` is a valid partition that is known already.
+    ``given`` is a valid partition that is known already.
     """
     stages = check("stages", stages)
     started = time.monotonic()
     ensure_compiled(progress)
     # Loading kernels counts, but for half of the time at most: the rest must find something.
     loading = min(time.monotonic() - started, params.time_limit / 2)
-    deadline, cancelled = Deadline(params.time_limit, loading), Event()
-    _check_stages(graph, stages, params.exactly)
+    deadline = Deadline(params.time_limit, loading)
+    check_stages(graph, stages, params.exactly)
     useful = useful_stages(graph, stages)
     known = Incumbent(countable(graph, target, stages), target, useful, progress, params.exactly)
     full = build(known.graph, target)
-    _start(Task(full, known))
-    if start is not None:
-        known.offer(start, "given")
-    stop = AnyOf(GapReached(known, params.gap), deadline, cancelled.is_set)
-    prove(known, "simple", ARITHMETIC, lambda: simple(full, known.stages))
-    small = contract(full, stop)
-    # Contraction keeps the optimum, but may merge what has to part where no stage may stay empty.
-    searching = Searching(Task(full if params.exactly else small, known), params.seed, stop)
-    wanted = DEFAULT_BOUNDS if params.bounds is None else frozenset(params.bounds)
-    proving = Proving(Task(small, known), wanted, params.seed, deadline, stop)
+    start(Task(full, known))
+    if given is not None:
+        known.offer(given, "given")
+    small = contract(full, AnyOf(GapReached(known, params.gap), deadline))
     interrupted = False
     try:
-        _begin(searching, proving, full)
-        _go_on(searching, proving, cancelled, params.threads or os.cpu_count() or 1)
+        improve(known, Forms(full, small), params, deadline)
     except (KeyboardInterrupt, SystemError) as error:
         if not is_interrupt(error):
             raise
@@ -146,7 +155,36 @@ def solve(
     return known.result(stages, params.seed, interrupted)
 
 
-def _check_stages(graph: CostGraph, stages: int, exactly: bool) -> None:
+@dataclass
+class Forms:
+    """A graph priced for a target, as it is and contracted, and what is known of the contracted form.
+
+    ``reach``, once it is computed, serves every number of stages.
+    """
+
+    full: Instance
+    small: Instance
+    reach: Reach | None = None
+
+
+def improve(known: Incumbent, forms: Forms, params: SearchParams, deadline: Deadline) -> None:
+    """Search and prove until the gap closes or time is up; Ctrl-C leaves what is known as it is."""
+    cancelled = Event()
+    stop = AnyOf(GapReached(known, params.gap), deadline, cancelled.is_set)
+    # Contraction keeps the optimum, but may merge what has to part where no stage may stay empty.
+    searching = Searching(Task(forms.full if params.exactly else forms.small, known), params.seed, stop)
+    proving = Proving(Task(forms.small, known), wanted(params), params.seed, deadline, stop, forms.reach)
+    _begin(searching, proving, forms.full)
+    forms.reach = proving.reach
+    _go_on(searching, proving, cancelled, params.threads or os.cpu_count() or 1)
+
+
+def wanted(params: SearchParams) -> frozenset[str]:
+    """Return the names of the bounds to compute."""
+    return DEFAULT_BOUNDS if params.bounds is None else frozenset(params.bounds)
+
+
+def check_stages(graph: CostGraph, stages: int, exactly: bool) -> None:
     """Refuse pins beyond the last stage, and fewer nodes than stages to fill."""
     last = int(graph.pinned.max(initial=-1))
     if last >= stages:
@@ -158,8 +196,8 @@ def _check_stages(graph: CostGraph, stages: int, exactly: bool) -> None:
         raise InfeasibleError(f"{stages} stages cannot all be filled: the graph has {nodes}")
 
 
-def _start(task: Task) -> None:
-    """Offer a first partition: everything as early as pins, and stages that must not stay empty, allow."""
+def start(task: Task) -> None:
+    """Offer a first partition, everything as early as pins and stages to fill allow, and the simple bound."""
     inst, known = task.inst, task.known
     first = place(inst, known.stages, every=known.exactly)
     if first is None:
@@ -168,6 +206,7 @@ def _start(task: Task) -> None:
             raise InfeasibleError(f"{unfilled} with nodes pinned like this")
         raise InfeasibleError(f"{unfilled}: there are {inst.n} nodes or groups of nodes that stay together")
     task.offer(first, "first")
+    prove(known, "simple", ARITHMETIC, lambda: simple(inst, known.stages))
 
 
 def _begin(searching: Searching, proving: Proving, full: Instance) -> None:

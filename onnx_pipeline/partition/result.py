@@ -36,6 +36,9 @@ class Bound:
         Time spent on it.
     ticks_per_second : int
         How finely the graph counts.
+    stages : int or None
+        The number of stages that it was proved for, where that is more than the partition has: what no
+        partition into so many stages can beat, none into fewer can.
     """
 
     method: str
@@ -44,6 +47,7 @@ class Bound:
     solver: str | None = None
     wall_seconds: float = 0.0
     ticks_per_second: int = NS
+    stages: int | None = None
 
     @property
     def seconds(self) -> float:
@@ -58,6 +62,7 @@ class Bound:
             "exact": self.exact,
             "solver": self.solver,
             "wall_seconds": self.wall_seconds,
+            **({} if self.stages is None else {"stages": self.stages}),
         }
 
     @classmethod
@@ -70,6 +75,7 @@ class Bound:
             entry.get("solver"),  # which plans may leave out
             entry["wall_seconds"],
             ticks_per_second,
+            entry.get("stages"),
         )
 
 

@@ -71,7 +71,7 @@ def place(
         mine = tuple(cores[(i * share + j) % len(cores)] for j in range(share)) if pin else ()
         settings = SessionSettings(
             providers=chosen or ((CPU, {}),),
-            threads=share,
+            threads=_threads(document) or share,
             listed=stage.execution_order == "file",  # its peak of live activations holds for this order
             data_folder=data,
             custom_ops=libraries,
@@ -80,6 +80,12 @@ def place(
         given_to = frozenset(port.name for port in stage.inputs)
         specs.append(StageSpec(i, directory / stage.file, settings, mine, given_to))
     return specs
+
+
+def _threads(document: Manifest) -> int | None:
+    """Return the threads that the stages were profiled with, where that was more than one."""
+    threads = int(document.cost_model.get("threads", 1))
+    return threads if threads > 1 else None
 
 
 def weights_folder(

@@ -2,51 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
-
-import numpy as np
 
 from onnx_pipeline import planfile
 from onnx_pipeline.errors import UsageError
 from onnx_pipeline.figures import format_count
 from onnx_pipeline.graph.costgraph import CostGraph
-from onnx_pipeline.graph.objective import countable
 from onnx_pipeline.partition import certificate
-from onnx_pipeline.partition.result import Bound, Certificate, Partition, PartitionResult, SearchRecord
+from onnx_pipeline.partition.result import Bound, Certificate, PartitionResult, SearchRecord
 from onnx_pipeline.settings import BOUNDS
+from onnx_pipeline.verification.claimed import Claim, claimed_partition
 
 #: Bounds that are recomputed from the graph; of all others only a new proof tells.
 RECOMPUTED = ("simple", "min-cut", "windows", "crossings")
 #: What floats of the certificate may be off by.
 _CLOSE = 1e-9
-
-
-@dataclass(frozen=True)
-class Claim:
-    """What a document says of its stages, whether it is a manifest or a plan.
-
-    Attributes
-    ----------
-    target, certificate : mapping
-        The document's objects.
-    nodes : sequence of sequence of str
-        Names of the nodes of each stage listed.
-    indices : sequence of int
-        Number of each stage listed.
-    figures : sequence of mapping
-        ``cost``, ``parameter_bytes`` and, where known, ``peak_activation_bytes`` of each stage listed.
-    exactly : bool
-        Whether no stage was to stay empty.
-    """
-
-    target: Mapping[str, Any]
-    certificate: Mapping[str, Any]
-    indices: Sequence[int]
-    nodes: Sequence[Sequence[str]]
-    figures: Sequence[Mapping[str, Any]]
-    exactly: bool = False
 
 
 @dataclass
@@ -64,7 +35,7 @@ def check_claim(graph: CostGraph, claim: Claim, recheck: float | None) -> Verdic
     if verdict.problems:
         return verdict
     try:
-        partition = _partition(graph, claim)
+        partition = claimed_partition(graph, claim)
     except UsageError as error:
         verdict.problems.append(str(error))
         return verdict
@@ -96,13 +67,6 @@ def _unknown(graph: CostGraph, claim: Claim) -> Iterator[str]:
     for entry in claim.certificate["bounds"]:
         if entry["method"] not in BOUNDS:
             yield f"certificate: there is no bound {entry['method']!r}"
-
-
-def _partition(graph: CostGraph, claim: Claim) -> Partition:
-    home = {name: i for i, names in zip(claim.indices, claim.nodes, strict=True) for name in names}
-    stage_of = np.array([home[name] for name in graph.node_names], dtype=np.int64)
-    target, stages = planfile.read_target(claim.target), claim.target["stages"]
-    return Partition(countable(graph, target, stages), target, stages, stage_of, claim.exactly)
 
 
 def _figures(result: PartitionResult, claim: Claim) -> Iterator[str]:

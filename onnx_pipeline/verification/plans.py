@@ -6,7 +6,8 @@ from pathlib import Path
 
 from onnx_pipeline.planfile import read_plan
 from onnx_pipeline.planned import planned_graph
-from onnx_pipeline.verification.claims import Claim, Verdict, check_claim
+from onnx_pipeline.verification.claimed import claim_of
+from onnx_pipeline.verification.claims import Verdict, check_claim
 
 
 def check_plan(path: Path, recheck: float | None) -> tuple[int, Verdict]:
@@ -20,12 +21,4 @@ def check_plan(path: Path, recheck: float | None) -> tuple[int, Verdict]:
     document = read_plan(path)
     graph = planned_graph(path, document)
     stages = document["stages"]
-    claim = Claim(
-        document["target"],
-        document["certificate"],
-        [stage["index"] for stage in stages],
-        [stage["node_names"] for stage in stages],
-        stages,
-        bool(document.get("constraints", {}).get("exactly")),
-    )
-    return len(stages), check_claim(graph, claim, recheck)
+    return len(stages), check_claim(graph, claim_of(document), recheck)

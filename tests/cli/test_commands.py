@@ -76,7 +76,7 @@ def test_option_names_are_the_contract() -> None:
     """Scripts outside the repository call these: renaming or removing one breaks them."""
     shared = {"--json", "--quiet", "-q", "--verbose", "-v", "--help"}
     costs = {"--cost-model", "--dim", "--inputs", "--profile-runs", "--provider", "--device", "--seed"}
-    costs |= {"--profile-seconds", "--cache", "--custom-ops"}
+    costs |= {"--profile-seconds", "--cache", "--custom-ops", "--intra-op-threads"}
     output = {"--output", "-o", "--force"}
     search = {"--stages", "-k", "--time-limit", "--gap", "--seed", "--threads"}
     search |= {"--pin", "--together", "--no-cut", "--exactly", "--bounds", "--log", "--partition"}
@@ -92,7 +92,7 @@ def test_option_names_are_the_contract() -> None:
     }
     streaming |= {"--custom-ops"}
     expected = {
-        "split": {"MODEL", "--annotate", "--measure", "--weights", "--config"}
+        "split": {"MODEL", "--annotate", "--measure", "--measure-seconds", "--weights", "--config"}
         | costs
         | output
         | search
@@ -102,11 +102,14 @@ def test_option_names_are_the_contract() -> None:
         | output
         | search
         | target,
+        "emit": {"MODEL", "PLAN.json", "--annotate", "--weights", "--config"}
+        | {"--dim", "--inputs", "--custom-ops"}
+        | output,
         "verify": {"DIR|PLAN.json", "--model", "--inputs", "--dim", "--seed", "--recheck", "--custom-ops"},
         "run": {"DIR", "--inputs", "--batched"} | output | streaming,
         "bench": {"DIR", "--requests", "--rounds", "--model", "--no-baselines", "--inputs", "--dim"}
         | streaming,
-        "show": {"DIR|PLAN.json"},
+        "show": {"DIR|PLAN.json", "--cuts", "--format", "--node-data", "-o", "--output", "--force"},
         "calibrate": {"--transport"} | output,
     }
     assert set(cli.commands) == {*expected, "cache"}

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from onnx_pipeline.cli import console, main, tables
+from onnx_pipeline import console
+from onnx_pipeline.cli import main, tables
 from onnx_pipeline.cli.terminal import fold
 from onnx_pipeline.files import npz
 from onnx_pipeline.graph.builder import GraphBuilder

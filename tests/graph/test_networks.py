@@ -27,6 +27,9 @@ def test_random_graphs_survive() -> None:
         if i % 4 == 0:
             extra = rng.integers(0, 50, graph.num_nets)
             graph = replace(graph, net_time=rng.integers(0, 1 << 40, graph.num_nets), net_extra=extra)
+        if i % 5 == 0 and graph.num_nets:
+            kinds = [(None, None), ("float32", (2, 3)), ("string", None), ("int64", ())]
+            graph = replace(graph, net_types=tuple(kinds[t % 4] for t in range(1, graph.num_nets + 1)))
         again = op.CostGraph.from_networkx(graph.to_networkx())
         assert graph_to_json(again) == graph_to_json(graph)
 
