@@ -77,6 +77,12 @@ class Device:
             if value != {} or key == "peak_flops":
                 object.__setattr__(self, key, read(value, key))
 
+    def __repr__(self) -> str:
+        """Return the figures that matter, in one line."""
+        from onnx_pipeline.brief import of_device
+
+        return of_device(self)
+
     def target(self, host_io: bool = True) -> Target:
         """Return the partitioner's view of this device."""
         return Target(

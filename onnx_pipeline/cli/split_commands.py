@@ -67,6 +67,8 @@ def _fewest(
     report: Report,
 ) -> int:
     """Return the fewest stages that reach the goals, before anything is written."""
+    if choices["partition"] is not None:
+        raise UsageError("--partition has its number of stages: give -k K, and no goals")
     from onnx_pipeline.cli import explore_commands
     from onnx_pipeline.files.directory import check_output
     from onnx_pipeline.goals import Goals
@@ -157,8 +159,9 @@ def plan(
     from onnx_pipeline.progress import Phases
 
     if isinstance(stages, tuple):
-        if perturb is not None or choices.pop("log") is not None:
-            raise UsageError("--perturb and --log need one number of stages")
+        only_one = (perturb, choices.pop("log"), choices.pop("partition"))
+        if any(choice is not None for choice in only_one):
+            raise UsageError("--perturb, --log and --partition need one number of stages")
         return explore_commands.run(graph, choices | {"stages": stages}, output, report, planning(choices))
     choices["stages"] = stages
     phases = Phases()

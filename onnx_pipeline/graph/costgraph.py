@@ -98,6 +98,12 @@ class CostGraph:
     ticks_per_second: int = NS
     net_types: tuple[TensorType, ...] | None = None
 
+    def __repr__(self) -> str:
+        """Return the figures that matter, in one line."""
+        from onnx_pipeline.brief import of_graph
+
+        return of_graph(self)
+
     @cached_property
     def order(self) -> tuple[int, ...]:
         """The graph's own topological order: the smallest available index first."""
@@ -163,6 +169,12 @@ class CostGraph:
             net_extra=None if self.net_extra is None else self.net_extra // longer,
             ticks_per_second=ticks_per_second,
         )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the COSTS.json document, as :func:`onnx_pipeline.write_graph` writes it."""
+        from onnx_pipeline.graph import graph_to_json
+
+        return graph_to_json(self)
 
     def to_networkx(self) -> networkx.MultiDiGraph:
         """Return a networkx graph from which :meth:`from_networkx` makes the same cost graph again.

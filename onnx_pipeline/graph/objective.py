@@ -44,6 +44,12 @@ class StageCost:
     parameter_bytes: int
     activation_bytes: int = 0
 
+    def __repr__(self) -> str:
+        """Return the figures that matter, in one line."""
+        from onnx_pipeline.brief import of_stage
+
+        return of_stage(self)
+
     @property
     def total(self) -> int:
         """cost(S) in ticks."""

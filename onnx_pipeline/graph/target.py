@@ -65,6 +65,12 @@ class Target:
         if self.memory_mode not in ("overflow", "hard"):
             raise UsageError(f"memory_mode must be 'overflow' or 'hard', got {self.memory_mode!r}")
 
+    def __repr__(self) -> str:
+        """Return the figures that matter, in one line."""
+        from onnx_pipeline.brief import of_target
+
+        return of_target(self)
+
     def ticks_per_byte(self, ticks_per_second: int) -> float:
         """Ticks to move one byte over the link."""
         return ticks_per_second / self.bandwidth

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -102,6 +102,12 @@ class Partition:
     stage_of: IntArray
     exactly: bool = False
 
+    def __repr__(self) -> str:
+        """Return the figures that matter, in one line."""
+        from onnx_pipeline.brief import of_partition
+
+        return of_partition(self)
+
     @cached_property
     def ticks(self) -> int:
         """Largest stage cost as searches count it, rounded down."""
@@ -177,7 +183,7 @@ class SearchRecord:
     wall_seconds: float = 0.0
     seed: int = 0
     interrupted: bool = False
-    history: tuple[HistoryPoint, ...] = ()
+    history: tuple[HistoryPoint, ...] = field(default=(), repr=False)
 
     def to_json(self) -> dict[str, Any]:
         """Return the ``search`` object of manifests and plans, without the history."""
@@ -208,6 +214,18 @@ class PartitionResult:
     partition: Partition
     certificate: Certificate
     search: SearchRecord
+
+    def __repr__(self) -> str:
+        """Return the verdict in one line."""
+        from onnx_pipeline.brief import of_result
+
+        return of_result(self)
+
+    def _repr_html_(self) -> str:
+        """Return the verdict and a bar for every stage, for notebooks."""
+        from onnx_pipeline.cards import card
+
+        return card(self.to_json())
 
     @property
     def graph(self) -> CostGraph:

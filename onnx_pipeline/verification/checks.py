@@ -61,6 +61,12 @@ class VerifyReport:
     not_rechecked: str | None = None
     corrected_not_rechecked: str | None = None
 
+    def __repr__(self) -> str:
+        """Return the figures that matter, in one line."""
+        from onnx_pipeline.brief import of_report
+
+        return of_report(self)
+
     @property
     def ok(self) -> bool:
         """Whether nothing is wrong."""

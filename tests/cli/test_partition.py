@@ -129,3 +129,15 @@ def test_errors_name_file_node_and_remedy(run: Run) -> None:
     outcome = run("split", "absent.onnx", "-k", 2, "--partition", "absent.csv")
     assert outcome.code == 3
     assert "absent.csv: cannot be read" in outcome.err
+
+
+def test_one_number_of_stages(run: Run) -> None:
+    """A partition is not one of several, nor the fewest stages that reach a goal."""
+    outcome = run("plan", "costs.json", "-k", "2,3", "--partition", "mine.csv")
+    assert outcome.code == 2
+    assert "--perturb, --log and --partition need one number of stages" in outcome.err
+    for more in (["-k", "2-3"], ["-k", "2", "--for-rate", "100"]):
+        outcome = run("split", "mlp.onnx", *more, "--partition", "mine.csv")
+        assert outcome.code == 2
+        assert "--partition has its number of stages: give -k K, and no goals" in outcome.err
+    assert run("plan", "costs.json", "-k", "1,2", *QUICK).code == 0
