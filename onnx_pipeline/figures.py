@@ -1,6 +1,6 @@
 """Figures as people read them: three digits and a unit; JSON documents keep the exact numbers.
 
-:mod:`onnx_pipeline.costmodel.units` parses what users write.
+:mod:`onnx_pipeline.graph.units` parses what users write.
 """
 
 from __future__ import annotations
@@ -15,6 +15,16 @@ _DAY = 86400.0
 def format_bytes(nbytes: float) -> str:
     """Return a size with a binary unit and three digits: ``97.5 MiB``."""
     return _scaled(nbytes, 1024, ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"))
+
+
+def rounded_bytes(nbytes: float, *, up: bool) -> float:
+    """Return the next size above or below with the three digits that :func:`format_bytes` writes."""
+    unit = 1.0
+    while nbytes >= 1024 * unit:
+        unit *= 1024
+    digits = 0 if unit == 1 else 2 if nbytes < 9.99 * unit else 1 if nbytes < 99.9 * unit else 0
+    step = unit / (1, 10, 100)[digits]
+    return (math.ceil(nbytes / step) if up else math.floor(nbytes / step)) * step
 
 
 def format_bandwidth(rate: float) -> str:

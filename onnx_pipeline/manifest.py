@@ -116,6 +116,18 @@ class Manifest:
     #: What users demanded beyond what the model does: ``pins`` by node, ``together`` groups of nodes.
     constraints: Mapping[str, Any] | None = None
 
+    def __repr__(self) -> str:
+        """Return the verdict in one line."""
+        from onnx_pipeline.brief import of_manifest
+
+        return of_manifest(self)
+
+    def _repr_html_(self) -> str:
+        """Return the verdict and a bar for every stage, for notebooks."""
+        from onnx_pipeline.cards import card
+
+        return card(self.to_json())
+
     def to_json(self) -> dict[str, Any]:
         """Return the JSON document."""
         document = {"format": FORMAT, "format_version": FORMAT_VERSION, **_plain(asdict(self))}

@@ -8,7 +8,15 @@ from collections.abc import Sequence
 
 import click
 
-from onnx_pipeline.cli import check_commands, host_commands, run_commands, split_commands
+from onnx_pipeline.cli import (
+    check_commands,
+    emit_commands,
+    explore_commands,
+    host_commands,
+    report_commands,
+    run_commands,
+    split_commands,
+)
 from onnx_pipeline.errors import UsageError
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
@@ -71,10 +79,13 @@ for command in (
     split_commands.split,
     split_commands.profile,
     split_commands.plan,
+    emit_commands.emit,
+    explore_commands.explore,
     check_commands.verify,
     run_commands.run,
     run_commands.bench,
     check_commands.show,
+    report_commands.report,
     host_commands.calibrate,
     host_commands.cache,
 ):

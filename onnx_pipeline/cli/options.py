@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from onnx_pipeline.cli.groups import Decorator, gathered, group
-from onnx_pipeline.cli.types import Names, Pair, Value
+from onnx_pipeline.cli.types import Names, Pair, Stages, Value
 from onnx_pipeline.parameters import OutputParams, ProfileParams, SearchParams, TargetParams
 from onnx_pipeline.settings import BOUNDS, MEMORY_MODES, WEIGHTS
 
@@ -17,10 +17,30 @@ PATH = click.Path(path_type=Path)
 stages = click.option(
     "-k",
     "--stages",
-    type=Value("stages", click.INT),
+    type=Stages(),
     required=True,
     metavar="K",
-    help="Number of stages, one per device.",
+    help="Number of stages, one per device; several, as 2-16 or 1,2,4,8, are compared.",
+)
+goals = group(
+    click.option(
+        "--for-rate",
+        type=Value("for_rate", click.FLOAT),
+        metavar="RATE",
+        help="Find the fewest stages that serve so many requests per second.",
+    ),
+    click.option(
+        "--for-latency",
+        type=Value("for_latency"),
+        metavar="TIME",
+        help="Find the fewest stages that answer one request in 50ms, 2s, ...",
+    ),
+    click.option(
+        "--fit",
+        type=Value("fit"),
+        metavar="SIZE",
+        help="Find the fewest stages that need at most so much memory each: 8GiB, 800MB.",
+    ),
 )
 
 
@@ -43,6 +63,23 @@ bandwidth = click.option(
 )
 
 
+memory_counts = group(
+    click.option(
+        "--memory-mode",
+        type=click.Choice(MEMORY_MODES),
+        default=TargetParams.memory_mode,
+        show_default=True,
+        help="Stream what exceeds the memory in every inference, or forbid it.",
+    ),
+    click.option(
+        "--activations/--no-activations",
+        default=TargetParams.activations,
+        show_default=True,
+        help="Count live activations, or parameters only, against the memory.",
+    ),
+)
+
+
 def memory(of_file: bool = False) -> Decorator[Any]:
     """Fast memory per device, how it counts and what fills it."""
     more = ", or the graph file's own limit" if of_file else ""
@@ -53,19 +90,7 @@ def memory(of_file: bool = False) -> Decorator[Any]:
             metavar="SIZE|file" if of_file else "SIZE",
             help=f"Fast memory of one device: 8GiB, 800MB, inf{more}.  [default: the device's]",
         ),
-        click.option(
-            "--memory-mode",
-            type=click.Choice(MEMORY_MODES),
-            default=TargetParams.memory_mode,
-            show_default=True,
-            help="Stream what exceeds the memory in every inference, or forbid it.",
-        ),
-        click.option(
-            "--activations/--no-activations",
-            default=TargetParams.activations,
-            show_default=True,
-            help="Count live activations, or parameters only, against the memory.",
-        ),
+        memory_counts,
     )
 
 
@@ -195,21 +220,21 @@ constraints = gathered(
         type=Pair("NODE=STAGE", "a stage counted from 0"),
         multiple=True,
         metavar="NODE=STAGE",
-        help="Put a node into a stage; repeatable.",
+        help="Put a node into a stage, or all nodes that match: 'encoder/*=0'; repeatable.",
     ),
     click.option(
         "--together",
         type=Names(),
         multiple=True,
         metavar="NODE,NODE...",
-        help="Keep nodes in one stage; repeatable.",
+        help="Keep nodes in one stage, also by patterns: 'layer1/*'; repeatable.",
     ),
     click.option(
         "--no-cut",
         "uncut",
         multiple=True,
         metavar="TENSOR",
-        help="Keep a tensor within one stage; repeatable.",
+        help="Keep a tensor within one stage, or all that match; repeatable.",
     ),
     click.option("--exactly", is_flag=True, help="Leave no stage empty."),
     click.option(
@@ -218,6 +243,12 @@ constraints = gathered(
         metavar="NAME,NAME...",
         help=f"Lower bounds to compute: {', '.join(BOUNDS)}.",
     ),
+)
+given = click.option(
+    "--partition",
+    type=PATH,
+    metavar="FILE",
+    help="Take this partition, search none: JSON (stages by node, a list, a plan) or CSV (name,stage).",
 )
 log = click.option("--log", type=PATH, metavar="FILE.csv", help="Write the history of the search as CSV.")
 

@@ -87,6 +87,17 @@ class Incumbent:
             self._record(method)
             return True
 
+    def adopt(self, other: Incumbent) -> None:
+        """Take the partition of an incumbent for the same graph and target and fewer stages, if it is better.
+
+        It was priced when that one took it, and what stages cost does not depend on how many stay empty.
+        """
+        with self._lock:
+            if other.upper < self.upper and not self.exactly:
+                self.upper, self.stage_of = other.upper, other.stage_of
+                self.methods += [method for method in other.methods[-1:] if method not in self.methods]
+                self._record(other.methods[-1])
+
     def bound(self, bound: Bound) -> None:
         """Add a lower bound, in place of an earlier one of the same method if it is better."""
         with self._lock:
@@ -116,8 +127,11 @@ class Incumbent:
 
     def result(self, stages: int, seed: int, interrupted: bool) -> PartitionResult:
         """Freeze, as a partition into so many stages; further ones are empty."""
+        partition = Partition(self.graph, self.target, stages, self.stage_of, self.exactly)
+        if self.upper < INFEASIBLE:
+            vars(partition)["ticks"] = self.upper  # what the objective said when it was offered
         return PartitionResult(
-            Partition(self.graph, self.target, stages, self.stage_of, self.exactly),
+            partition,
             Certificate(tuple(self.bounds)),
             SearchRecord(
                 tuple(self.methods), self.evaluations, self.seconds, seed, interrupted, tuple(self.history)

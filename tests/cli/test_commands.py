@@ -79,8 +79,9 @@ def test_option_names_are_the_contract() -> None:
     costs |= {"--profile-seconds", "--cache", "--custom-ops", "--intra-op-threads"}
     output = {"--output", "-o", "--force"}
     search = {"--stages", "-k", "--time-limit", "--gap", "--seed", "--threads"}
-    search |= {"--pin", "--together", "--no-cut", "--exactly", "--bounds", "--log"}
+    search |= {"--pin", "--together", "--no-cut", "--exactly", "--bounds", "--log", "--partition"}
     target = {"--device", "--bandwidth", "--memory", "--memory-mode", "--activations"}
+    goals = {"--for-rate", "--for-latency", "--fit"}
     streaming = {
         "--allow-reference",
         "--provider",
@@ -92,7 +93,14 @@ def test_option_names_are_the_contract() -> None:
     }
     streaming |= {"--custom-ops"}
     expected = {
+        "explore": {"MODEL|COSTS", "--ignore-colocation", "--config"}
+        | costs
+        | output
+        | (search - {"--log"})
+        | target
+        | goals,
         "split": {"MODEL", "--annotate", "--measure", "--measure-seconds", "--weights", "--config"}
+        | goals
         | costs
         | output
         | search
@@ -102,11 +110,14 @@ def test_option_names_are_the_contract() -> None:
         | output
         | search
         | target,
+        "emit": {"MODEL", "PLAN.json", "--annotate", "--weights", "--config"}
+        | {"--dim", "--inputs", "--custom-ops"}
+        | output,
         "verify": {"DIR|PLAN.json", "--model", "--inputs", "--dim", "--seed", "--recheck", "--custom-ops"},
         "run": {"DIR", "--inputs", "--batched"} | output | streaming,
         "bench": {"DIR", "--requests", "--rounds", "--model", "--no-baselines", "--inputs", "--dim"}
         | streaming,
-        "show": {"DIR|PLAN.json"},
+        "show": {"DIR|PLAN.json", "--cuts", "--format", "--node-data", "-o", "--output", "--force"},
         "calibrate": {"--transport"} | output,
     }
     assert set(cli.commands) == {*expected, "cache"}

@@ -328,7 +328,7 @@ def test_backward_stages_are_refused(tmp_path: Path) -> None:
     cause: BaseException | None = caught.value
     while cause is not None and not isinstance(cause, PreconditionError):
         cause = cause.__cause__
-    assert "'relu1_out' flows back from stage 1 to stage 0" in str(cause)
+    assert "'relu1_out' flows back from node 'relu1' in stage 1 to node" in str(cause)
     assert not (tmp_path / "out").exists()
 
 
