@@ -44,7 +44,7 @@ def plan_document(result: PartitionResult, file: str | os.PathLike[str] | None =
         import hashlib
 
         graph |= {"file": os.fspath(file), "sha256": hashlib.sha256(Path(file).read_bytes()).hexdigest()}
-    demands = constraints(result.graph)
+    demands = constraints(result.graph, exactly=result.partition.exactly)
     return {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,

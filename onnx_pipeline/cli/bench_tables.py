@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import IO, Any
 
-from onnx_pipeline.cli.tables import make_console, print_lines, print_whole
+from onnx_pipeline.cli.terminal import make_console, print_lines, print_whole
 from onnx_pipeline.cli.units import format_bytes, format_seconds
 
 _CONTENDERS = {

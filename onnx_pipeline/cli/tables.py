@@ -1,17 +1,17 @@
-"""The table of stages and the verdict below it.
+"""The table of stages, and those of the other results.
 
-Everything is rendered from a document, manifest or PLAN.json, so the table never shows a figure that
+The table of stages is rendered from a document, manifest or PLAN.json, so it never shows a figure that
 ``--json`` lacks.
 """
 
 from __future__ import annotations
 
-import sys
-import textwrap
 from collections.abc import Mapping, Sequence
 from typing import IO, TYPE_CHECKING, Any
 
-from onnx_pipeline.cli.units import format_bandwidth, format_bytes, format_percent, format_seconds
+from onnx_pipeline.cli.terminal import harmless, make_console, print_lines, print_whole
+from onnx_pipeline.cli.units import format_bandwidth, format_bytes, format_seconds
+from onnx_pipeline.cli.verdict import spent, verdict
 from onnx_pipeline.errors import printable
 
 if TYPE_CHECKING:
@@ -28,8 +28,6 @@ Column = tuple[str, list[str]]
 _COUNTS = (("stage", "index"), ("nodes", "nodes"))
 BAR_WIDTH = 10
 TOP_NODES = 10
-#: Wide enough for any table: where no terminal sets a width, nothing is folded or cut.
-PIPE_WIDTH = 200
 
 
 def show(document: Document, stream: IO[str] | None = None, title: str | None = None) -> None:
@@ -47,26 +45,6 @@ def show(document: Document, stream: IO[str] | None = None, title: str | None = 
     render(make_console(stream), document, title)
 
 
-def make_console(stream: IO[str] | None = None) -> Console:
-    """Return a console that neither folds nor cuts lines when its output is not a terminal."""
-    from rich.console import Console
-
-    stream = sys.stdout if stream is None else stream
-    width = None if stream.isatty() else PIPE_WIDTH
-    return Console(file=stream, width=width, highlight=False, markup=False, emoji=False)
-
-
-def harmless(value: Any) -> Any:
-    """Return a document whose texts a terminal may show: they come from files of others."""
-    if isinstance(value, str):
-        return printable(value)
-    if isinstance(value, Mapping):
-        return {harmless(key): harmless(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [harmless(each) for each in value]
-    return value
-
-
 def render(console: Console, document: Document, title: str | None = None) -> None:
     """Print onto a rich console."""
     document = harmless(document)
@@ -81,7 +59,8 @@ def headline(document: Document) -> str:
     """Return what was split, for how many devices of what kind."""
     target = document["target"]
     name = document["model"]["file"] if "model" in document else document["graph"]["name"]
-    parts = [f"{len(document['stages'])} stages on {target['device']}"]
+    exactly = "exactly " if document.get("constraints", {}).get("exactly") else ""
+    parts = [f"{exactly}{len(document['stages'])} stages on {target['device']}"]
     for key, label, form in (
         ("bandwidth_bytes_per_second", "", format_bandwidth),
         ("memory_bytes", " memory", format_bytes),
@@ -154,90 +133,8 @@ def _table(columns: Sequence[Column], bold: Sequence[bool], *, unicode: bool) ->
     return table
 
 
-def natural_width(console: Console, table: Table) -> int:
-    """Columns that a table takes when nothing limits it."""
-    return console.measure(table, options=console.options.update(width=PIPE_WIDTH)).maximum
-
-
-def print_whole(console: Console, table: Table) -> None:
-    """Print a table at its natural width: a narrower terminal wraps lines, but no figure is cut."""
-    width = console.width
-    console.width = max(width, natural_width(console, table))
-    console.print(table, crop=False)
-    console.width = width
-
-
-def print_lines(console: Console, lines: Sequence[tuple[str, str]]) -> None:
-    """Print labelled lines below a table; on a terminal they are folded between words."""
-    width = max(len(label) for label, _ in lines) + 2
-    for label, text in lines:
-        line = printable(f"{label:<{width}}{text}")
-        if console.is_terminal and console.width > 2 * width:
-            line = textwrap.fill(line, console.width, subsequent_indent=" " * width, break_on_hyphens=False)
-        console.print(line, soft_wrap=True)
-
-
-def verdict(document: Document) -> list[tuple[str, str]]:
-    """Return bottleneck, speed-up, bound, gap and the time spent, each with its label."""
-    certificate = document["certificate"]
-    bottleneck = certificate["bottleneck_seconds"]
-    rate = f", {1 / bottleneck:,.0f} inferences/s" if bottleneck else ""
-    lines = [("bottleneck", f"{format_seconds(bottleneck)}{rate}")]
-    whole = certificate.get("one_device_seconds")
-    if whole is not None and bottleneck:
-        lines.append(("speed-up", f"{whole / bottleneck:.2f} x over one device ({format_seconds(whole)})"))
-    if document.get("measurement"):
-        lines.append(("measured", _measurement(document["measurement"], document["stages"])))
-    best = max(certificate["bounds"], key=lambda bound: bound["seconds"], default=None)
-    by = "" if best is None else f" by the {best['method']} bound"
-    if best is not None and best.get("solver"):
-        by += f" ({best['solver']})"
-    lines.append(("lower bound", f"{format_seconds(certificate['lower_bound_seconds'])}{by}"))
-    meaning = (
-        "proved optimal in the cost model"
-        if certificate["status"] == "optimal"
-        else "no partition can be better by more than this"
-    )
-    if "costs" in certificate:
-        meaning += f" (costs: {certificate['costs']})"
-    lines.append(("gap", f"{format_percent(certificate['gap'])}, {meaning}"))
-    if "sensitivity" in document:
-        lines.append(("sensitivity", _sensitivity(document["sensitivity"])))
-    phases = document.get("phases")
-    if phases:
-        lines.append(("time", _spent(phases)))
-    return lines
-
-
-def _sensitivity(found: Document) -> str:
-    times, regret = found["bottleneck_seconds"], found["regret"]
-    return (
-        f"costs off by up to {100 * found['perturb']:g} %: bottleneck {format_seconds(times['p10'])} to "
-        f"{format_seconds(times['p90'])} (p10 to p90); another partition wins by more than 0.5 % in "
-        f"{100 * found['other_partition_wins']:.0f} % of {found['samples']} samples, "
-        f"by {100 * regret['p90']:.1f} % (p90)"
-    )
-
-
 def _measured(measured: Document) -> str:
     return f"{format_seconds(measured['seconds'])} ±{50 * measured['spread']:.0f}%"
-
-
-def _measurement(summary: Document, stages: Sequence[Document]) -> str:
-    """Say what the slowest stage takes here and how far off its prediction was."""
-    slowest = max(stages, key=lambda stage: float(stage["measured"]["seconds"]))["measured"]
-    error = slowest["predicted_seconds"] / slowest["seconds"] - 1 if slowest["seconds"] else 0.0
-    whole = format_seconds(summary["reference_seconds"])
-    return (
-        f"slowest stage {format_seconds(slowest['seconds'])} (transfers excluded), "
-        f"predicted {100 * error:+.1f} %, "
-        f"{summary['rounds']} rounds next to the whole model ({whole})"
-    )
-
-
-def _spent(phases: Mapping[str, float]) -> str:
-    parts = ", ".join(f"{name} {format_seconds(seconds)}" for name, seconds in phases.items())
-    return f"{format_seconds(sum(phases.values()))} ({parts})"
 
 
 def _bar(share: float, unicode: bool) -> str:
@@ -276,9 +173,9 @@ def show_costs(graph: CostGraph, phases: Mapping[str, float], stream: IO[str] | 
             printable(graph.node_names[node]),
         )
     print_whole(console, table)
-    model = printable(str(graph.meta.get("cost_model", "file")))
+    model = graph.meta.get("cost_model", "file")
     lines = [("work", f"{format_seconds(graph.seconds(total))} per inference, cost model: {model}")]
-    lines += [("parameters", format_bytes(int(graph.group_bytes.sum()))), ("time", _spent(phases))]
+    lines += [("parameters", format_bytes(int(graph.group_bytes.sum()))), ("time", spent(phases))]
     print_lines(console, lines)
 
 

@@ -78,6 +78,10 @@ def _closed_loop(
     if feeds is None:
         feeds = make_feeds(priced.source, priced.dims, params.seed)
 
+    runner = Runner(priced.source, feeds, priced.dims, params.provider)
+    if priced.costs.kind != "profile":  # then it ran already
+        runner.try_out(params.profile_seconds)
+
     def emit_to(result: PartitionResult, folder: Path) -> None:
         emit(priced.source, priced.infos, result, {}, folder, weights="reference")
 
@@ -86,7 +90,7 @@ def _closed_loop(
     with phases.measure("measure", planner.progress), scratch_beside(output) as scratch:
         found = closed_loop(
             first,
-            Runner(priced.source, feeds, priced.dims, params.provider),
+            runner,
             emit_to,
             planner.partition_to_emit,
             scratch,

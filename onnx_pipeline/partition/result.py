@@ -66,7 +66,7 @@ class Bound:
             entry["method"],
             round(entry["seconds"] * ticks_per_second),
             entry.get("exact", True),
-            entry["solver"],
+            entry.get("solver"),  # which plans may leave out
             entry["wall_seconds"],
             ticks_per_second,
         )
@@ -128,7 +128,7 @@ class Partition:
 class Certificate:
     """Lower bounds that hold for every partition of one graph into k stages for one target.
 
-    The bound ``"exactly"`` holds for those that leave no stage empty.
+    The bound ``"exactly"`` holds for those that leave no stage empty; a partition must have been asked to.
     """
 
     bounds: tuple[Bound, ...] = ()

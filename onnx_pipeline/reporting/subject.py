@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from onnx_pipeline.errors import InputError, PipelineError
 from onnx_pipeline.graph.costgraph import CostGraph
 from onnx_pipeline.graph.costs_json import read_graph
 from onnx_pipeline.partition.result import Partition, PartitionResult
-from onnx_pipeline.verification.claimed import claim_of, claimed_partition, plan_graph
+from onnx_pipeline.reporting.partitioned import described, planned_costs
 
 Document = Mapping[str, Any]
 
@@ -94,21 +94,16 @@ def _split(folder: Path) -> Subject:
 
 def _plan(path: Path) -> Subject:
     document = planfile.read_plan(path)
-    partition, missing = _partition(document, lambda: plan_graph(path, document))
+    partition, missing = _partition(document, lambda: planned_costs(path, document))
     hashes = [(path.name, hashlib.sha256(path.read_bytes()).hexdigest())]
     if "sha256" in document["graph"]:
         hashes.append((Path(document["graph"]["file"]).name, document["graph"]["sha256"]))
     return Subject(document, partition, missing, hashes=tuple(hashes))
 
 
-def _partition(document: Document, read: Any) -> tuple[Partition | None, str]:
+def _partition(document: Document, read: Callable[[], CostGraph]) -> tuple[Partition | None, str]:
     """Return the partition of the cost graph, or why it cannot be had."""
-    claim = claim_of(document)
     try:
-        graph: CostGraph = read()
-        homes = {name for names in claim.nodes for name in names}
-        if homes != set(graph.node_names):
-            return None, "the costs are those of other nodes"
-        return claimed_partition(graph, claim), ""
+        return described(document, read()), ""
     except PipelineError as error:
         return None, str(error)

@@ -136,7 +136,9 @@ def _structure(
     computed = document.cost_model["kind"] == "analytic"  # a provider may hold weights in another form
     if computed and not np.array_equal(derived.group_bytes, graph.group_bytes):
         yield "the bytes of the parameters are not those of the model"
-    if constraints(graph, derived) != document.constraints or lost_groups(graph, derived):
+    exactly = bool((document.constraints or {}).get("exactly"))
+    demanded = constraints(graph, derived, exactly=exactly)
+    if demanded != document.constraints or lost_groups(graph, derived):
         yield "pins and groups are neither the model's nor those that the manifest lists"
 
 

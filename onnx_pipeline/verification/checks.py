@@ -19,8 +19,7 @@ from onnx_pipeline.graph.costs_json import read_graph
 from onnx_pipeline.model.source import load
 from onnx_pipeline.progress import Progress, silent
 from onnx_pipeline.verification.binding import check_model, check_nodes
-from onnx_pipeline.verification.claimed import claim_of
-from onnx_pipeline.verification.claims import Verdict, check_claim
+from onnx_pipeline.verification.claims import Claim, Verdict, check_claim
 from onnx_pipeline.verification.compare import OutputCheck
 from onnx_pipeline.verification.contents import check_files, check_stages
 from onnx_pipeline.verification.plans import check_plan
@@ -195,10 +194,13 @@ def inspect(
         found.certificate(_check_costs(path, document, graph, recheck, whole=whole))
     if model is not None and sound and graph is not None:
         progress("verify", 0.6, "outputs")
+        from onnx_pipeline.model.dimensions import unranked
         from onnx_pipeline.verification.outputs import compare_outputs, random_inputs, read_inputs
 
         source = load(model, custom_ops)
         arrays = None if inputs is None else read_inputs(source, inputs)
+        if arrays is None and unranked(source):
+            arrays = random_inputs(source, document, dims, seed)
         if found.add("model", check_model(source, document, graph, arrays)):
             arrays = random_inputs(source, document, dims, seed) if arrays is None else arrays
             checks, problems, notes = compare_outputs(path, document, source, arrays)
@@ -225,7 +227,16 @@ def _check_costs(
     folder: Path, document: manifest.Manifest, graph: CostGraph, recheck: float | None, *, whole: bool
 ) -> Verdict:
     """Check the certificate, and that the files have the nodes that it is about."""
-    verdict = check_claim(graph, claim_of(document.to_json()), recheck)
+    stages = document.stages
+    claim = Claim(
+        document.target,
+        document.certificate,
+        [stage.index for stage in stages],
+        [stage.node_names for stage in stages],
+        [asdict(stage) for stage in stages],
+        bool((document.constraints or {}).get("exactly")),
+    )
+    verdict = check_claim(graph, claim, recheck)
     if whole:
         verdict.problems += check_nodes(folder, document, graph)
     return verdict

@@ -14,6 +14,7 @@ import pytest
 from onnx import helper, parser
 
 from onnx_pipeline.costmodel import cost_model, load_device
+from onnx_pipeline.costmodel.profiling import attribution, rounds
 from onnx_pipeline.costmodel.profiling import profile as profile_module
 from onnx_pipeline.costmodel.profiling.sessions import Runner, Traced
 from onnx_pipeline.costmodel.request import CostRequest, NodeCosts
@@ -192,18 +193,10 @@ def test_provider_that_cannot_save(mlp: Path, monkeypatch: pytest.MonkeyPatch) -
         cost_model("profile")(request)
 
 
-def test_recording_overhead_is_taken_off() -> None:
-    """A constant per kernel goes, at most what the smallest kernels show, and never below a tenth."""
-    times = np.array([[6.0, 6.0, 6.0, 106.0], [6.0, 6.0, 6.0, 106.0]])
-    assert profile_module._without_overhead(times, 104.0).tolist()[0] == [1.0, 1.0, 1.0, 101.0]
-    assert profile_module._without_overhead(times, 10.0).tolist()[0] == pytest.approx([0.6, 0.6, 0.6, 100.0])
-    assert profile_module._without_overhead(times, 200.0).tolist() == times.tolist()
-
-
 def test_drift_does_not_move_the_shares() -> None:
     """Rounds of a machine that is suddenly slower count the same; the sum is the median wall time."""
     nodes = np.array([[1.0, 3.0], [10.0, 30.0], [1.0, 3.0]])
-    measured = profile_module._Measured(np.array([1.0, 10.0, 2.0]), nodes, {})
+    measured = attribution.Measured(np.array([1.0, 10.0, 2.0]), nodes, {})
     work, spread = profile_module._summarise(measured)
     assert work == [NS // 2, 3 * NS // 2]
     assert spread.tolist() == pytest.approx([0.0, 0.0])
@@ -211,15 +204,15 @@ def test_drift_does_not_move_the_shares() -> None:
 
 def test_silent_clock() -> None:
     """Kernels too short for the clock share the time equally."""
-    measured = profile_module._Measured(np.array([1e-6]), np.zeros((1, 3)), {})
+    measured = attribution.Measured(np.array([1e-6]), np.zeros((1, 3)), {})
     assert sum(profile_module._summarise(measured)[0]) == 1000
 
 
 def test_budget_stops_early(mlp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With no time left, only the fewest rounds of one pair of sessions are run."""
-    monkeypatch.setattr(profile_module, "SECONDS_PER_RUN", 0.0)
+    monkeypatch.setattr(rounds, "SECONDS_PER_RUN", 0.0)
     costs = cost_model("profile")(request_for(mlp, runs=50))
-    assert costs.meta["runs"] == profile_module.MIN_ROUNDS
+    assert costs.meta["runs"] == rounds.MIN_ROUNDS
 
 
 @pytest.mark.parametrize(("runs", "most"), [(0.5, 1), (3, 3), (8, 8), (17, 17), (40, 40)])
@@ -241,16 +234,6 @@ def test_budget_is_a_bound(mlp: Path, monkeypatch: pytest.MonkeyPatch, runs: flo
     assert (clock - 1000.0) / 4.0 <= most
     assert costs.meta["wall_seconds_per_inference"] == pytest.approx(4.0)
     check_sum(costs, request)
-
-
-def test_noise_is_told() -> None:
-    """Scatter of the runs, or waits for the processor where all runs are slow alike."""
-    steady, rising = np.ones(10), np.array([1.0] * 4 + [2.0] * 6)
-    nodes = np.ones((1, 1))
-    assert profile_module._Measured(steady, nodes, {}).noise == 0.0
-    assert profile_module._Measured(rising, nodes, {}).noise == pytest.approx(1.0)
-    assert profile_module._Measured(steady, nodes, {}, stalled=0.4).noise == 0.4
-    assert profile_module._Measured(steady[:1], nodes, {}).noise is None
 
 
 def test_unknown_provider(mlp: Path) -> None:
