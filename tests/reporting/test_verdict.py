@@ -51,6 +51,7 @@ def test_no_replicas_where_the_model_does_not_fit() -> None:
         ({"search": {"interrupted": True}}, "the search was interrupted"),
         ({"target": {"stages": 5}}, "3 of 5 devices are used"),
         ({"graph": {"meta": {"cost_model": "x", "estimated_operators": ["Foo"]}}}, "no cost rule for Foo"),
+        ({"graph": {"meta": {"dims": {"batch": 1, "seq": 16}}}}, "costs are for batch=1; if"),
         ({}, "not proved optimal: a partition up to 20.00 % better may exist"),
         ({}, "costs are estimates"),
         ({}, "3 replicas of the whole model answer more requests"),
