@@ -5,8 +5,8 @@
 splits each model in eight by computed costs, writes its report with the real command line and opens it, for
 a page of 1600 and one of 400 pixels. Fails where a report has more than 2 MB or takes more than 5 s of the
 processor, which a busy machine does not change, where the browser complains or is asked for anything but the
-file, or where a page scrolls sideways. ``--splits`` keeps the splits for another run; ``--pictures`` renews the
-screenshots of the documentation.
+file, or where a page scrolls sideways. ``--splits`` keeps the splits for another run, ``--pictures`` renews
+the screenshots of the documentation.
 """
 
 from __future__ import annotations
