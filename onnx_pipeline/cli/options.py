@@ -265,7 +265,7 @@ measure = group(
         type=Value("measure_seconds", click.FLOAT),
         metavar="SECONDS",
         help="Time that measuring stages may take; it ends when it is decided.  "
-        "[default: 4, or 32 inferences, at most 60]",
+        "[default: 4, or 64 inferences, at most 60]",
     ),
 )
 writing = group(
