@@ -151,6 +151,8 @@ def test_the_whole_job(tmp_path: Path) -> None:
         assert op.verify(tmp_path / "out", model=form).ok
         found = op.bench(tmp_path / "out", model=form, requests=1, rounds=1)
         assert found["baselines"]["one_thread_seconds"] > 0
+    found = op.explore(ir.from_proto(proto), stages="1-2", profile={"cost_model": "analytic"})
+    assert found.rows[1].bottleneck_seconds == document.certificate["bottleneck_seconds"]
     other = builders.mlp(width=16)
     other.graph.initializer[0].raw_data = bytes(len(other.graph.initializer[0].raw_data))
     with pytest.raises(op.VerificationError, match="not the model that was split"):
