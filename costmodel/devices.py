@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from onnx_pipeline.costmodel.plugins import load_plugin, plugin_names
-from onnx_pipeline.costmodel.units import parse_bandwidth, parse_bytes, parse_seconds
 from onnx_pipeline.errors import InputError, UsageError
 from onnx_pipeline.files.toml import read_toml
 from onnx_pipeline.graph.target import Target
+from onnx_pipeline.graph.units import parse_bandwidth, parse_bytes, parse_seconds
 
 #: How the source of a device begins that this package measured.
 CALIBRATED = "measured by onnx-pipeline calibrate"
@@ -76,6 +76,12 @@ class Device:
             value = getattr(self, key)
             if value != {} or key == "peak_flops":
                 object.__setattr__(self, key, read(value, key))
+
+    def __repr__(self) -> str:
+        """Return the figures that matter, in one line."""
+        from onnx_pipeline.brief import of_device
+
+        return of_device(self)
 
     def target(self, host_io: bool = True) -> Target:
         """Return the partitioner's view of this device."""

@@ -1,6 +1,6 @@
 """Figures as people read them: three digits and a unit; JSON documents keep the exact numbers.
 
-:mod:`onnx_pipeline.costmodel.units` parses what users write.
+:mod:`onnx_pipeline.graph.units` parses what users write.
 """
 
 from __future__ import annotations
@@ -44,7 +44,8 @@ def format_seconds(seconds: float) -> str:
     for limit, divisor, unit in _BEYOND_SECONDS:
         if abs(seconds) < limit:
             return f"{_digits(seconds / divisor)} {unit}"
-    return f"{seconds / _DAY:,.0f} days"
+    days = seconds / _DAY
+    return f"{_rounded(days) if days < 999.5 else f'{days:,.0f}'} days"
 
 
 def format_rate(period: float, noun: str = "inference") -> str:

@@ -33,6 +33,7 @@ from onnx_pipeline.figures import (
         (1234, "20.6 min"),
         (5999, "1.67 h"),
         (102931, "28.6 h"),
+        (3e6, "34.7 days"),
         (1152921505, "13,344 days"),
     ],
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -16,6 +16,7 @@ import numpy as np
 from onnx_pipeline.costmodel.profiling.mapping import FloatArray, GraphNode, saved_model
 from onnx_pipeline.costmodel.profiling.trace import read_trace
 from onnx_pipeline.errors import InputError
+from onnx_pipeline.model.limits import MAX_TRIAL_SECONDS
 from onnx_pipeline.ort.call import is_foreign, run_session
 from onnx_pipeline.ort.providers import CPU
 from onnx_pipeline.ort.session import SessionSettings
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from onnx_pipeline.model.source import SourceModel
 
 Feeds = Mapping[str, np.ndarray[Any, Any]]
+#: Returns seconds from any beginning.
+Clock = Callable[[], float]
 #: Models quicker than this run once more before every timed run. Their weights fit into a processor's caches,
 #: where other sessions that run in turns would have replaced them; in use they would be there.
 QUICK_SECONDS = 0.02
@@ -76,6 +79,26 @@ class Runner:
             settings = replace(settings, saved_model=saved, options=options)
         return open_model(self.source, settings)
 
+    def try_out(self, seconds: float | None) -> None:
+        """Run a model that has a Loop once: with these inputs it may never end.
+
+        Parameters
+        ----------
+        seconds : float or None
+            For how long, if that is more than usual.
+
+        Raises
+        ------
+        CannotRunError
+            If it does not end.
+        """
+        from onnx_pipeline.model.running import loops, run_once
+
+        if loops(self.source):
+            outputs = [str(value.name) for value in self.source.outputs]
+            limit = max(MAX_TRIAL_SECONDS, seconds or 0)
+            run_once(self.source, self.session(), outputs, self.feeds, limit)
+
     def run(self, session: Any) -> None:
         """Run once.
 
@@ -94,11 +117,21 @@ class Runner:
         except Exception as error:
             raise explain_failure(self.source, self.dims, error) from error
 
+    @property
+    def clock(self) -> Clock:
+        """The clock that other work on the machine disturbs least.
+
+        One thread of the processor computes whenever it has the processor, so its own time leaves out when
+        others had it. What libraries of custom operators do with threads of their own is not known.
+        """
+        alone = self.threads == 1 and self.provider == CPU and not self.source.custom_ops
+        return time.thread_time if alone else time.perf_counter
+
     def timed(self, session: Any) -> float:
-        """Run once; return the seconds it took."""
-        start = time.perf_counter()
+        """Run once; return the seconds it took by :attr:`clock`."""
+        start = self.clock()
         self.run(session)
-        return time.perf_counter() - start
+        return self.clock() - start
 
     def traced(self, folder: Path, *, optimise: bool) -> Traced | None:
         """Make a session that records its kernels in ``folder``.

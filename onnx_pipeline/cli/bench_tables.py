@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import IO, Any
 
-from onnx_pipeline.cli.terminal import make_console, print_lines, print_whole
-from onnx_pipeline.errors import printable
+from onnx_pipeline.cli.terminal import make_console, print_lines, print_title, print_whole
 from onnx_pipeline.figures import format_bytes, format_count, format_percent, format_rate, format_seconds
 
 _CONTENDERS = {
@@ -22,7 +21,7 @@ def show_bench(document: Mapping[str, Any], stream: IO[str] | None = None) -> No
     from rich.table import Table
 
     console = make_console(stream)
-    console.print(printable(_headline(document)), style="bold", soft_wrap=True)
+    print_title(console, _headline(document))
     unicode = "utf" in console.encoding.lower()
     style = box.SIMPLE_HEAD if unicode else box.ASCII_DOUBLE_HEAD
     table = Table(box=style, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))

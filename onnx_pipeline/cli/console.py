@@ -1,18 +1,17 @@
-"""What a running command prints on stderr: a bar on a terminal, notes always, phases on request.
+"""What running work prints on stderr: a bar in a terminal or notebook, notes always, phases on request.
 
-Its result goes to stdout.
+The result of a command goes to stdout.
 """
 
 from __future__ import annotations
 
 import json
-import logging
 import sys
 from collections.abc import Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from onnx_pipeline.cli.phases import Course
+from onnx_pipeline.cli.phases import Course, phase_name
 from onnx_pipeline.cli.terminal import folded
 from onnx_pipeline.errors import Spell, as_keyword, printable, spelled
 
@@ -25,14 +24,14 @@ SPOKEN = {"note", "compile"}
 
 
 class Console:
-    """The :data:`~onnx_pipeline.progress.Progress` of the command line, used as a context manager.
+    """The :data:`~onnx_pipeline.progress.Progress` that people see, used as a context manager.
 
     Parameters
     ----------
     quiet : bool
         Print nothing but errors.
     verbose : int
-        1 logs every message of every phase, 2 asks for tracebacks too.
+        Whether to print every message of every phase, without a bar.
     spell : callable
         Writes the parameters that messages name.
     steps : mapping of str to float, optional
@@ -49,15 +48,14 @@ class Console:
         self.quiet, self.verbose, self._spell, self._steps = quiet, verbose, spell, steps or {}
         self._bar: Bar | None = None
         self._said: set[str] = set()
-        level = logging.DEBUG if verbose > 1 else logging.INFO if verbose else logging.WARNING
-        logging.getLogger("onnx_pipeline").setLevel(level)
 
     def __enter__(self) -> Console:
-        """Start the bar where there is a terminal to draw it on."""
-        if not self.quiet and not self.verbose and sys.stderr.isatty():
+        """Start the bar where there is a terminal or a notebook to draw it on."""
+        notebook = in_notebook()
+        if not self.quiet and not self.verbose and (notebook or sys.stderr.isatty()):
             from onnx_pipeline.cli.bar import Bar
 
-            self._bar = Bar(Course(self._steps), sys.stderr)
+            self._bar = Bar(Course(self._steps), sys.stderr, notebook)
         return self
 
     def __exit__(
@@ -77,7 +75,7 @@ class Console:
             self._bar.move(phase, fraction, message)
         elif self.verbose and message and f"{phase}: {message}" not in self._said:
             self._said.add(f"{phase}: {message}")
-            self._print(f"{PROGRAM}: {phase}: {message}")
+            self._print(f"{PROGRAM}: {phase_name(phase)}: {message}")
 
     def note(self, message: str) -> None:
         """Print a note, once."""
@@ -92,6 +90,13 @@ class Console:
             self._bar.print(line)
         else:
             print(line, file=sys.stderr, flush=True)
+
+
+def in_notebook() -> bool:
+    """Whether this is the kernel of a notebook; IPython is not imported to find out."""
+    ipython = sys.modules.get("IPython")
+    shell = None if ipython is None else ipython.get_ipython()
+    return getattr(shell, "kernel", None) is not None
 
 
 def print_json(document: Mapping[str, Any]) -> None:

@@ -157,6 +157,14 @@ costs = group(
         help="Time a profile may take, one inference at least.  [default: 12, or 1.2 times --profile-runs]",
     ),
     click.option(
+        "--intra-op-threads",
+        type=Value("intra_op_threads", click.INT),
+        default=ProfileParams.intra_op_threads,
+        show_default=True,
+        metavar="N",
+        help="Threads that compute one node, in the profile and in measured stages.",
+    ),
+    click.option(
         "--cache/--no-cache",
         default=ProfileParams.cache,
         show_default=True,
@@ -178,17 +186,15 @@ search = group(
         "--time-limit",
         type=Value("time_limit", click.FLOAT),
         default=SearchParams.time_limit,
-        show_default=True,
         metavar="SECONDS",
-        help="Time limit of the search, proofs included.",
+        help=f"Time limit of the search, proofs included.  [default: {SearchParams.time_limit:g}]",
     ),
     click.option(
         "--gap",
         type=Value("gap", click.FLOAT),
         default=SearchParams.gap,
-        show_default=True,
         metavar="FRACTION",
-        help="Stop once this gap is proved.",
+        help=f"Stop once this gap is proved.  [default: {SearchParams.gap:g}]",
     ),
     seed,
     click.option(
@@ -214,21 +220,21 @@ constraints = gathered(
         type=Pair("NODE=STAGE", "a stage counted from 0"),
         multiple=True,
         metavar="NODE=STAGE",
-        help="Put a node into a stage; repeatable.",
+        help="Put a node into a stage, or all nodes that match: 'encoder/*=0'; repeatable.",
     ),
     click.option(
         "--together",
         type=Names(),
         multiple=True,
         metavar="NODE,NODE...",
-        help="Keep nodes in one stage; repeatable.",
+        help="Keep nodes in one stage, also by patterns: 'layer1/*'; repeatable.",
     ),
     click.option(
         "--no-cut",
         "uncut",
         multiple=True,
         metavar="TENSOR",
-        help="Keep a tensor within one stage; repeatable.",
+        help="Keep a tensor within one stage, or all that match; repeatable.",
     ),
     click.option("--exactly", is_flag=True, help="Leave no stage empty."),
     click.option(
@@ -238,14 +244,29 @@ constraints = gathered(
         help=f"Lower bounds to compute: {', '.join(BOUNDS)}.",
     ),
 )
+given = click.option(
+    "--partition",
+    type=PATH,
+    metavar="FILE",
+    help="Take this partition, search none: JSON (stages by node, a list, a plan) or CSV (name,stage).",
+)
 log = click.option("--log", type=PATH, metavar="FILE.csv", help="Write the history of the search as CSV.")
 
-measure = click.option(
-    "--measure",
-    type=Value("measure", click.INT),
-    metavar="ROUNDS",
-    help="Measure the stages, correct the costs, partition again; keep what measures best.  "
-    "[default: 1 for profiled costs, else 0]",
+measure = group(
+    click.option(
+        "--measure",
+        type=Value("measure", click.INT),
+        metavar="N",
+        help="Measure the stages, correct the costs and try up to N other partitions; take one that is "
+        "faster.  [default: 3 for profiled costs, else 0]",
+    ),
+    click.option(
+        "--measure-seconds",
+        type=Value("measure_seconds", click.FLOAT),
+        metavar="SECONDS",
+        help="Time that measuring stages may take; it ends when it is decided.  "
+        "[default: 4, or 32 inferences, at most 60]",
+    ),
 )
 writing = group(
     click.option(

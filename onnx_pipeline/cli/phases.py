@@ -40,7 +40,18 @@ def splitting(choices: Mapping[str, Any]) -> dict[str, float]:
     """Return the steps from a model to its stages."""
     measured = choices["cost_model"] == "profile" if choices["measure"] is None else choices["measure"] > 0
     steps = pricing(choices) | {"partition": _limit(choices)}
-    return steps | ({"measure": _MEASURE} if measured else {}) | {"emit": _USUAL}
+    seconds = choices.get("measure_seconds") or _MEASURE
+    return steps | ({"measure": seconds} if measured else {}) | {"emit": _USUAL}
+
+
+def writing(_choices: Mapping[str, Any]) -> dict[str, float]:
+    """Return the steps from a plan to its stages."""
+    return {"load": _USUAL, "shapes": _USUAL, "emit": _USUAL}
+
+
+def searching(choices: Mapping[str, Any]) -> dict[str, float]:
+    """Return the one step of a search for a partition, or for bounds."""
+    return {"partition": _limit(choices)}
 
 
 def _limit(choices: Mapping[str, Any]) -> float:
@@ -64,6 +75,7 @@ class Course:
 
     def __init__(self, steps: Mapping[str, float], clock: Callable[[], float] = time.monotonic) -> None:
         self._steps, self._clock = dict(steps), clock
+        self._foreseen = bool(steps)
         self._began = self._entered = clock()
         self._index, self._fraction, self._shown = 0, 0.0, 0.0
         self.phase = next(iter(self._steps), "")
@@ -80,7 +92,7 @@ class Course:
 
     @property
     def step(self) -> str:
-        """``step 3 of 7: profile``, or the phase alone where it is the only one."""
+        """``step 3 of 7: profile``, or the phase alone where nobody knows how many there are."""
         return self._named(self.phase)
 
     @property
@@ -90,12 +102,13 @@ class Course:
 
     def _named(self, phase: str) -> str:
         count = len(self._steps)
-        return f"step {self._index + 1} of {count}: {phase_name(phase)}" if count > 1 else phase_name(phase)
+        counts = count > 1 and self._foreseen
+        return f"step {self._index + 1} of {count}: {phase_name(phase)}" if counts else phase_name(phase)
 
     def left(self) -> float:
         """Return the seconds that the command may still take; infinite where a step has no limit."""
         spent, later = self._clock() - self._entered, list(self._steps.values())[self._index :]
-        now = later[0] - spent if later else 0.0
+        now = later[0] - spent if later else math.inf
         if self._fraction > 0 and spent > _TELLING:
             now = spent * (1 - self._fraction) / self._fraction
         return max(now, 0.0) + sum(later[1:])

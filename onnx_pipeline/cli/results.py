@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +35,8 @@ class Report:
         steps : mapping of str to float, optional
             Phases to come, with the seconds that each may take.
         """
+        level = logging.DEBUG if self.verbose > 1 else logging.INFO if self.verbose else logging.WARNING
+        logging.getLogger("onnx_pipeline").setLevel(level)
         program = click.get_current_context().find_root().command
         return Console(self.quiet, self.verbose, speller(program), steps)
 

@@ -14,7 +14,7 @@ from onnx_pipeline.cli import options
 from onnx_pipeline.cli.groups import gathered, group
 from onnx_pipeline.cli.once import Command
 from onnx_pipeline.cli.results import Report, output_file, reporting
-from onnx_pipeline.cli.types import Provider
+from onnx_pipeline.cli.types import Count, Provider
 from onnx_pipeline.files.atomic import check_file
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ streaming = group(
     ),
     click.option(
         "--queue-depth",
-        type=click.IntRange(min=1),
+        type=Count(),
         default=2,
         show_default=True,
         metavar="N",
@@ -84,7 +84,7 @@ streaming = group(
     ),
     click.option(
         "--max-in-flight",
-        type=click.IntRange(min=1),
+        type=Count(),
         metavar="N",
         help="Requests in flight at most.  [default: as many as stages and queues hold]",
     ),
@@ -129,13 +129,13 @@ def run(directory: Path, inputs: Path, output: Path | None, report: Report, **ch
 @click.argument("directory", type=options.PATH, metavar="DIR")
 @click.option(
     "--requests",
-    type=click.IntRange(min=1),
+    type=Count(),
     metavar="N",
     help="Pipelined requests in total.  [default: half a second per measurement]",
 )
 @click.option(
     "--rounds",
-    type=click.IntRange(min=1),
+    type=Count(),
     default=5,
     show_default=True,
     metavar="N",
@@ -153,7 +153,10 @@ def run(directory: Path, inputs: Path, output: Path | None, report: Report, **ch
 @streaming
 @reporting
 def bench(directory: Path, inputs: Path | None, no_baselines: bool, report: Report, **choices: Any) -> None:
-    """Measure DIR: throughput and stage times against the prediction and the unsplit model."""
+    """Measure the throughput and the stage times of DIR.
+
+    Compare them with the prediction and with the unsplit model.
+    """
     from onnx_pipeline import manifest
     from onnx_pipeline.cli import bench_tables
     from onnx_pipeline.files import npz

@@ -28,6 +28,7 @@ from onnx_pipeline.errors import Advice, UsageError
 @options.costs
 @options.search
 @options.constraints
+@options.given
 @options.goals
 @options.log
 @options.measure
@@ -37,7 +38,7 @@ from onnx_pipeline.errors import Advice, UsageError
 def split(
     model: Path, stages: int | tuple[int, ...], output: Path | None, report: Report, **choices: Any
 ) -> None:
-    """Profile MODEL, partition it, certify the partition and write the stages.
+    """Profile, partition and certify MODEL; write the stages.
 
     Of several numbers of stages, the fewest that reach the goals are taken.
     """
@@ -66,6 +67,8 @@ def _fewest(
     report: Report,
 ) -> int:
     """Return the fewest stages that reach the goals, before anything is written."""
+    if choices["partition"] is not None:
+        raise UsageError("--partition has its number of stages: give -k K, and no goals")
     from onnx_pipeline.cli import explore_commands
     from onnx_pipeline.files.directory import check_output
     from onnx_pipeline.goals import Goals
@@ -92,7 +95,7 @@ def _fewest(
 @config
 @reporting
 def profile(model: Path, output: Path | None, report: Report, **choices: Any) -> None:
-    """Measure MODEL only: work, parameter and output sizes of every node."""
+    """Measure MODEL only: time and sizes of every node."""
     from onnx_pipeline import pipeline
     from onnx_pipeline.cli import tables
     from onnx_pipeline.files.atomic import new_file
@@ -134,6 +137,7 @@ def profile(model: Path, output: Path | None, report: Report, **choices: Any) ->
 )
 @options.search
 @options.constraints
+@options.given
 @options.log
 @config
 @reporting
@@ -146,17 +150,18 @@ def plan(
     samples: int,
     **choices: Any,
 ) -> int:
-    """Partition and certify GRAPH only: COSTS.json or MSR JSON; no ONNX model needed.
+    """Partition and certify GRAPH only; no ONNX model is needed.
 
-    Several numbers of stages give the table of `explore`.
+    GRAPH is COSTS.json or an MSR workload. Several numbers of stages give the table of `explore`.
     """
     from onnx_pipeline import pipeline, planfile
     from onnx_pipeline.cli import explore_commands, tables
     from onnx_pipeline.progress import Phases
 
     if isinstance(stages, tuple):
-        if perturb is not None or choices.pop("log") is not None:
-            raise UsageError("--perturb and --log need one number of stages")
+        only_one = (perturb, choices.pop("log"), choices.pop("partition"))
+        if any(choice is not None for choice in only_one):
+            raise UsageError("--perturb, --log and --partition need one number of stages")
         return explore_commands.run(graph, choices | {"stages": stages}, output, report, planning(choices))
     choices["stages"] = stages
     phases = Phases()

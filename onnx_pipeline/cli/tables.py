@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from onnx_pipeline.cli.terminal import harmless, make_console, print_lines, print_whole
+from onnx_pipeline.cli.terminal import harmless, make_console, print_lines, print_title, print_whole
 from onnx_pipeline.cli.verdict import costs, spent, verdict
 from onnx_pipeline.errors import printable
 from onnx_pipeline.figures import format_bandwidth, format_bytes, format_count, format_percent, format_seconds
@@ -53,7 +53,7 @@ def show(document: Document, stream: IO[str] | None = None, title: str | None = 
 def render(console: Console, document: Document, title: str | None = None) -> None:
     """Print onto a rich console."""
     document = harmless(document)
-    console.print(headline(document) if title is None else title, style="bold", soft_wrap=True)
+    print_title(console, headline(document) if title is None else title)
     unicode = "utf" in console.encoding.lower()
     columns = stage_columns(document, unicode=unicode)
     missing = sum(map(_width, columns)) - _GUTTER - console.width
@@ -69,7 +69,8 @@ def headline(document: Document) -> str:
     target = document["target"]
     used, wanted = len(document["stages"]), target.get("stages", 0)
     stages = format_count(used, "stage") if used >= wanted else f"{used} of {format_count(wanted, 'stage')}"
-    parts = [f"{stages} on {target['device']}"]
+    exactly = "exactly " if document.get("constraints", {}).get("exactly") else ""
+    parts = [f"{exactly}{stages} on {target['device']}"]
     for key, label, form in (
         ("bandwidth_bytes_per_second", "", format_bandwidth),
         ("memory_bytes", " memory", format_bytes),
@@ -107,7 +108,7 @@ def stage_columns(document: Document, *, unicode: bool = True, bar: int = BAR_WI
         columns.append(("peak", [format_bytes(stage["peak_activation_bytes"]) for stage in stages]))
     columns.append(("total", [format_seconds(cost["total_seconds"]) for cost in priced]))
     if all(stage.get("measured") for stage in stages):
-        columns.append(("measured", [_measured(stage["measured"]) for stage in stages]))
+        columns.append(("measured", [_measured(stage["measured"], unicode) for stage in stages]))
     columns.append(("of slowest", [f"{_bar(share, bar, unicode)} {100 * share:3.0f} %" for share in shares]))
     return columns
 
@@ -150,8 +151,8 @@ def _table(columns: Sequence[Column], bold: Sequence[bool], *, unicode: bool) ->
     return table
 
 
-def _measured(measured: Document) -> str:
-    return f"{format_seconds(measured['seconds'])} ±{50 * measured['spread']:.0f} %"
+def _measured(measured: Document, unicode: bool) -> str:
+    return f"{format_seconds(measured['seconds'])} {'±' if unicode else '+-'}{50 * measured['spread']:.0f} %"
 
 
 def _bar(share: float, width: int, unicode: bool) -> str:
@@ -171,8 +172,7 @@ def show_costs(
     console = make_console(stream)
     total = int(graph.work.sum())
     counts = f"{format_count(graph.num_nodes, 'node')}, {format_count(graph.num_nets, 'tensor')}"
-    title = f"{printable(name or graph.name)}: {counts}"
-    console.print(title, style="bold", soft_wrap=True)
+    print_title(console, f"{name or graph.name}: {counts}")
     table = Table(box=None, pad_edge=False, show_edge=False)
     for label in ("work", "share", "out", "params"):
         table.add_column(label, justify="right", no_wrap=True)
@@ -205,6 +205,7 @@ def show_costs(
 def show_calibration(found: Calibration, stream: IO[str] | None = None) -> None:
     """Print the figures of this host."""
     rates = ", ".join(f"{dtype} {rate / 1e9:.3g} GFLOP/s" for dtype, rate in found.peak_flops.items())
+    operators = ", ".join(f"{kind} {rate / 1e9:.3g}" for kind, rate in found.operator_rates.items())
     lines = [
         ("call", f"{format_seconds(found.call_seconds)} per onnxruntime call"),
         ("tensor", f"{format_seconds(found.tensor_seconds)} per tensor in or out"),
@@ -213,10 +214,7 @@ def show_calibration(found: Calibration, stream: IO[str] | None = None) -> None:
         ("rates", f"{rates} on one thread"),
         ("memory", f"{format_bandwidth(found.memory_bandwidth)} on one thread"),
         ("launch", f"{format_seconds(found.launch_overhead)} per operator"),
-        (
-            "operators",
-            ", ".join(f"{kind} {rate / 1e9:.3g} G/s" for kind, rate in found.operator_rates.items()),
-        ),
+        ("operators", f"10^9 operations/s (bytes/s of those that move data): {operators}"),
     ]
     print_lines(make_console(stream), lines)
 
@@ -241,17 +239,16 @@ def show_verification(found: VerifyReport, stream: IO[str] | None = None, *, eve
     """Print what was checked and how the outputs compare, all together or ``every`` one."""
     console = make_console(stream)
     lines = [(check, "ok") for check in found.checks]
-    if found.not_rechecked is not None:
-        warning = (
-            f"ok, but the {found.not_rechecked} bound was not rechecked (--recheck SECONDS proves it again)"
-        )
-        lines[found.checks.index("certificate")] = ("certificate", warning)
+    unproved = (("certificate", found.not_rechecked), ("measurement", found.corrected_not_rechecked))
+    for check, bound in unproved:
+        if bound is not None:
+            warning = f"ok, but the {bound} bound was not rechecked (--recheck SECONDS proves it again)"
+            lines[found.checks.index(check)] = (check, warning)
     if found.outputs:
         lines[found.checks.index("outputs")] = ("outputs", f"ok, {_comparison(found.outputs, every=every)}")
     if every:
         lines += [(f"output {output.name}", _compared(output)) for output in found.outputs]
-    title = f"{printable(found.directory)}: {format_count(found.stages, 'stage')}, sound"
-    console.print(title, style="bold", soft_wrap=True)
+    print_title(console, f"{found.directory}: {format_count(found.stages, 'stage')}, sound")
     print_lines(console, lines)
 
 

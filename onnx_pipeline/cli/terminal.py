@@ -43,6 +43,12 @@ def harmless(value: Any) -> Any:
     return value
 
 
+def print_title(console: Console, text: str) -> None:
+    """Print the first line of a result; on a terminal it is folded between words."""
+    text = printable(text)
+    console.print(fold(text, console.width, 2) if console.is_terminal else text, style="bold", soft_wrap=True)
+
+
 def print_whole(console: Console, table: Table) -> None:
     """Print a table so that no figure is cut; columns that may be folded are, where a terminal needs it."""
     width = console.width

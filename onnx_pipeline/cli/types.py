@@ -39,6 +39,22 @@ class Value(ParamType):
             self.fail(str(error).removeprefix(f"{self.name} "), param, ctx)
 
 
+class Count(ParamType):
+    """A whole number above 0; click's own range would add ``x>=1`` to the help."""
+
+    name = "count"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return the number."""
+        try:
+            number = int(value)
+        except ValueError:
+            number = 0
+        if not 1 <= number <= LARGEST:
+            self.fail(f"must be a whole number from 1 to {LARGEST}, got {value}", param, ctx)
+        return number
+
+
 class Stages(Value):
     """One number of stages as it is, several as a tuple."""
 

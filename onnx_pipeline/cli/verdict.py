@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from onnx_pipeline.cli.choice import choice
 from onnx_pipeline.cli.phases import phase_name
 from onnx_pipeline.figures import format_bytes, format_count, format_percent, format_rate, format_seconds
 
@@ -32,6 +33,8 @@ def verdict(document: Document) -> list[Line]:
         lines.append(("replicas", replicas(certificate["replicas"], document["target"]["stages"])))
     if document.get("measurement"):
         lines.append(("measured", measured(document["measurement"], document["stages"])))
+        chosen = choice(certificate, document["measurement"])
+        lines += [] if chosen is None else [("choice", chosen)]
     lines += [("lower bound", bound(certificate)), ("gap", gap(certificate))]
     lines.append(("costs", costs(str(certificate.get("costs", "file")), _origin(document))))
     if "sensitivity" in document:
@@ -107,6 +110,9 @@ def costs(text: str, origin: Document) -> str:
     """
     kind, _, corrected = text.partition(", ")
     parts = [_source(kind, origin), *([corrected] if corrected else [])]
+    without = origin.get("nodes_without_time")
+    if without and isinstance(without, int):
+        parts.append(f"{format_count(without, 'node')} without a time computed")
     dims = origin.get("dims")
     if dims and isinstance(dims, Mapping):
         parts.append(f"for {', '.join(f'{name}={value}' for name, value in dims.items())}")
@@ -131,6 +137,8 @@ def measured(summary: Document, stages: Sequence[Document]) -> str:
         text += f"; the profile predicted {_off(slowest['predicted_seconds'] / slowest['seconds'] - 1)}"
     widest = max(float(stage["measured"]["spread"]) for stage in stages) / 2
     scatter = float(summary.get("scatter", widest))
+    if summary.get("outcome") == "noisy":  # said already, where the choice is explained
+        return f"{text}; repeat on a quiet machine"
     if scatter > NOISY:
         return f"{text}; timings scatter by {100 * scatter:.0f} %: repeat on a quiet machine"
     return f"{text}; {format_count(summary['rounds'], 'round')}"

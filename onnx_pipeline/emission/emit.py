@@ -11,26 +11,29 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import onnx
 import onnx_ir as ir
 
 from onnx_pipeline import manifest, planfile
 from onnx_pipeline.emission.annotated import write_annotated
 from onnx_pipeline.emission.boundary import StagePlan, plan_stages
+from onnx_pipeline.emission.metadata import node_facts
 from onnx_pipeline.emission.stagefile import write_stage
 from onnx_pipeline.emission.weights import SharedFiles, WeightStore
 from onnx_pipeline.files.directory import new_directory
 from onnx_pipeline.graph import costs_json
 from onnx_pipeline.graph.costgraph import CostGraph
 from onnx_pipeline.graph.demanded import constraints
-from onnx_pipeline.graph.objective import memory_binds
+from onnx_pipeline.graph.objective import StageCost, memory_binds
 from onnx_pipeline.manifest import DataFile, Manifest, ModelEntry, Port, Stage, StageInput, StageOutput
 from onnx_pipeline.model.protos import describe
 from onnx_pipeline.model.shapes import TensorInfo
 from onnx_pipeline.model.source import SourceModel
-from onnx_pipeline.partition.result import PartitionResult
+from onnx_pipeline.model.typenames import dtype_text, type_text
+from onnx_pipeline.partition.result import Partition, PartitionResult
 from onnx_pipeline.progress import Progress, silent
+
+#: What a graph's ``meta`` has that the manifest says elsewhere, or for every node.
+_NOT_COSTS = {"cost_model", "kind", "node_spread", "corrections", "file_memory_bytes"}
 
 
 def emit(
@@ -44,7 +47,7 @@ def emit(
     annotate: bool = False,
     weights: str = "copy",
     phases: Mapping[str, float] | None = None,
-    describe: Callable[[Manifest], Manifest] | None = None,
+    describe: Callable[[Manifest, Path], Manifest] | None = None,
     progress: Progress = silent,
 ) -> Manifest:
     """Write the stages of a partition.
@@ -70,7 +73,7 @@ def emit(
     phases : mapping of str to float
         Seconds of the phases before this one, for the manifest; ``emit`` is added.
     describe : callable, optional
-        Adds to the manifest, before it is written, what is known of the stages from measurements.
+        Adds to the manifest, before it is written into this folder, what is known from measurements.
     progress : Progress
 
     Returns
@@ -85,12 +88,8 @@ def emit(
         If the directory cannot be written or weights cannot be read.
     """
     begin = time.perf_counter()
-    stage_of = {
-        name: int(stage)
-        for names, stage in zip(result.graph.onnx_nodes, result.stage_of, strict=True)
-        for name in names
-    }
-    plans = plan_stages(source, stage_of, result.used)
+    facts = node_facts(result)
+    plans = plan_stages(source, {name: known.stage for name, known in facts.items()}, result.used)
     costs, schedules = result.costs, result.schedules
     ordered = result.target.counts_activations and memory_binds(result.graph, result.target)
     with new_directory(output, force=force, keep=[source.path, *source.stamps]) as folder:
@@ -100,45 +99,32 @@ def emit(
         for plan in plans:
             progress("emit", plan.index / len(plans), f"stage {plan.index}")
             _arrange(plan, result.graph, schedules[plan.index].order)
-            store = WeightStore(source, folder, f"stage_{plan.index}.onnx.data", shared=shared)
-            file = f"stage_{plan.index}.onnx"
-            digest, nodes = write_stage(source, infos, plan, store, folder / file)
-            stores.append(store)
-            stages.append(
-                Stage(
-                    index=plan.index,
-                    file=file,
-                    sha256=digest,
-                    nodes=nodes,
-                    inputs=tuple(
-                        StageInput(**port(v, infos), bytes=_size(v, infos), source=plan.sources[v])
-                        for v in plan.inputs
-                    ),
-                    outputs=tuple(
-                        StageOutput(**port(v, infos), bytes=_size(v, infos), targets=tuple(plan.targets[v]))
-                        for v in plan.outputs
-                    ),
-                    cost=planfile.cost_fields(costs[plan.index], result.graph.ticks_per_second),
-                    parameter_bytes=costs[plan.index].parameter_bytes,
-                    node_names=_names_in(result, plan.index),
-                    data=_data_entry(store),
-                    peak_activation_bytes=schedules[plan.index].peak,
-                    execution_order="file" if ordered else None,
-                    defaults=tuple(str(v.name) for v in plan.defaults),
-                )
+            stores.append(WeightStore(source, folder, f"stage_{plan.index}.onnx.data", shared=shared))
+            file = folder / f"stage_{plan.index}.onnx"
+            digest, nodes = write_stage(source, infos, plan, stores[-1], file)
+            entry = Stage(
+                **_border(plan, infos),
+                **_planned(result, costs[plan.index], plan.index),
+                file=file.name,
+                sha256=digest,
+                nodes=nodes,
+                data=_data_entry(stores[-1]),
+                peak_activation_bytes=schedules[plan.index].peak,
+                execution_order="file" if ordered else None,
             )
+            stages.append(entry)
         if annotate:
             progress("emit", None, manifest.ANNOTATED_NAME)
-            write_annotated(source, stage_of, stores, len(plans), folder, shared)
+            write_annotated(source, facts, stores, len(plans), folder, shared)
         costs_json.write_graph(result.graph, folder / manifest.COSTS_NAME)
         spent = {**(phases or {}), "emit": time.perf_counter() - begin}
         document = replace(
             _manifest(source, infos, result, costs_meta, stages, spent),
             weights=shared.entry(),
-            constraints=_constraints(source, infos, result.graph),
+            constraints=_constraints(source, infos, result.partition),
         )
         if describe is not None:
-            document = describe(document)
+            document = describe(document, folder)
         manifest.write(document, folder)
     progress("emit", 1.0, str(output))
     return document
@@ -154,45 +140,36 @@ def _arrange(plan: StagePlan, graph: CostGraph, order: Sequence[int]) -> None:
     plan.nodes.sort(key=lambda node: rank.get(str(node.name), -1))
 
 
+def _border(plan: StagePlan, infos: Mapping[str, TensorInfo]) -> dict[str, Any]:
+    """Return the inputs and outputs of a stage, as the manifest has them."""
+    return {
+        "inputs": tuple(
+            StageInput(**port(v, infos), bytes=_size(v, infos), source=plan.sources[v]) for v in plan.inputs
+        ),
+        "outputs": tuple(
+            StageOutput(**port(v, infos), bytes=_size(v, infos), targets=tuple(plan.targets[v]))
+            for v in plan.outputs
+        ),
+        "defaults": tuple(str(v.name) for v in plan.defaults),
+    }
+
+
+def _planned(result: PartitionResult, cost: StageCost, index: int) -> dict[str, Any]:
+    """Return what the partition says of a stage, as the manifest has it."""
+    return {
+        "index": index,
+        "cost": planfile.cost_fields(cost, result.graph.ticks_per_second),
+        "parameter_bytes": cost.parameter_bytes,
+        "node_names": _names_in(result, index),
+    }
+
+
 def port(value: ir.Value, infos: Mapping[str, TensorInfo]) -> dict[str, Any]:
     """Return name, dtype and declared shape of a value, as the manifest has them."""
     info = infos.get(str(value.name))
     if info is None or info.dtype == ir.DataType.UNDEFINED:
         return {"name": str(value.name), "dtype": type_text(describe(value).type), "shape": None}
     return {"name": info.name, "dtype": dtype_text(info.dtype), "shape": info.declared}
-
-
-def dtype_text(dtype: ir.DataType) -> str:
-    """Return the numpy-style name of an element type: ``float32``, ``int64``, ``bfloat16``, ``string``."""
-    if dtype == ir.DataType.STRING:
-        return "string"
-    try:
-        return np.dtype(dtype.numpy()).name
-    except TypeError:  # a type that numpy has no name for
-        return dtype.name.lower()
-
-
-def type_text(kind: onnx.TypeProto) -> str:
-    """Return a readable name of a type: ``float32``, ``sequence(map(int64,float32))``."""
-    which = kind.WhichOneof("value")
-    if which is None:
-        return "unknown"
-    inside = getattr(kind, which)
-    if which == "tensor_type":
-        return _element_text(inside.elem_type)
-    label = which.removesuffix("_type")
-    if which == "sparse_tensor_type":
-        return f"{label}({_element_text(inside.elem_type)})"
-    if which == "map_type":
-        return f"{label}({_element_text(inside.key_type)},{type_text(inside.value_type)})"
-    return f"{label}({type_text(inside.elem_type)})" if which != "opaque_type" else label
-
-
-def _element_text(number: int) -> str:
-    try:
-        return dtype_text(ir.DataType(number))
-    except ValueError:
-        return "unknown"
 
 
 def _size(value: ir.Value, infos: Mapping[str, TensorInfo]) -> int:
@@ -232,25 +209,26 @@ def _manifest(
         target=planfile.target_fields(result.target, result.stages),
         cost_model=_cost_model(result, costs_meta),
         certificate=planfile.certificate_fields(result),
-        search=result.search.to_json(),
+        search=planfile.search_fields(result),
         stages=tuple(stages),
         phases=phases,
     )
 
 
 def _constraints(
-    source: SourceModel, infos: Mapping[str, TensorInfo], graph: CostGraph
+    source: SourceModel, infos: Mapping[str, TensorInfo], partition: Partition
 ) -> dict[str, Any] | None:
     """Return what was demanded of the partition; a group that the model itself needs was not."""
     from onnx_pipeline.costmodel.request import NodeCosts
     from onnx_pipeline.model.lowering import lower
 
+    graph, exactly = partition.graph, partition.exactly
     if constraints(graph) is None:
-        return None
+        return constraints(graph, exactly=exactly)
     nodes = {name: 0 for names in graph.onnx_nodes for name in names}
-    return constraints(graph, lower(source, infos, NodeCosts("none", nodes)))
+    return constraints(graph, lower(source, infos, NodeCosts("none", nodes)), exactly=exactly)
 
 
 def _cost_model(result: PartitionResult, costs_meta: Mapping[str, Any]) -> dict[str, Any]:
-    rest = {key: value for key, value in costs_meta.items() if key != "cost_model"}
+    rest = {key: value for key, value in costs_meta.items() if key not in _NOT_COSTS}
     return {"kind": result.graph.meta.get("cost_model", "unknown"), **rest}

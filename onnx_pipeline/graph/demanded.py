@@ -16,21 +16,32 @@ def groups(graph: CostGraph) -> list[list[str]]:
     return sorted(sorted(names) for names in members.values() if len(names) > 1)
 
 
-def constraints(graph: CostGraph, natural: CostGraph | None = None) -> dict[str, Any] | None:
-    """Return pins and groups beyond those of the graph as it was derived; None if there are none.
+def constraints(
+    graph: CostGraph, natural: CostGraph | None = None, *, exactly: bool = False
+) -> dict[str, Any] | None:
+    """Return what was demanded beyond the graph as it was derived; None if nothing was.
 
     Parameters
     ----------
     graph : CostGraph
     natural : CostGraph, optional
         The same graph without demands; by default nothing counts as natural.
+    exactly : bool
+        Whether no stage was to stay empty.
+
+    Returns
+    -------
+    dict or None
+        ``pins`` (stage by node), ``together`` (groups of nodes) and, where demanded, ``exactly``.
     """
     own = [] if natural is None else groups(natural)
     together = [group for group in groups(graph) if group not in own]
     pins = {
         name: stage for name, stage in zip(graph.node_names, graph.pinned.tolist(), strict=True) if stage >= 0
     }
-    return {"pins": pins, "together": together} if pins or together else None
+    if not (pins or together or exactly):
+        return None
+    return {"pins": pins, "together": together, **({"exactly": True} if exactly else {})}
 
 
 def lost_groups(graph: CostGraph, natural: CostGraph) -> list[list[str]]:

@@ -12,15 +12,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from onnx_pipeline.errors import UsageError
-from onnx_pipeline.figures import format_count
+from onnx_pipeline.figures import format_count, format_seconds
 from onnx_pipeline.graph.activations import stage_peaks
 from onnx_pipeline.graph.costgraph import HOST, CostGraph, IntArray
 from onnx_pipeline.graph.target import Target
 from onnx_pipeline.graph.ticks import MOST_TICKS, TICKS
+from onnx_pipeline.parameters import PathLike, as_target
+
+if TYPE_CHECKING:
+    from onnx_pipeline.costmodel.devices import Device
 
 
 @dataclass(frozen=True)
@@ -39,6 +44,12 @@ class StageCost:
     parameter_bytes: int
     activation_bytes: int = 0
 
+    def __repr__(self) -> str:
+        """Return the figures that matter, in one line."""
+        from onnx_pipeline.brief import of_stage
+
+        return of_stage(self)
+
     @property
     def total(self) -> int:
         """cost(S) in ticks."""
@@ -46,14 +57,20 @@ class StageCost:
 
 
 def stage_costs(
-    graph: CostGraph, target: Target, stage_of: Sequence[int] | IntArray, stages: int, *, up: bool = False
+    graph: CostGraph,
+    target: Target | Device | PathLike,
+    stage_of: Sequence[int] | IntArray,
+    stages: int,
+    *,
+    up: bool = False,
 ) -> list[StageCost]:
     """Evaluate the objective of Archer et al. 2024, section 2.
 
     Parameters
     ----------
     graph : CostGraph
-    target : Target
+    target : Target, Device, str or path-like
+        Devices and links, a device also by name or as a TOML file.
     stage_of : sequence of int, length n
         Stage of every node, in ``range(stages)``.
     stages : int
@@ -75,7 +92,7 @@ def stage_costs(
     wrong = _impossible(graph, stage_of, stages)
     if wrong:
         raise UsageError(f"not a partition: {wrong[0]}")
-    return price_stages(graph, target, stage_of, stages, up=up)
+    return price_stages(graph, as_target(target, graph), stage_of, stages, up=up)
 
 
 def price_stages(
@@ -150,7 +167,8 @@ def countable(graph: CostGraph, target: Target, stages: int) -> CostGraph:
     fitting = [ticks for ticks in TICKS if ticks <= tick and seconds * ticks < most]
     if not fitting:
         raise UsageError(
-            f"a partition could pay {seconds:.3g} s, more than can be counted: is the link really so slow?"
+            f"a partition could pay {format_seconds(seconds)}, more than can be counted: "
+            "is the link really so slow?"
         )
     return graph.counted(fitting[-1])
 
@@ -180,7 +198,11 @@ def check_partition(graph: CostGraph, stage_of: Sequence[int] | IntArray, stages
     colours, pins = graph.colocation.tolist(), graph.pinned.tolist()
     for v, stage in enumerate(np.asarray(stage_of).tolist()):
         if colours[v] >= 0 and home.setdefault(colours[v], stage) != stage:
-            wrong.append(f"node {graph.node_names[v]!r} is apart from its colocation group {colours[v]}")
+            other = graph.node_names[colours.index(colours[v])]
+            wrong.append(
+                f"node {graph.node_names[v]!r} in stage {stage} is apart from node {other!r} "
+                f"in stage {home[colours[v]]}, with which it must be"
+            )
         if pins[v] >= 0 and pins[v] != stage:
             wrong.append(f"node {graph.node_names[v]!r} is not in stage {pins[v]}, to which it is pinned")
     return wrong
@@ -190,7 +212,7 @@ def _impossible(graph: CostGraph, stage_of: Sequence[int] | IntArray, stages: in
     """Return what keeps stages from running one after the other, whatever users demand."""
     if len(stage_of) != graph.num_nodes:
         return [f"{format_count(len(stage_of), 'stage')} given for {format_count(graph.num_nodes, 'node')}"]
-    stage_of = np.asarray(stage_of).tolist()
+    stage_of, names = np.asarray(stage_of).tolist(), graph.node_names
     wrong = [
         f"node {graph.node_names[v]!r} is in stage {stage}, outside 0..{stages - 1}"
         for v, stage in enumerate(stage_of)
@@ -199,8 +221,9 @@ def _impossible(graph: CostGraph, stage_of: Sequence[int] | IntArray, stages: in
     for t, u in enumerate(graph.net_producer.tolist()):
         if u == HOST:
             continue
+        flows = f"tensor {graph.net_names[t]!r} flows back from node {names[u]!r} in stage {stage_of[u]}"
         wrong += [
-            f"tensor {graph.net_names[t]!r} flows back from stage {stage_of[u]} to stage {stage_of[v]}"
+            f"{flows} to node {names[v]!r} in stage {stage_of[v]}"
             for v in graph.readers[t]
             if stage_of[u] > stage_of[v]
         ]

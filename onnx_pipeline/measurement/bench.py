@@ -12,16 +12,16 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-from onnx_pipeline.errors import UsageError
+from onnx_pipeline.errors import Advice, UsageError
 from onnx_pipeline.figures import format_count
 from onnx_pipeline.measurement.baselines import unsplit
 from onnx_pipeline.measurement.feeds import request_feeds
 from onnx_pipeline.measurement.simulation import simulate
 from onnx_pipeline.measurement.timeline import Observe
-from onnx_pipeline.progress import Progress, silent
+from onnx_pipeline.parameters import ModelLike
+from onnx_pipeline.progress import ProgressLike, shows_progress, silent
 from onnx_pipeline.runtime import PipelineSession
 from onnx_pipeline.runtime.inputs import check_feeds
 from onnx_pipeline.runtime.placement import usable_cores
@@ -45,12 +45,13 @@ class _Round:
     baselines: dict[str, float] = field(default_factory=dict)
 
 
+@shows_progress()
 def bench(
     directory: str | os.PathLike[str],
     *,
     requests: int | None = None,
     rounds: int = 5,
-    model: Path | None = None,
+    model: ModelLike | None = None,
     inputs: Mapping[str, Any] | None = None,
     dims: Mapping[str, int] | None = None,
     providers: Any = None,
@@ -60,7 +61,7 @@ def bench(
     custom_ops: Sequence[str | os.PathLike[str]] = (),
     allow_reference: str | os.PathLike[str] | None = None,
     baselines: bool = True,
-    progress: Progress = silent,
+    progress: ProgressLike = silent,
     observe: Observe | None = None,
 ) -> dict[str, Any]:
     """Measure a split against its prediction, its simulation and the unsplit model.
@@ -73,7 +74,7 @@ def bench(
         Pipelined requests in total; by default each measurement takes about half a second.
     rounds : int
         Every round measures each contender once.
-    model : Path, optional
+    model : path-like, onnx.ModelProto or onnx_ir.Model, optional
         The unsplit model; reassembled from the stages by default.
     inputs : mapping of str to array, optional
         One request; random numbers by default.
@@ -94,12 +95,16 @@ def bench(
     Raises
     ------
     UsageError
-        If there is nothing to measure, or a dimension is unknown or contradicts the inputs.
+        If there is nothing to measure, a model is given without baselines, or a dimension is unknown or
+        contradicts the inputs.
     InputError
         If the split or the inputs cannot be used.
     """
     if rounds < 1 or (requests is not None and requests < 1):
         raise UsageError("requests and rounds must be at least 1")
+    if model is not None and not baselines:
+        hint = Advice("leave out {model}", model=...)
+        raise UsageError("without baselines the unsplit model is not used", hint)
     progress("load", None, "the stages")
     with PipelineSession(
         directory,

@@ -17,12 +17,13 @@ import onnx_ir as ir
 from onnx_pipeline.errors import InputError
 from onnx_pipeline.figures import format_count
 from onnx_pipeline.graph.builder import GraphBuilder
-from onnx_pipeline.graph.costgraph import HOST, CostGraph
+from onnx_pipeline.graph.costgraph import HOST, CostGraph, TensorType
 from onnx_pipeline.model.nodes import node_inputs
 from onnx_pipeline.model.quantised import fused_with
 from onnx_pipeline.model.roles import executable_nodes, parameter_values
 from onnx_pipeline.model.shapes import TensorInfo
 from onnx_pipeline.model.source import SourceModel
+from onnx_pipeline.model.typenames import dtype_text
 
 if TYPE_CHECKING:
     from onnx_pipeline.costmodel.request import NodeCosts
@@ -92,7 +93,8 @@ def _add_nets(
     for value in source.inputs:
         if value in readers:
             name = str(value.name)
-            builder.add_net(name, HOST, readers[value], nbytes=infos[name].nbytes)
+            info = infos[name]
+            builder.add_net(name, HOST, readers[value], nbytes=info.nbytes, kind=_kind(info))
     for i, node in enumerate(nodes):
         for value in node.outputs:
             if value in readers or value in results:
@@ -104,7 +106,13 @@ def _add_nets(
                     nbytes=infos[name].nbytes,
                     to_host=value in results,
                     extra=border_ns.get(name, 0),
+                    kind=_kind(infos[name]),
                 )
+
+
+def _kind(info: TensorInfo) -> TensorType:
+    known = info.dtype != ir.DataType.UNDEFINED
+    return dtype_text(info.dtype) if known else None, info.shape
 
 
 def _colocation(
@@ -115,8 +123,8 @@ def _colocation(
 ) -> list[int]:
     """Number the groups of nodes that no stage boundary may separate; -1 for free nodes.
 
-    A boundary carries tensors of known type and rank only, so whatever else passes between nodes (sequences,
-    maps, optionals, tensors of unknown rank) keeps producer and consumers together. So do quantised groups.
+    A boundary carries tensors of known type and size only, so whatever else passes between nodes (sequences,
+    maps, optionals, tensors that no run shows) keeps producer and consumers together. So do quantised groups.
     """
     parent = list(range(len(nodes)))
 

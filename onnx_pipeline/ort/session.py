@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from onnx_pipeline.errors import InputError, UsageError
+from onnx_pipeline.errors import InputError, UsageError, did_you_mean
 from onnx_pipeline.ort.errors import reason, too_new
 from onnx_pipeline.ort.providers import CPU, Provider, check_providers, provider_name
 
@@ -186,7 +186,8 @@ def _set_extra(options: Any, extra: Mapping[str, Any]) -> None:
             except (TypeError, ValueError) as error:
                 raise UsageError(f"onnxruntime does not take {value!r} for the option {name!r}") from error
         else:
-            raise UsageError(f"onnxruntime's SessionOptions have no {name!r}")
+            known = [each for each in dir(options) if not each.startswith("_")]
+            raise UsageError(f"onnxruntime's SessionOptions have no {name!r}", did_you_mean(name, known))
 
 
 def _set_data_folder(options: Any, folder: Path | None) -> None:

@@ -49,7 +49,7 @@ def recheck(partition: Partition, certificate: Certificate, seconds: float) -> l
     if bound == 0:
         return []
     full, k = build(partition.graph, partition.target), useful_stages(partition.graph, partition.stages)
-    exactly = all(each.method == "exactly" for each in certificate.bounds if each.ticks == bound)
+    exactly = partition.exactly
     best = None
     if exactly or full.need.any():
         stop = Deadline(seconds)
@@ -122,6 +122,8 @@ def check(partition: Partition, certificate: Certificate) -> list[str]:
     partition, certificate = _countable(partition, certificate)
     graph = partition.graph
     problems = check_partition(graph, partition.stage_of, partition.stages)
+    if partition.exactly and partition.used < partition.stages:
+        problems.append(f"{partition.used} of {partition.stages} stages have nodes, where all had to")
     if problems:
         return problems
     value = partition.ticks
@@ -133,6 +135,8 @@ def check(partition: Partition, certificate: Certificate) -> list[str]:
             problems.append(
                 f"bound {bound.method!r} is {bound.seconds} s, above the partition: {graph.seconds(value)} s"
             )
+        elif bound.method == "exactly" and not partition.exactly:
+            problems.append("the bound 'exactly' holds where no stage may be empty, which was not demanded")
         elif bound.stages is not None and bound.stages < partition.stages:
             problems.append(f"bound {bound.method!r} is for {bound.stages} stages only")
         elif bound.method == "simple" and bound.ticks > simple(full, k):

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from onnx_pipeline.figures import format_percent
 from onnx_pipeline.graph.costgraph import CostGraph, IntArray
 from onnx_pipeline.graph.objective import bottleneck, check_partition
 from onnx_pipeline.graph.target import INFEASIBLE, Target
@@ -121,8 +122,8 @@ class Incumbent:
         best, bound = self.graph.seconds(self.upper), self.graph.seconds(self.lower)
         self.history.append(HistoryPoint(self.seconds, method, best, bound))
         if self.upper > 0:
-            share = self.lower / self.upper
-            self.progress("partition", None, f"{method}: gap {100 * (1 - share):.2f} %")
+            gap = format_percent(1 - self.lower / self.upper)
+            self.progress("partition", None, f"{method}: gap {gap}")
 
     def result(self, stages: int, seed: int, interrupted: bool) -> PartitionResult:
         """Freeze, as a partition into so many stages; further ones are empty."""

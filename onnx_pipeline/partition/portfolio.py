@@ -5,19 +5,21 @@ from __future__ import annotations
 import itertools
 import os
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from threading import Event
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from onnx_pipeline.errors import Advice, InfeasibleError, UsageError
 from onnx_pipeline.figures import format_bytes, format_count, rounded_bytes
-from onnx_pipeline.graph.costgraph import CostGraph
+from onnx_pipeline.graph.constraints import NO_DEMANDS
+from onnx_pipeline.graph.costgraph import CostGraph, IntArray
 from onnx_pipeline.graph.objective import countable, useful_stages
 from onnx_pipeline.graph.target import INFEASIBLE, Target
-from onnx_pipeline.parameters import SearchParams
+from onnx_pipeline.parameters import PathLike, SearchParams, as_target
 from onnx_pipeline.partition.bounds.simple import simple
 from onnx_pipeline.partition.bounds.windows import Reach
 from onnx_pipeline.partition.incumbent import Incumbent
@@ -31,9 +33,12 @@ from onnx_pipeline.partition.result import PartitionResult
 from onnx_pipeline.partition.search.exactly import place
 from onnx_pipeline.partition.searching import Searching
 from onnx_pipeline.partition.task import Task
-from onnx_pipeline.progress import Progress, silent
+from onnx_pipeline.progress import Progress, ProgressLike, shows_progress, silent
 from onnx_pipeline.settings import check
 from onnx_pipeline.stop import AnyOf, Deadline, GapReached, Stop, is_interrupt
+
+if TYPE_CHECKING:
+    from onnx_pipeline.costmodel.devices import Device
 
 #: Those of :data:`onnx_pipeline.settings.BOUNDS` that are computed unless others are asked for.
 DEFAULT_BOUNDS = frozenset(
@@ -41,10 +46,11 @@ DEFAULT_BOUNDS = frozenset(
 )
 
 
+@shows_progress("searching")
 def partition(
     graph: CostGraph,
     stages: int,
-    target: Target | None = None,
+    target: Target | Device | PathLike | None = None,
     *,
     time_limit: float = 10.0,
     gap: float = 0.0,
@@ -52,7 +58,10 @@ def partition(
     threads: int | None = None,
     exactly: bool = False,
     bounds: Collection[str] | None = None,
-    progress: Progress = silent,
+    pins: Mapping[str, int] | None = None,
+    together: Iterable[Collection[str]] = (),
+    no_cut: Collection[str] = (),
+    progress: ProgressLike = silent,
 ) -> PartitionResult:
     """Partition a cost graph into pipeline stages and certify the result.
 
@@ -61,8 +70,8 @@ def partition(
     graph : CostGraph
     stages : int
         Number of stages k >= 1; some may stay empty.
-    target : Target, optional
-        Devices and links; default: free transfers, unlimited memory.
+    target : Target, Device, str or path-like, optional
+        Devices and links, a device also by name or as a TOML file; default: free transfers, unlimited memory.
     time_limit : float
         Time limit in seconds, proofs included.
     gap : float
@@ -77,6 +86,13 @@ def partition(
     bounds : collection of str, optional
         Bounds to compute, out of :data:`onnx_pipeline.settings.BOUNDS`; by default those of
         ``DEFAULT_BOUNDS``.
+    pins : mapping of str to int, optional
+        Stage, counted from 0, that a node must be in. The names here and below may be patterns
+        (``encoder/*``).
+    together : iterable of collections of str
+        Groups of nodes that must share a stage.
+    no_cut : collection of str
+        Tensors that must not cross a stage border.
     progress : Progress
 
     Returns
@@ -87,7 +103,8 @@ def partition(
     Raises
     ------
     UsageError
-        If ``stages``, ``time_limit`` or ``gap`` is out of range, or a pin is beyond the last stage.
+        If a parameter is out of range or of the wrong kind, a name is unknown, or a pin is beyond the last
+        stage.
     InfeasibleError
         If no partition meets the pins, the hard memory limit or the exact number of stages.
 
@@ -96,13 +113,23 @@ def partition(
     Archer et al. 2024, sections 4 and 5.
     """
     params = SearchParams(time_limit, gap, seed, threads, exactly, bounds)
-    return solve(graph, stages, target or Target(), params, progress)
+    graph = NO_DEMANDS.joined(pins, together, no_cut).apply(graph)
+    return solve(graph, stages, as_target(target, graph), params, progress)
 
 
 def solve(
-    graph: CostGraph, stages: int, target: Target, params: SearchParams, progress: Progress = silent
+    graph: CostGraph,
+    stages: int,
+    target: Target,
+    params: SearchParams,
+    progress: Progress = silent,
+    *,
+    given: IntArray | None = None,
 ) -> PartitionResult:
-    """Partition and certify, as :func:`partition` does, with a parameter object."""
+    """Partition and certify, as :func:`partition` does, with a parameter object.
+
+    ``given`` is a valid partition that is known already.
+    """
     stages = check("stages", stages)
     started = time.monotonic()
     ensure_compiled(progress)
@@ -114,6 +141,8 @@ def solve(
     known = Incumbent(countable(graph, target, stages), target, useful, progress, params.exactly)
     full = build(known.graph, target)
     start(Task(full, known))
+    if given is not None:
+        known.offer(given, "given")
     small = contract(full, AnyOf(GapReached(known, params.gap), deadline))
     interrupted = False
     try:

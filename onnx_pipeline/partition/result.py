@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -71,7 +72,7 @@ class Bound:
             entry["method"],
             round(entry["seconds"] * ticks_per_second),
             entry.get("exact", True),
-            entry["solver"],
+            entry.get("solver"),  # which plans may leave out
             entry["wall_seconds"],
             ticks_per_second,
             entry.get("stages"),
@@ -100,6 +101,12 @@ class Partition:
     stages: int
     stage_of: IntArray
     exactly: bool = False
+
+    def __repr__(self) -> str:
+        """Return the figures that matter, in one line."""
+        from onnx_pipeline.brief import of_partition
+
+        return of_partition(self)
 
     @cached_property
     def ticks(self) -> int:
@@ -134,7 +141,7 @@ class Partition:
 class Certificate:
     """Lower bounds that hold for every partition of one graph into k stages for one target.
 
-    The bound ``"exactly"`` holds for those that leave no stage empty.
+    The bound ``"exactly"`` holds for those that leave no stage empty; a partition must have been asked to.
     """
 
     bounds: tuple[Bound, ...] = ()
@@ -176,7 +183,7 @@ class SearchRecord:
     wall_seconds: float = 0.0
     seed: int = 0
     interrupted: bool = False
-    history: tuple[HistoryPoint, ...] = ()
+    history: tuple[HistoryPoint, ...] = field(default=(), repr=False)
 
     def to_json(self) -> dict[str, Any]:
         """Return the ``search`` object of manifests and plans, without the history."""
@@ -207,6 +214,18 @@ class PartitionResult:
     partition: Partition
     certificate: Certificate
     search: SearchRecord
+
+    def __repr__(self) -> str:
+        """Return the verdict in one line."""
+        from onnx_pipeline.brief import of_result
+
+        return of_result(self)
+
+    def _repr_html_(self) -> str:
+        """Return the verdict and a bar for every stage, for notebooks."""
+        from onnx_pipeline.cards import card
+
+        return card(self.to_json())
 
     @property
     def graph(self) -> CostGraph:
@@ -292,3 +311,15 @@ class PartitionResult:
     def status(self) -> str:
         """``"optimal"`` when bound and bottleneck agree to the tick, else ``"feasible"``."""
         return "optimal" if self.lower >= self.upper else "feasible"
+
+    def to_json(self, file: str | os.PathLike[str] | None = None) -> dict[str, Any]:
+        """Return the PLAN.json document; ``onnx_pipeline.read_plan`` reads it back.
+
+        Parameters
+        ----------
+        file : path-like, optional
+            The file of the graph, named in the document together with its SHA-256.
+        """
+        from onnx_pipeline.planfile import plan_document
+
+        return plan_document(self, file)

@@ -21,6 +21,7 @@ from onnx_pipeline.cli.entry import main
 from onnx_pipeline.graph.builder import GraphBuilder
 from onnx_pipeline.graph.costs_json import write_graph
 from onnx_pipeline.graph.ticks import NS
+from onnx_pipeline.settings import BOUNDS
 
 #: Enough for a tiny model, and nothing that depends on how fast this machine is.
 QUICK = ["--profile-runs", "2", "--time-limit", "2", "--threads", "1"]
@@ -75,10 +76,10 @@ def test_option_names_are_the_contract() -> None:
     """Scripts outside the repository call these: renaming or removing one breaks them."""
     shared = {"--json", "--quiet", "-q", "--verbose", "-v", "--help"}
     costs = {"--cost-model", "--dim", "--inputs", "--profile-runs", "--provider", "--device", "--seed"}
-    costs |= {"--profile-seconds", "--cache", "--custom-ops"}
+    costs |= {"--profile-seconds", "--cache", "--custom-ops", "--intra-op-threads"}
     output = {"--output", "-o", "--force"}
     search = {"--stages", "-k", "--time-limit", "--gap", "--seed", "--threads"}
-    search |= {"--pin", "--together", "--no-cut", "--exactly", "--bounds", "--log"}
+    search |= {"--pin", "--together", "--no-cut", "--exactly", "--bounds", "--log", "--partition"}
     target = {"--device", "--bandwidth", "--memory", "--memory-mode", "--activations"}
     goals = {"--for-rate", "--for-latency", "--fit"}
     streaming = {
@@ -95,10 +96,10 @@ def test_option_names_are_the_contract() -> None:
         "explore": {"MODEL|COSTS", "--ignore-colocation", "--config"}
         | costs
         | output
-        | (search - {"--log"})
+        | (search - {"--log", "--partition"})
         | target
         | goals,
-        "split": {"MODEL", "--annotate", "--measure", "--weights", "--config"}
+        "split": {"MODEL", "--annotate", "--measure", "--measure-seconds", "--weights", "--config"}
         | goals
         | costs
         | output
@@ -109,12 +110,16 @@ def test_option_names_are_the_contract() -> None:
         | output
         | search
         | target,
+        "emit": {"MODEL", "PLAN.json", "--annotate", "--weights", "--config"}
+        | {"--dim", "--inputs", "--custom-ops"}
+        | output,
         "verify": {"DIR|PLAN.json", "--model", "--inputs", "--dim", "--seed", "--recheck", "--custom-ops"},
         "run": {"DIR", "--inputs", "--batched"} | output | streaming,
         "bench": {"DIR", "--requests", "--rounds", "--model", "--no-baselines", "--inputs", "--dim"}
         | streaming,
-        "show": {"DIR|PLAN.json"},
+        "show": {"DIR|PLAN.json", "--cuts", "--format", "--node-data", "-o", "--output", "--force"},
         "calibrate": {"--transport"} | output,
+        "report": {"DIR|PLAN.json", "--trace", "--bench"} | output,
     }
     assert set(cli.commands) == {*expected, "cache"}
     assert set(cli.commands["cache"].commands) == {"clear", "info"}  # type: ignore[attr-defined]
@@ -137,6 +142,13 @@ def test_help_works_everywhere(run: Run, command: list[str]) -> None:
     assert outcome.code == 0
     assert outcome.out.startswith("Usage: onnx-pipeline")
     assert outcome.err == ""
+
+
+@pytest.mark.parametrize("command", ["split", "plan"])
+def test_help_names_every_bound(run: Run, command: str) -> None:
+    """What ``--bounds`` takes is what its help lists."""
+    words = run(command, "--help").out.replace(",", " ").replace(".", " ").split()
+    assert set(BOUNDS) <= set(words)
 
 
 def test_version(run: Run) -> None:
@@ -391,3 +403,36 @@ def test_plan_takes_demands(tmp_path: Path, run: Run) -> None:
     assert plan("--memory", "150B", "--memory-mode", "hard").code == 4
     for wrong in (["--pin", "n0"], ["--pin", "zz=1"], ["--no-cut", "zz"], ["--bounds", "zz"]):
         assert plan(*wrong).code == 2, wrong
+
+
+@pytest.mark.parametrize(
+    "command", [[name] for name in cli.commands if name != "cache"] + [["cache", "info"]]
+)
+def test_help_is_readable_at_80_columns(
+    run: Run, command: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No line is longer, every option has a text and a metavar that says something, defaults are plain."""
+    monkeypatch.setenv("COLUMNS", "80")
+    outcome = run(*command, "--help")
+    assert outcome.code == 0
+    assert max(map(len, outcome.out.splitlines())) <= 80
+    for clumsy in ("x>=", "INTEGER", "FLOAT", "TEXT", "PATH", "RANGE", ".0]", "(10)"):
+        assert clumsy not in outcome.out
+
+
+def test_every_command_is_described_in_whole_words(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At 80 columns none of the short texts ends in dots, however long it is."""
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr(cli.commands["plan"], "help", "Plan " + "and plan again " * 8 + "to the end.")
+    out = run("--help").out
+    assert max(map(len, out.splitlines())) <= 80
+    assert "..." not in out.partition("Commands:")[2]
+    assert "to the end." in " ".join(out.split())
+
+
+def test_counts_are_refused_in_the_words_of_the_other_numbers(run: Run) -> None:
+    """As those that are settings are."""
+    for given in ("0", "-1", "two", "1.5"):
+        outcome = run("bench", "out", "--rounds", given)
+        assert outcome.code == 2
+        assert f"'--rounds': must be a whole number from 1 to 2147483647, got {given};" in outcome.err

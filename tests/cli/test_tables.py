@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from onnx_pipeline.cli import main, tables
+from onnx_pipeline.cli import console, main, tables
 from onnx_pipeline.cli.terminal import fold
 from onnx_pipeline.files import npz
 from onnx_pipeline.graph.builder import GraphBuilder
@@ -116,6 +116,8 @@ def test_words_stay_whole_at_80_columns() -> None:
         stage["peak_activation_bytes"] = 5 << 20
         stage["measured"] = {"seconds": 0.0119, "spread": 0.04, "predicted_seconds": 0.01}
     content["measurement"] = {"rounds": 12, "reference_seconds": 0.02}
+    content["target"] |= {"memory_bytes": 8 << 30, "stage_overhead_seconds": 35e-6}
+    content["graph"]["name"] = "a_model_with_a_name_of_its_own"
     text = rendered(content, width=80)
     assert max(map(len, text.splitlines())) <= 80
     assert {word for word in rendered(content).split() if "─" not in word} <= set(text.split())
@@ -124,8 +126,12 @@ def test_words_stay_whole_at_80_columns() -> None:
 
 def test_plain_characters_where_the_encoding_is_plain() -> None:
     """No character that an ASCII pipe cannot carry."""
-    text = rendered(document(0.0000123, 0.0000111), encoding="ascii")
+    content = document(0.0000123, 0.0000111)
+    for stage in content["stages"]:
+        stage["measured"] = {"seconds": 0.0000119, "spread": 0.04, "predicted_seconds": 0.01}
+    text = rendered(content, encoding="ascii")
     assert "#" in text
+    assert "11.9 us +-2 %" in text
     assert "12.3 us" in text
 
 
@@ -281,14 +287,20 @@ def test_no_escape_of_a_file_reaches_the_terminal(tmp_path: Path, capsys: pytest
     stream = io.StringIO()
     tables.show_costs(builder.build(), {}, stream)
     tables.show_arrays([{"name": evil, "dtype": "float32", "shape": [1]}], stream)
+    same = OutputCheck(evil, equal=True, max_abs=0.0, max_rel=0.0, tolerance=0.0, ok=True)
+    tables.show_verification(VerifyReport(evil, 1, ("outputs",), (), outputs=(same,)), stream)
     shown = rendered(content) + stream.getvalue()
     (tmp_path / "c.json").write_text(
         json.dumps({"format": "onnx-pipeline/costs", "format_version": 1, "nodes": [{"name": evil}]})
     )
     assert main(["plan", str(tmp_path / "c.json"), "-k", "2"]) == 3
     assert main(["show", str(tmp_path / evil)]) == 3
+    speaker = console.Console(verbose=1)
+    speaker.note(f"a note on {evil}")
+    speaker("note", None, f"another on {evil}")
+    speaker("load", None, f"loading {evil}")
     told = capsys.readouterr().err
     for bad in evil[0], evil[4], evil[-1]:
         assert bad not in shown + told
-    assert shown.count("\\x1b[2J\\x9b31m") >= 7
-    assert "\\x1b" in told
+    assert shown.count("\\x1b[2J\\x9b31m") >= 9
+    assert told.count("\\x1b[2J\\x9b31m") >= 4

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from onnx_pipeline.errors import InputError, PipelineError, StageError
+from onnx_pipeline.errors import InputError, PipelineError, StageError, UsageError
 from onnx_pipeline.runtime import PipelineSession
 from tests import streaming
 from tests.streaming import BACKENDS, FOREVER, alive, answer, request, wait_for
@@ -73,6 +73,14 @@ def test_a_dead_worker_is_replaced(directory: Path) -> None:
             assert not set(pids) & set(workers(session))
         assert session.stats().failed == 2 * session.max_in_flight
     assert workers(session) == [] or not any(map(alive, workers(session)))
+
+
+@pytest.mark.parametrize("backend", ["threads", "processes"])
+def test_errors_of_loading_arrive_whole(directory: Path, backend: str) -> None:
+    """Whichever backend loads the stages: the same kind of error, with its hint."""
+    with pytest.raises(UsageError, match="have no 'intra_op_thread_num'") as caught:
+        PipelineSession(directory, backend=backend, sess_options={"intra_op_thread_num": 1})
+    assert "did you mean 'intra_op_num_threads'" in str(caught.value.hint)
 
 
 def test_a_stage_that_cannot_be_loaded(directory: Path, tmp_path: Path) -> None:

@@ -40,8 +40,8 @@ class Crew:
 
     Raises
     ------
-    InputError
-        If a stage cannot be loaded.
+    InputError, UsageError
+        If a stage cannot be loaded; what its worker raises.
     """
 
     def __init__(self, specs: Sequence[StageSpec], wiring: Wiring, depth: int, limit: int) -> None:
@@ -224,9 +224,10 @@ class Crew:
         except EOFError:
             fate = _fate(self.processes[index])
             raise InputError(path, f"its worker process {fate} while loading") from None
-        if isinstance(answer, StageInfo):
-            return answer
-        raise InputError(*answer)
+        if isinstance(answer, PipelineError):
+            raise answer
+        info: StageInfo = answer
+        return info
 
     def _watch(self) -> None:
         """Wait for the first worker to die; unless that is wanted, note which one and end the others."""

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from onnx_pipeline.errors import InputError
+from onnx_pipeline.errors import InputError, PipelineError
 from onnx_pipeline.ort.call import Runner, to_ort
 from onnx_pipeline.ort.errors import reason
 from onnx_pipeline.runtime.placement import StageSpec, confine, load
@@ -83,11 +83,11 @@ def main(control: int, status: int) -> None:
         confine(told.spec.cores)
         try:
             session = load(told.spec)
-        except InputError as error:
-            report.send(pickle.dumps((error.source, error.message)))
+        except PipelineError as error:
+            report.send(pickle.dumps(error))
             sys.exit(1)
         except Exception as error:
-            report.send(pickle.dumps((told.spec.path, reason(error))))
+            report.send(pickle.dumps(InputError(told.spec.path, reason(error))))
             sys.exit(1)
         stage = _Stage(told, session)
         report.send(pickle.dumps(describe(session)))
