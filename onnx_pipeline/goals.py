@@ -124,7 +124,7 @@ def _reached(goals: Goals, row: Row) -> bool:
 
 def _impossible(goals: Goals, row: Row) -> Iterator[tuple[str, float | None, bool]]:
     """Yield what rules a row out, the time it proves, and whether it holds for every number of stages."""
-    if row.refusal is not None and row.refusal.proved:
+    if row.refusal is not None and row.refusal.proved and row.refusal.reason == "memory":
         yield "memory", None, False
     if goals.for_rate is not None:
         for bound in () if row.result is None else row.result.bounds:

@@ -187,3 +187,27 @@ def test_models_are_profiled(run: Run) -> None:
     assert outcome.code == 0
     assert len(outcome.document["rows"]) == 2
     assert "symbolic" not in outcome.err
+
+
+def test_the_questions_of_the_readme(run: Run) -> None:
+    """Every question is answered by its command as it is written there."""
+    builder = GraphBuilder("chain", ticks_per_second=NS)
+    for i in range(16):
+        builder.add_node(f"v{i}", 2_500_000)
+        builder.add_net(f"t{i}", i, [i + 1] if i < 15 else [], nbytes=100_000, to_host=i == 15)
+    write_graph(builder.build(), Path("costs.json"))
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    lines = [line.split("#")[0] for line in readme.splitlines() if line.startswith("    onnx-pipeline ")]
+    asked = [line.split()[1:] for line in lines if " explore " in line or " --perturb " in line]
+    assert len(asked) == 6
+    for arguments in asked:
+        outcome = run(*arguments)
+        assert (outcome.code, outcome.err) == (0, "")
+        said = {
+            "--for-rate": "devices",
+            "--for-latency": "devices",
+            "--fit": "devices",
+            "--perturb": "sensitivity",
+        }
+        label = next((said[word] for word in arguments if word in said), "replicas")
+        assert any(line.startswith(label) for line in outcome.out.splitlines())

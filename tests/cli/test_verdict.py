@@ -20,7 +20,8 @@ CERTIFICATE = {
 
 def told(**certificate: Any) -> dict[str, str]:
     """The lines of a plan by label."""
-    return dict(verdict({"graph": {"name": "net"}, "certificate": CERTIFICATE | certificate, "stages": []}))
+    document = {"graph": {"name": "net"}, "target": {"stages": 4}, "stages": []}
+    return dict(verdict(document | {"certificate": CERTIFICATE | certificate}))
 
 
 def test_slow_pipelines_have_a_rate() -> None:
@@ -35,6 +36,25 @@ def test_a_model_that_no_device_holds_has_no_speed_up() -> None:
     assert told()["speed-up"] == "2.00 x over one device (1.40 s)"
     assert told(one_device_seconds=None)["speed-up"] == "the model does not fit one device"
     assert "speed-up" not in told(bottleneck_seconds=0.0, one_device_seconds=0.0)
+
+
+def test_latency_and_replicas() -> None:
+    """What one request takes, and what the whole model on each of the same devices would reach."""
+    found = {"rate_per_second": 4 / 1.4, "latency_seconds": 1.4, "memory_bytes": 1 << 20, "fits": True}
+    lines = told(latency_seconds=2.8, replicas=found)
+    assert lines["latency"] == "2.80 s of one request alone"
+    assert (
+        lines["replicas"]
+        == "the whole model on each of 4 devices: 2.86 inferences/s at 1.40 s, 1.00 MiB each"
+    )
+    streamed = told(latency_seconds=2.8, replicas=found | {"fits": False})["replicas"]
+    assert streamed.endswith(", streaming what exceeds the memory")
+    none = {"rate_per_second": None, "latency_seconds": None, "memory_bytes": 1 << 20, "fits": False}
+    assert (
+        told(latency_seconds=2.8, replicas=none)["replicas"]
+        == "none: the whole model needs 1.00 MiB on one device"
+    )
+    assert not {"latency", "replicas"} & set(told())
 
 
 @pytest.mark.parametrize(

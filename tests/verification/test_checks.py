@@ -260,6 +260,10 @@ def _one_device(document: dict[str, Any]) -> None:
     document["certificate"]["one_device_seconds"] *= 100
 
 
+def _latency(document: dict[str, Any]) -> None:
+    document["certificate"]["latency_seconds"] /= 2
+
+
 def _peak(document: dict[str, Any]) -> None:
     document["stages"][0]["peak_activation_bytes"] += 4
 
@@ -308,6 +312,7 @@ def _swap(document: dict[str, Any]) -> None:
         (_gap, "gap should be"),
         (_ratio, "ratio should be"),
         (_one_device, "one_device_seconds should be"),
+        (_latency, "latency_seconds should be"),
         (_peak, "peak of live activations of stage 0"),
         (_count, "nodes, not"),
         (_method, "there is no bound 'magic'"),
