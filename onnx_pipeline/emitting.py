@@ -26,7 +26,7 @@ _OTHER = "this is not the model of the plan"
 _HINT = "profile this model and plan its costs"
 
 
-@shows_progress
+@shows_progress("writing")
 def emit(
     model: ModelLike,
     plan: PartitionResult | PathLike,

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 WORTH_TELLING = 0.001
 
 
-@shows_progress
+@shows_progress("searching")
 def evaluate(
     graph: CostGraph,
     stage_of: Given,

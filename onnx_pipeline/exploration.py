@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from onnx_pipeline.errors import Advice, InputError, UsageError
 from onnx_pipeline.goals import Answer, Goals, answer
@@ -29,6 +29,15 @@ FORMAT_VERSION = 1
 Quantity = float | str
 
 
+class Figures(NamedTuple):
+    """What a partition comes to, however many stages stay empty."""
+
+    bottleneck: float
+    latency: float
+    memory: int
+    used: int
+
+
 @dataclass(frozen=True, eq=False)
 class Setup:
     """One kind of devices for one graph, and the whole model on one of them."""
@@ -36,6 +45,17 @@ class Setup:
     graph: CostGraph
     target: Target
     whole: Whole
+    _known: dict[int, Figures] = field(default_factory=dict)
+
+    def figures(self, result: PartitionResult) -> Figures:
+        """Return the figures of a result; rows that share their partition share them."""
+        from onnx_pipeline.sizing import latency_seconds, memory_bytes
+
+        key = id(result.stage_of)  # it stays alive with the row
+        if key not in self._known:
+            latency, memory = latency_seconds(result), memory_bytes(result)
+            self._known[key] = Figures(result.bottleneck, latency, memory, result.used)
+        return self._known[key]
 
     def least_latency(self, stages: int | None) -> float:
         """Seconds that one request takes at least on so many stages, or on any number."""
@@ -73,9 +93,14 @@ class Row:
     refusal: Refusal | None = None
 
     @property
+    def figures(self) -> Figures | None:
+        """What the partition comes to, None without one."""
+        return None if self.result is None else self.setup.figures(self.result)
+
+    @property
     def bottleneck_seconds(self) -> float | None:
         """Largest stage cost, rounded up."""
-        return None if self.result is None else self.result.bottleneck
+        return None if self.figures is None else self.figures.bottleneck
 
     @property
     def lower_bound_seconds(self) -> float | None:
@@ -87,19 +112,15 @@ class Row:
         """Requests per second, 1 / bottleneck."""
         return 1 / self.bottleneck_seconds if self.bottleneck_seconds else None
 
-    @cached_property
+    @property
     def latency_seconds(self) -> float | None:
         """Seconds that one request takes through all stages."""
-        from onnx_pipeline.sizing import latency_seconds
+        return None if self.figures is None else self.figures.latency
 
-        return None if self.result is None else latency_seconds(self.result)
-
-    @cached_property
+    @property
     def memory_bytes(self) -> int | None:
         """Bytes that the fullest stage holds: parameters and peak of live activations."""
-        from onnx_pipeline.sizing import memory_bytes
-
-        return None if self.result is None else memory_bytes(self.result)
+        return None if self.figures is None else self.figures.memory
 
     @property
     def speed_up(self) -> float | None:
@@ -134,7 +155,7 @@ class Row:
         best = None if result is None else max(result.bounds, key=lambda bound: bound.ticks, default=None)
         return {
             "stages": self.stages,
-            "used": None if result is None else result.used,
+            "used": None if self.figures is None else self.figures.used,
             "bandwidth_bytes_per_second": fields["bandwidth_bytes_per_second"],
             "memory_limit_bytes": fields["memory_bytes"],
             "bottleneck_seconds": self.bottleneck_seconds,

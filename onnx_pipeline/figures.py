@@ -17,6 +17,16 @@ def format_bytes(nbytes: float) -> str:
     return _scaled(nbytes, 1024, ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"))
 
 
+def rounded_bytes(nbytes: float, *, up: bool) -> float:
+    """Return the next size above or below with the three digits that :func:`format_bytes` writes."""
+    unit = 1.0
+    while nbytes >= 1024 * unit:
+        unit *= 1024
+    digits = 0 if unit == 1 else 2 if nbytes < 9.99 * unit else 1 if nbytes < 99.9 * unit else 0
+    step = unit / (1, 10, 100)[digits]
+    return (math.ceil(nbytes / step) if up else math.floor(nbytes / step)) * step
+
+
 def format_bandwidth(rate: float) -> str:
     """Return a rate with a decimal unit, as data sheets do: ``16 GB/s``."""
     text = _scaled(rate, 1000, ("B/s", "kB/s", "MB/s", "GB/s", "TB/s", "PB/s", "EB/s"))

@@ -19,6 +19,7 @@ from onnx_pipeline.files.kinds import refuse_other
 from onnx_pipeline.graph.demanded import constraints
 from onnx_pipeline.graph.objective import StageCost, price_stages
 from onnx_pipeline.graph.target import INFEASIBLE, Target
+from onnx_pipeline.sizing import alternatives
 
 if TYPE_CHECKING:
     from onnx_pipeline.partition.result import HistoryPoint, PartitionResult
@@ -136,6 +137,7 @@ def certificate_fields(result: PartitionResult) -> dict[str, Any]:
         "status": result.status,
         "costs": costs_text(result),
         "one_device_seconds": one_device_seconds(result),
+        **alternatives(result),
         "bounds": [bound.to_json() for bound in result.bounds],
     }
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from onnx_pipeline.graph.target import INFEASIBLE
-from onnx_pipeline.partition.result import Partition, PartitionResult
+
+if TYPE_CHECKING:
+    from onnx_pipeline.partition.result import Partition, PartitionResult
 
 
 def latency_seconds(result: PartitionResult) -> float:
@@ -48,7 +50,7 @@ class Whole:
     @classmethod
     def of(cls, result: PartitionResult) -> Whole:
         """Return the unsplit graph of a result on one of its devices."""
-        whole = Partition(result.graph, result.target, 1, np.zeros_like(result.stage_of))
+        whole = replace(result.partition, stages=1, stage_of=np.zeros_like(result.stage_of), exactly=False)
         tick, ticks = result.graph.ticks_per_second, sum(cost.total for cost in whole.costs)
         needed = held(whole)
         counted = needed if result.target.activations else whole.costs[0].parameter_bytes

@@ -51,6 +51,8 @@ def settled(document: op.Manifest) -> dict[str, Any]:
     """The parts of a manifest that no clock has a hand in."""
     found = document.to_json()
     del found["phases"], found["search"]["wall_seconds"]
+    for point in found["search"].get("history", ()):
+        del point["seconds"]
     for bound in found["certificate"]["bounds"]:
         del bound["wall_seconds"]
     return found

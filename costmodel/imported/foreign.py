@@ -117,7 +117,7 @@ def _notes(path: Path, lost: Mapping[str, float], covered: BoolArray, computed: 
         yield f"{layers} of {path.name} {match} no node of the model: {shown}{more}"
     if not covered.all():
         missing = f"{np.count_nonzero(~covered)} of the model's {len(covered)} nodes"
-        yield f"{path.name} has no time for {missing}: computed costs, {100 * computed:.0f} % of the total"
+        yield f"{path.name} has no time for {missing}: they are computed, {100 * computed:.0f} % of the work"
 
 
 def _covered(
@@ -131,8 +131,8 @@ def _covered(
     if named < MIN_NAMED * mapping.num_nodes or share < MIN_SHARE:
         raise InputError(
             path,
-            f"it has times for only {named} of the model's {mapping.num_nodes} nodes and what was fused with "
-            f"them, {100 * share:.0f} % of the computed costs: is it a profile of the whole model?",
+            f"it has times for only {named} of the model's {mapping.num_nodes} nodes, "
+            f"{100 * share:.0f} % of its work by computed costs: is it a profile of the whole model?",
         )
     return covered
 

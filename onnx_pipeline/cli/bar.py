@@ -1,4 +1,4 @@
-"""The bar that a terminal shows while a command works: its step, the time spent and the time left."""
+"""The bar that people see while something works: its step, the time spent and the time left."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Column
 from rich.text import Text
 
+from onnx_pipeline.cli.notebook import NotebookProgress
 from onnx_pipeline.cli.phases import Course
-from onnx_pipeline.notebook import NotebookBar
 
 BAR_WIDTH = 16
 
@@ -64,23 +64,23 @@ class Bar:
         Where the command is; it is asked whenever the bar is drawn.
     stream : text file
     notebook : bool
-        Draw it below the cell that runs instead.
+        Draw it in the cell that is running; the stream gets what is printed.
     """
 
-    def __init__(self, course: Course, stream: TextIO, *, notebook: bool = False) -> None:
+    def __init__(self, course: Course, stream: TextIO, notebook: bool = False) -> None:
         message = TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True))
         columns = (_Step(course), _Done(course), _Time(course), message)
         self._course = course
-        kind = NotebookBar if notebook else Progress
-        self._progress = kind(*columns, console=Console(file=stream), transient=True)
+        kind = NotebookProgress if notebook else Progress
+        self._progress = kind(*columns, console=Console(file=stream, force_jupyter=False), transient=True)
         self._task = self._progress.add_task("", total=None)
         self._progress.start()
 
     def move(self, phase: str, fraction: float | None, message: str) -> None:
         """Show another phase, share or message; an empty one leaves that of the same phase."""
-        if message or phase != self._course.phase:
-            self._progress.update(self._task, description=message)
+        stays = not message and phase == self._course.phase
         self._course.move(phase, fraction)
+        self._progress.update(self._task, description=None if stays else message)
 
     def print(self, text: str) -> None:
         """Print a line above the bar."""

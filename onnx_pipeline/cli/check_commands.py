@@ -34,9 +34,9 @@ from onnx_pipeline.errors import InputError, UsageError, VerificationError
 @options.custom_ops
 @reporting
 def verify(directory: Path, model: Path | None, report: Report, **choices: Any) -> None:
-    """Check files, hashes, wiring and certificate of a split; with --model also its outputs.
+    """Check files, wiring and certificate of a split or plan.
 
-    Of a plan, check the certificate.
+    With --model, compare the outputs of a split with those of the unsplit model.
     """
     from onnx_pipeline.cli import tables
     from onnx_pipeline.verification.checks import inspect

@@ -26,13 +26,17 @@ def choice(certificate: Document, measurement: Document) -> str | None:
         if measurement.get("stalled", 0.0) >= STALLED:
             why += f", other work holds them up by {100 * measurement['stalled']:.0f} %"
         return f"the machine is too noisy to compare partitions: {why}; best by the profile"
-    if outcome is not None and corrected is None:
+    if outcome == "confirmed" and corrected is None:
+        if measurement["candidates"] > 1:
+            return f"confirmed: the fastest of {measurement['candidates']} partitions measured"
         return "confirmed: every stage takes what was predicted, up to the scatter of its timings"
-    if outcome is None or corrected is None:
+    if outcome is None:
         return None
-    left = f"up to {format_percent(corrected['gap'])} may be left in the corrected costs"
-    if corrected["status"] == "optimal":
-        left = "optimal in the corrected costs, too"
+    left = f"the fastest of {measurement['candidates']} partitions measured"
+    if corrected is not None:
+        left = f"up to {format_percent(corrected['gap'])} may be left in the corrected costs"
+        if corrected["status"] == "optimal":
+            left = "optimal in the corrected costs, too"
     tried = f"{measurement['candidates']} partitions measured"
     if outcome == "improved":
         above = f"up to {format_percent(certificate['gap'])} above the optimum in the profiled costs"

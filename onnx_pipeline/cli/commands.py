@@ -50,7 +50,17 @@ def run(arguments: Sequence[str] | None, program: str) -> int:
     return code if isinstance(code, int) else 0
 
 
-@click.group(context_settings=CONTEXT, invoke_without_command=True, epilog=EXIT_CODES)
+class Program(click.Group):
+    """Commands whose short descriptions are folded instead of cut."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write one row per command."""
+        rows = [(name, self.commands[name].get_short_help_str(1000)) for name in self.list_commands(ctx)]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
+
+@click.group(cls=Program, context_settings=CONTEXT, invoke_without_command=True, epilog=EXIT_CODES)
 @click.option("--version", is_flag=True, help="Show the version and exit.")
 @click.pass_context
 def cli(context: click.Context, version: bool) -> None:

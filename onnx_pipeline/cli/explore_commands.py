@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ from onnx_pipeline.cli.config import config
 from onnx_pipeline.cli.once import Command
 from onnx_pipeline.cli.phases import planning, pricing
 from onnx_pipeline.cli.results import Report, output_file, reporting
-from onnx_pipeline.cli.types import Several, Value
+from onnx_pipeline.cli.types import Several, Stages, Value
 from onnx_pipeline.errors import Advice, InfeasibleError, UsageError
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ _SAME = (
 @click.option(
     "-k",
     "--stages",
-    type=Value("stages_list"),
+    type=Stages(),
     default="1-64",
     show_default=True,
     metavar="LIST",
@@ -111,7 +111,7 @@ def run(
     return 130 if found.interrupted else 0
 
 
-def choose(graph: Path, stages: Sequence[int], choices: Mapping[str, Any], report: Report) -> int:
+def choose(graph: Path, stages: int | tuple[int, ...], choices: Mapping[str, Any], report: Report) -> int:
     """Return the fewest stages that reach the goals of ``split``, and say what is proved of fewer.
 
     Raises

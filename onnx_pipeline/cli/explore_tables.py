@@ -66,18 +66,18 @@ def _table(rows: Sequence[Row], unicode: bool) -> Table:
 
 def _cells(row: Row) -> tuple[str, ...]:
     """Return a row's figures but for its number of stages; rows that agree in all are shown as one."""
-    if row.result is None or row.latency_seconds is None or row.memory_bytes is None:
+    result, figures = row.result, row.figures
+    if result is None or figures is None:
         why = "does not fit" if row.status == "infeasible" else "none found"
         return (why, *("",) * (len(COLUMNS) - 2))
-    result = row.result
-    rate = format_rate(result.bottleneck, "") if result.bottleneck else ""
+    rate = format_rate(figures.bottleneck, "") if figures.bottleneck else ""
     return (
-        format_seconds(result.bottleneck),
+        format_seconds(figures.bottleneck),
         rate.replace(" s/", "/").replace(" /", "/"),
-        format_seconds(row.latency_seconds),
+        format_seconds(figures.latency),
         format_seconds(result.lower_bound),
         format_percent(result.gap),
-        format_bytes(row.memory_bytes),
+        format_bytes(figures.memory),
         "" if row.speed_up is None else f"{row.speed_up:.2f} x",
     )
 
@@ -89,14 +89,9 @@ def verdict(found: Exploration, rows: Sequence[Row]) -> Iterator[tuple[str, str]
         if asked is setup:
             yield "devices", devices(found.goals, reached, rows)
     solved = [row for row in rows if row.result is not None]
-    idle = [
-        row
-        for row in solved
-        if row.result is not None and row.result.used < min(row.stages, found.graph.num_nodes)
-    ]
-    if idle and idle[0].result is not None:
-        most = max(row.result.used for row in idle if row.result is not None)
-        yield "used", f"from {idle[0].stages} stages on some stay empty: {most} of them do all work"
+    last = solved[-1].result if solved else None
+    if last is not None and last.used < last.stages:
+        yield "used", f"{format_count(last.used, 'stage')} at most; others stay empty"
     if solved:
         yield "replicas", replicas(setup)
 
@@ -144,10 +139,8 @@ def _never(goals: Goals, found: Answer, rows: Sequence[Row]) -> str:
     parts = []
     if unclear:
         reached = f" ({_reach(goals, last)})" if last.result is not None else ""
-        parts.append(
-            f"not reached with up to {format_count(last.stages, 'stage')}{reached}; "
-            f"{_numbers(unclear)} not ruled out"
-        )
+        most = format_count(last.stages, "stage")
+        parts.append(f"not reached with up to {most}{reached}; {_numbers(unclear)} not ruled out")
     if found.ruled_out:
         parts.append(f"{format_count(found.ruled_out, 'stage')} cannot: {_reason(found)}")
     return "; ".join(parts)

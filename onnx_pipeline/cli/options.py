@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from onnx_pipeline.cli.groups import Decorator, gathered, group
-from onnx_pipeline.cli.types import Names, Pair, Value
+from onnx_pipeline.cli.types import Names, Pair, Stages, Value
 from onnx_pipeline.parameters import OutputParams, ProfileParams, SearchParams, TargetParams
 from onnx_pipeline.settings import BOUNDS, MEMORY_MODES, WEIGHTS
 
@@ -17,7 +17,7 @@ PATH = click.Path(path_type=Path)
 stages = click.option(
     "-k",
     "--stages",
-    type=Value("stages_list"),
+    type=Stages(),
     required=True,
     metavar="K",
     help="Number of stages, one per device; several, as 2-16 or 1,2,4,8, are compared.",
@@ -265,7 +265,7 @@ measure = group(
         type=Value("measure_seconds", click.FLOAT),
         metavar="SECONDS",
         help="Time that measuring stages may take; it ends when it is decided.  "
-        "[default: 5, or 16 inferences]",
+        "[default: 4, or 32 inferences, at most 60]",
     ),
 )
 writing = group(

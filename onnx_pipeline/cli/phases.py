@@ -43,6 +43,16 @@ def splitting(choices: Mapping[str, Any]) -> dict[str, float]:
     return steps | ({"measure": _MEASURE} if measured else {}) | {"emit": _USUAL}
 
 
+def writing(_choices: Mapping[str, Any]) -> dict[str, float]:
+    """Return the steps from a plan to its stages."""
+    return {"load": _USUAL, "shapes": _USUAL, "emit": _USUAL}
+
+
+def searching(choices: Mapping[str, Any]) -> dict[str, float]:
+    """Return the one step of a search for a partition, or for bounds."""
+    return {"partition": _limit(choices)}
+
+
 def _limit(choices: Mapping[str, Any]) -> float:
     seconds: float = choices["time_limit"]
     return seconds if seconds < MOST_SECONDS else math.inf
@@ -64,6 +74,7 @@ class Course:
 
     def __init__(self, steps: Mapping[str, float], clock: Callable[[], float] = time.monotonic) -> None:
         self._steps, self._clock = dict(steps), clock
+        self._foreseen = bool(steps)
         self._began = self._entered = clock()
         self._index, self._fraction, self._shown = 0, 0.0, 0.0
         self.phase = next(iter(self._steps), "")
@@ -80,7 +91,7 @@ class Course:
 
     @property
     def step(self) -> str:
-        """``step 3 of 7: profile``, or the phase alone where it is the only one."""
+        """``step 3 of 7: profile``, or the phase alone where nobody knows how many there are."""
         return self._named(self.phase)
 
     @property
@@ -90,7 +101,8 @@ class Course:
 
     def _named(self, phase: str) -> str:
         count = len(self._steps)
-        return f"step {self._index + 1} of {count}: {phase_name(phase)}" if count > 1 else phase_name(phase)
+        counts = count > 1 and self._foreseen
+        return f"step {self._index + 1} of {count}: {phase_name(phase)}" if counts else phase_name(phase)
 
     def left(self) -> float:
         """Return the seconds that the command may still take; infinite where a step has no limit."""

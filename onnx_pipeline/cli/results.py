@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -11,9 +10,9 @@ from typing import Any
 
 import click
 
+from onnx_pipeline.cli.console import Console, print_json
 from onnx_pipeline.cli.groups import Decorator, gathered, group
 from onnx_pipeline.cli.spelling import speller
-from onnx_pipeline.console import Console
 from onnx_pipeline.files.atomic import check_file
 from onnx_pipeline.parameters import OutputParams
 
@@ -51,11 +50,6 @@ class Report:
         show()
         if written is not None:
             click.echo(f"written to {written}")
-
-
-def print_json(document: Mapping[str, Any]) -> None:
-    """Print one JSON document on stdout."""
-    print(json.dumps(document, indent=2, allow_nan=False))
 
 
 def _report(as_json: bool, quiet: bool, verbose: int) -> dict[str, Any]:

@@ -153,7 +153,10 @@ def run(directory: Path, inputs: Path, output: Path | None, report: Report, **ch
 @streaming
 @reporting
 def bench(directory: Path, inputs: Path | None, no_baselines: bool, report: Report, **choices: Any) -> None:
-    """Measure DIR: throughput and stage times against the prediction and the unsplit model."""
+    """Measure the throughput and the stage times of DIR.
+
+    Compare them with the prediction and with the unsplit model.
+    """
     from onnx_pipeline import manifest
     from onnx_pipeline.cli import bench_tables
     from onnx_pipeline.files import npz

@@ -35,8 +35,10 @@ from onnx_pipeline.errors import Advice, UsageError
 @options.writing
 @config
 @reporting
-def split(model: Path, stages: tuple[int, ...], output: Path | None, report: Report, **choices: Any) -> None:
-    """Profile MODEL, partition it, certify the partition and write the stages.
+def split(
+    model: Path, stages: int | tuple[int, ...], output: Path | None, report: Report, **choices: Any
+) -> None:
+    """Profile, partition and certify MODEL; write the stages.
 
     Of several numbers of stages, the fewest that reach the goals are taken.
     """
@@ -45,23 +47,24 @@ def split(model: Path, stages: tuple[int, ...], output: Path | None, report: Rep
     from onnx_pipeline.goals import Goals
 
     goals = {name: choices[name] for name in ("for_rate", "for_latency", "fit")}
-    (k,) = (
-        stages
-        if len(stages) == 1 and not Goals(**goals)
-        else (_fewest(model, stages, output, choices, report),)
-    )
+    if isinstance(stages, tuple) or Goals(**goals):
+        stages = _fewest(model, stages, output, choices, report)
     if choices.pop("fit") is not None:
         choices |= {"memory": goals["fit"], "memory_mode": "hard"}
     del choices["for_rate"], choices["for_latency"]
-    output = output or Path(f"{model.stem}-k{k}")
+    output = output or Path(f"{model.stem}-k{stages}")
     with report.console(splitting(choices)) as console:
-        manifest = pipeline.split(model, stages=k, output=output, progress=console, **choices)
+        manifest = pipeline.split(model, stages=stages, output=output, progress=console, **choices)
     document = manifest.to_json() | {"output": os.fspath(output)}
     report.result(document, lambda: tables.show(document), output)
 
 
 def _fewest(
-    model: Path, stages: tuple[int, ...], output: Path | None, choices: Mapping[str, Any], report: Report
+    model: Path,
+    stages: int | tuple[int, ...],
+    output: Path | None,
+    choices: Mapping[str, Any],
+    report: Report,
 ) -> int:
     """Return the fewest stages that reach the goals, before anything is written."""
     if choices["partition"] is not None:
@@ -92,7 +95,7 @@ def _fewest(
 @config
 @reporting
 def profile(model: Path, output: Path | None, report: Report, **choices: Any) -> None:
-    """Measure MODEL only: the time, parameters and outputs of every node."""
+    """Measure MODEL only: time and sizes of every node."""
     from onnx_pipeline import pipeline
     from onnx_pipeline.cli import tables
     from onnx_pipeline.files.atomic import new_file
@@ -140,27 +143,27 @@ def profile(model: Path, output: Path | None, report: Report, **choices: Any) ->
 @reporting
 def plan(
     graph: Path,
-    stages: tuple[int, ...],
+    stages: int | tuple[int, ...],
     output: Path | None,
     report: Report,
     perturb: float | None,
     samples: int,
     **choices: Any,
 ) -> int:
-    """Partition and certify GRAPH only: COSTS.json or MSR JSON; no ONNX model needed.
+    """Partition and certify GRAPH only; no ONNX model is needed.
 
-    Several numbers of stages give the table of `explore`.
+    GRAPH is COSTS.json or an MSR workload. Several numbers of stages give the table of `explore`.
     """
     from onnx_pipeline import pipeline, planfile
     from onnx_pipeline.cli import explore_commands, tables
     from onnx_pipeline.progress import Phases
 
-    if len(stages) > 1:
+    if isinstance(stages, tuple):
         only_one = (perturb, choices.pop("log"), choices.pop("partition"))
         if any(choice is not None for choice in only_one):
             raise UsageError("--perturb, --log and --partition need one number of stages")
         return explore_commands.run(graph, choices | {"stages": stages}, output, report, planning(choices))
-    choices["stages"] = stages[0]
+    choices["stages"] = stages
     phases = Phases()
     with report.console(planning(choices, samples if perturb else 0)) as console:
         result = pipeline.plan(graph, progress=console, phases=phases, **choices)

@@ -108,7 +108,7 @@ def stage_columns(document: Document, *, unicode: bool = True, bar: int = BAR_WI
         columns.append(("peak", [format_bytes(stage["peak_activation_bytes"]) for stage in stages]))
     columns.append(("total", [format_seconds(cost["total_seconds"]) for cost in priced]))
     if all(stage.get("measured") for stage in stages):
-        columns.append(("measured", [_measured(stage["measured"]) for stage in stages]))
+        columns.append(("measured", [_measured(stage["measured"], unicode) for stage in stages]))
     columns.append(("of slowest", [f"{_bar(share, bar, unicode)} {100 * share:3.0f} %" for share in shares]))
     return columns
 
@@ -151,8 +151,8 @@ def _table(columns: Sequence[Column], bold: Sequence[bool], *, unicode: bool) ->
     return table
 
 
-def _measured(measured: Document) -> str:
-    return f"{format_seconds(measured['seconds'])} ±{50 * measured['spread']:.0f} %"
+def _measured(measured: Document, unicode: bool) -> str:
+    return f"{format_seconds(measured['seconds'])} {'±' if unicode else '+-'}{50 * measured['spread']:.0f} %"
 
 
 def _bar(share: float, width: int, unicode: bool) -> str:
@@ -239,11 +239,11 @@ def show_verification(found: VerifyReport, stream: IO[str] | None = None, *, eve
     """Print what was checked and how the outputs compare, all together or ``every`` one."""
     console = make_console(stream)
     lines = [(check, "ok") for check in found.checks]
-    if found.not_rechecked is not None:
-        warning = (
-            f"ok, but the {found.not_rechecked} bound was not rechecked (--recheck SECONDS proves it again)"
-        )
-        lines[found.checks.index("certificate")] = ("certificate", warning)
+    unproved = (("certificate", found.not_rechecked), ("measurement", found.corrected_not_rechecked))
+    for check, bound in unproved:
+        if bound is not None:
+            warning = f"ok, but the {bound} bound was not rechecked (--recheck SECONDS proves it again)"
+            lines[found.checks.index(check)] = (check, warning)
     if found.outputs:
         lines[found.checks.index("outputs")] = ("outputs", f"ok, {_comparison(found.outputs, every=every)}")
     if every:

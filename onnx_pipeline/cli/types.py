@@ -55,6 +55,20 @@ class Count(ParamType):
         return number
 
 
+class Stages(Value):
+    """One number of stages as it is, several as a tuple."""
+
+    def __init__(self) -> None:
+        super().__init__("stages_list")
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int | tuple[int, ...]:
+        """Return the number or the numbers."""
+        numbers: tuple[int, ...] = super().convert(value, param, ctx)
+        return numbers if len(numbers) > 1 else numbers[0]
+
+
 class Several(ParamType):
     """Values of one type with commas between them.
 

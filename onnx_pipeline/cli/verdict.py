@@ -10,7 +10,7 @@ from typing import Any
 
 from onnx_pipeline.cli.choice import choice
 from onnx_pipeline.cli.phases import phase_name
-from onnx_pipeline.figures import format_count, format_percent, format_rate, format_seconds
+from onnx_pipeline.figures import format_bytes, format_count, format_percent, format_rate, format_seconds
 
 Document = Mapping[str, Any]
 Line = tuple[str, str]
@@ -27,6 +27,10 @@ def verdict(document: Document) -> list[Line]:
     speedup = _speedup(certificate)
     if speedup:
         lines.append(("speed-up", speedup))
+    if "latency_seconds" in certificate:
+        lines.append(("latency", f"{format_seconds(certificate['latency_seconds'])} of one request alone"))
+    if "replicas" in certificate:
+        lines.append(("replicas", replicas(certificate["replicas"], document["target"]["stages"])))
     if document.get("measurement"):
         lines.append(("measured", measured(document["measurement"], document["stages"])))
         chosen = choice(certificate, document["measurement"])
@@ -53,6 +57,16 @@ def _speedup(certificate: Document) -> str:
     if whole is None:
         return "the model does not fit one device"
     return f"{whole / certificate['bottleneck_seconds']:.2f} x over one device ({format_seconds(whole)})"
+
+
+def replicas(found: Document, devices: int) -> str:
+    """Say what a replica of the whole model on each of the devices would reach."""
+    size = format_bytes(found["memory_bytes"])
+    if found["rate_per_second"] is None:
+        return f"none: the whole model needs {size} on one device"
+    reach = f"{format_rate(1 / found['rate_per_second'])} at {format_seconds(found['latency_seconds'])}"
+    streamed = "" if found["fits"] else ", streaming what exceeds the memory"
+    return f"the whole model on each of {format_count(devices, 'device')}: {reach}, {size} each{streamed}"
 
 
 def bound(certificate: Document) -> str:
@@ -96,6 +110,9 @@ def costs(text: str, origin: Document) -> str:
     """
     kind, _, corrected = text.partition(", ")
     parts = [_source(kind, origin), *([corrected] if corrected else [])]
+    without = origin.get("nodes_without_time")
+    if without and isinstance(without, int):
+        parts.append(f"{format_count(without, 'node')} without a time computed")
     dims = origin.get("dims")
     if dims and isinstance(dims, Mapping):
         parts.append(f"for {', '.join(f'{name}={value}' for name, value in dims.items())}")
@@ -120,6 +137,8 @@ def measured(summary: Document, stages: Sequence[Document]) -> str:
         text += f"; the profile predicted {_off(slowest['predicted_seconds'] / slowest['seconds'] - 1)}"
     widest = max(float(stage["measured"]["spread"]) for stage in stages) / 2
     scatter = float(summary.get("scatter", widest))
+    if summary.get("outcome") == "noisy":  # said already, where the choice is explained
+        return f"{text}; repeat on a quiet machine"
     if scatter > NOISY:
         return f"{text}; timings scatter by {100 * scatter:.0f} %: repeat on a quiet machine"
     return f"{text}; {format_count(summary['rounds'], 'round')}"

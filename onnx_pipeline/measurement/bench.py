@@ -45,7 +45,7 @@ class _Round:
     baselines: dict[str, float] = field(default_factory=dict)
 
 
-@shows_progress
+@shows_progress()
 def bench(
     directory: str | os.PathLike[str],
     *,

@@ -17,9 +17,9 @@ import numpy as np
 
 from onnx_pipeline.errors import InfeasibleError
 from onnx_pipeline.graph.costgraph import CostGraph, IntArray
+from onnx_pipeline.measurement.candidate import FEWEST, Candidate, busy, disturbance
 from onnx_pipeline.measurement.chain import SESSIONS, Measurement, Rows, believed, summarise
 from onnx_pipeline.measurement.conditioning import (
-    FloatArray,
     Observation,
     Prior,
     condition,
@@ -33,23 +33,19 @@ from onnx_pipeline.stop import Stop, never
 if TYPE_CHECKING:
     from onnx_pipeline.partition.result import PartitionResult
 
-#: How much faster another partition must promise to be to be measured, and be to be taken.
-WORTH = 0.01
-#: What may stay promised in the corrected costs, but not found; more is said.
+#: What may stay promised in the corrected costs; where it is more, another partition is measured.
 PROMISE = 0.02
-#: Median spread of the stages beyond which a machine is too noisy to compare partitions on.
-NOISY = 0.10
-#: Share of the time that other work may take before a machine counts as busy: stages then differ by what they
-#: share with that work, such as caches, which no scatter shows.
-BUSY = 0.25
-#: Rounds without which nothing is known of the scatter.
-FEWEST = 4
+#: What is worth finding out: a partition that is certainly not faster by so much is given up.
+WORTH = 0.01
+#: How much faster another partition must certainly be on a busy machine: caches that are shared with other
+#: work slow stages down unequally, which no scatter shows.
+CAUTION = 0.05
 #: Sets of rounds that are tried on a noisy machine before it is called so: something short may have passed.
 PATIENCE = 2
 #: A stage is as predicted within so many standard errors of its measurement.
 STANDARD_ERRORS = 2.0
 #: Sets of rounds that two partitions are compared in, at most.
-MOST_SETS = 6
+MOST_SETS = 4
 
 #: What a measurement may come to.
 CONFIRMED, IMPROVED, NOISY_MACHINE, UNDECIDED = "confirmed", "improved", "noisy", "undecided"
@@ -68,8 +64,8 @@ class Measured:
     outcome : str
         ``"confirmed"``: no other partition promises to be faster, or was. ``"improved"``: this one was
         measured to be faster than the profiled optimum. ``"noisy"``: the machine is too noisy to tell, so
-        this is the profiled optimum. ``"undecided"``: the time was up before the corrected costs kept their
-        promise.
+        this is the profiled optimum. ``"undecided"``: the time was up while the corrected costs promised a
+        faster partition.
     predicted_seconds : tuple of float
         Execution time per stage by the profiled costs.
     candidates : int
@@ -90,38 +86,6 @@ class Measured:
     stalled: float = 0.0
     corrected: PartitionResult | None = None
     faster: float = 0.0
-
-
-@dataclass(eq=False)
-class _Candidate:
-    """A partition, where its stages are, and what was measured in every set of rounds."""
-
-    stage_of: IntArray
-    directory: Path
-    execution: FloatArray
-    charged: FloatArray
-    sets: list[Rows] = field(default_factory=list)
-
-    def times(self, sets: int) -> FloatArray:
-        """Return the costs of its slowest stage in the rounds of the last sets."""
-        stages = np.concatenate([rows.stages for rows in self.sets[-sets:]]) + self.charged
-        slowest: FloatArray = stages[:, np.median(stages, axis=0).argmax()]
-        return slowest
-
-    def total(self, reference: float | None) -> float:
-        """Return the bottleneck: measured execution plus the transfers and overheads of the device."""
-        return float((summarise(self.sets, reference).stage_seconds + self.charged).max())
-
-
-def _disturbance(rows: Rows) -> float:
-    """Return how noisy a set of rounds is; up to 1 it is quiet."""
-    if len(rows.whole) < FEWEST:
-        return math.inf
-    return max(summarise([rows], None).scatter / NOISY, rows.stalled / BUSY)
-
-
-def _quiet(rows: Rows) -> bool:
-    return _disturbance(rows) <= 1
 
 
 @dataclass(eq=False)
@@ -161,7 +125,9 @@ class ClosedLoop:
     reference_seconds: float | None = None
     stop: Stop = never
     progress: Progress = silent
-    _tried: list[_Candidate] = field(default_factory=list)
+    _tried: list[Candidate] = field(default_factory=list)
+    _gain: float = 0.0
+    _refuted: int = 0
 
     def run(self, first: PartitionResult) -> Measured | None:
         """Measure a partition, correct the costs and try others; None if the time was up before any round."""
@@ -179,28 +145,49 @@ class ClosedLoop:
             corrected, proposal = self._proposal(first, best)
             promise = corrected.upper / max(proposal.upper, 1) - 1
             known = any(np.array_equal(proposal.stage_of, each.stage_of) for each in self._tried)
-            if promise <= WORTH or known or index == self.rounds or self.stop():
+            if promise <= PROMISE or known or index == self.rounds or self.stop():
                 break
             rival = self._candidate(proposal)
             found = self._compare(best, rival)
-            if found.better:
+            if self._better(found):
                 best = rival
-        outcome = IMPROVED if best is not self._tried[0] else CONFIRMED
-        if promise > PROMISE:
-            tried = found is not None and not found.decided(WORTH) and not self.stop()
-            noisy = tried or not all(_quiet(rows) for each in self._tried for rows in each.sets)
-            outcome = NOISY_MACHINE if noisy and outcome == CONFIRMED else UNDECIDED
-        if outcome == NOISY_MACHINE:
-            return self._conclude(first, self._tried[0], outcome)
-        return self._conclude(first, best, outcome, corrected)
+                self._gain += found.middle
+            else:
+                self._refuted += found.high < WORTH
+        if promise <= PROMISE:
+            outcome = CONFIRMED if best is self._tried[0] else IMPROVED
+            return self._conclude(first, best, outcome, corrected)
+        return self._promised(first, best, found, corrected)
 
-    def _candidate(self, result: PartitionResult) -> _Candidate:
+    def _promised(
+        self, first: PartitionResult, best: Candidate, found: Interval | None, corrected: PartitionResult
+    ) -> Measured:
+        """Conclude while the corrected costs promise more: they may be wrong, or noise, or the time was up.
+
+        They are wrong where what they promised was measured and not found: nothing is claimed in such costs.
+        """
+        refuted = self._refuted > 0
+        disturbed = busy(self._tried)
+        if best is not self._tried[0]:
+            return self._conclude(first, best, IMPROVED, None if disturbed or refuted else corrected)
+        if refuted:
+            return self._conclude(first, best, CONFIRMED)
+        open_question = found is not None and not found.decided(WORTH) and not self.stop()
+        if disturbed or open_question:
+            return self._conclude(first, best, NOISY_MACHINE)
+        return self._conclude(first, best, UNDECIDED, corrected)
+
+    def _better(self, found: Interval) -> bool:
+        """Whether a rival is certainly faster: on a busy machine by more than other work explains."""
+        return found.low > (CAUTION if busy(self._tried) else 0.0)
+
+    def _candidate(self, result: PartitionResult) -> Candidate:
         """Emit a partition's stages."""
         graph = result.graph
         execution = np.array(execution_ticks(graph, result.stage_of, result.stages))
         total = np.array([cost.total for cost in result.costs])
         used = result.used
-        candidate = _Candidate(
+        candidate = Candidate(
             result.stage_of,
             self.scratch / f"candidate{len(self._tried)}",
             execution[:used] / graph.ticks_per_second,
@@ -210,7 +197,7 @@ class ClosedLoop:
         self._tried.append(candidate)
         return candidate
 
-    def _measure(self, rivals: Sequence[_Candidate]) -> bool:
+    def _measure(self, rivals: Sequence[Candidate]) -> bool:
         """Add a set of rounds to some candidates; return whether the time allowed any."""
         found = self.take([each.directory for each in rivals], whole=len(rivals) == 1)
         if not len(found[0].whole):
@@ -222,43 +209,42 @@ class ClosedLoop:
             each.sets.append(rows)
         return True
 
-    def _first(self, candidate: _Candidate) -> bool:
+    def _first(self, candidate: Candidate) -> bool:
         """Measure a candidate, again where something disturbed it; return whether a set was quiet."""
         for _ in range(PATIENCE):
             if not self._measure([candidate]):
                 break
-            candidate.sets.sort(key=_disturbance)
-            quietest = candidate.sets[0]
-            if _quiet(quietest):
+            candidate.sets.sort(key=disturbance)
+            if disturbance(candidate.sets[0]) <= 1:
                 del candidate.sets[1:]
                 return True
         return False
 
-    def _compare(self, best: _Candidate, rival: _Candidate) -> Interval:
+    def _compare(self, best: Candidate, rival: Candidate) -> Interval:
         """Measure two candidates in the same rounds until it is decided whether the second is faster."""
         found = interval(np.zeros(0), MOST_SETS)
         for sets in range(1, MOST_SETS + 1):
             if not self._measure([best, rival]):
                 break
             found = interval(np.log(best.times(sets) / rival.times(sets)), MOST_SETS)
-            certain = found.decided(WORTH) and (sets >= SESSIONS or not found.better)
-            if certain or self.stop():
+            certain = self._better(found) and sets >= SESSIONS
+            if certain or found.high < WORTH or self.stop():
                 break
         if not rival.sets:
             self._tried.remove(rival)
         return found
 
-    def _summary(self, candidate: _Candidate) -> Measurement:
+    def _summary(self, candidate: Candidate) -> Measurement:
         return summarise(candidate.sets, self.reference_seconds)
 
-    def _as_predicted(self, candidate: _Candidate) -> bool:
+    def _as_predicted(self, candidate: Candidate) -> bool:
         """Whether every stage takes what was predicted, up to noise and to what is worth nothing."""
         found = self._summary(candidate)
         measured = np.array(found.stage_seconds)
         allowed = STANDARD_ERRORS * found.noise * measured + WORTH / 2 * measured.max()
         return bool((np.abs(measured - candidate.execution) <= allowed).all())
 
-    def _proposal(self, first: PartitionResult, best: _Candidate) -> tuple[PartitionResult, PartitionResult]:
+    def _proposal(self, first: PartitionResult, best: Candidate) -> tuple[PartitionResult, PartitionResult]:
         """Correct the costs by all measurements; return the best candidate in them, and their optimum."""
         seen = []
         for each in self._tried:
@@ -281,13 +267,12 @@ class ClosedLoop:
     def _conclude(
         self,
         first: PartitionResult,
-        best: _Candidate,
+        best: Candidate,
         outcome: str,
         corrected: PartitionResult | None = None,
     ) -> Measured:
-        graph, profiled = first.graph, self._tried[0]
+        graph = first.graph
         predicted = execution_ticks(graph, best.stage_of, first.stages)[: len(best.execution)]
-        ratio = best.total(self.reference_seconds) / profiled.total(self.reference_seconds)
         return Measured(
             replace(first, partition=replace(first.partition, stage_of=best.stage_of)),
             self._summary(best),
@@ -296,5 +281,5 @@ class ClosedLoop:
             len(self._tried),
             float(np.mean([rows.stalled for each in self._tried for rows in each.sets])),
             corrected,
-            1 - ratio,
+            1 - math.exp(-self._gain),
         )

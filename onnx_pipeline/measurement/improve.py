@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 #: Adds to a manifest, and to its folder, what is known from measurements.
 Describe = Callable[[Manifest, Path], Manifest]
-#: Time that measuring may take by default: seconds, and inferences of the model where these take longer.
-SECONDS, INFERENCES = 5.0, 16
+#: Time that measuring may take by default: seconds, or inferences where these take longer, and the most.
+SECONDS, INFERENCES, MOST_SECONDS = 4.0, 32, 60.0
 
 
 def improve(
@@ -100,7 +100,8 @@ def _measured(
 
     profiled = priced.costs.kind == "profile"
     whole = first.graph.seconds(int(first.graph.work.sum()))
-    seconds = params.measure_seconds or max(SECONDS, INFERENCES * whole * profiled)
+    usual = min(max(SECONDS, INFERENCES * whole * profiled), MOST_SECONDS)
+    seconds = usual if params.measure_seconds is None else params.measure_seconds
     before = phases.get("partition", 0.0)
     with phases.measure("measure", planner.progress), scratch_beside(output) as scratch:
         deadline = Deadline(seconds)
@@ -172,7 +173,7 @@ def describe(document: Manifest, folder: Path, found: Measured) -> Manifest:
         "scatter": measured.scatter,
         "stalled": found.stalled,
     }
-    if found.outcome == "improved":
+    if found.faster:
         summary["faster"] = found.faster
     if corrected is not None:
         costs_json.write_graph(corrected.graph, folder / MEASURED_COSTS_NAME)

@@ -34,14 +34,9 @@ class Interval:
     middle: float
     high: float
 
-    @property
-    def better(self) -> bool:
-        """Whether the difference is certainly above 0."""
-        return self.low > 0
-
     def decided(self, worth: float) -> bool:
-        """Whether more measurements could change nothing: certainly above 0, or below what is worth it."""
-        return self.better or self.high < worth
+        """Whether more measurements would change nothing: certainly above 0, or below what is worth it."""
+        return self.low > 0 or self.high < worth
 
 
 def interval(differences: FloatArray, looks: int) -> Interval:

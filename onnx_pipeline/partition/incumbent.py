@@ -127,8 +127,11 @@ class Incumbent:
 
     def result(self, stages: int, seed: int, interrupted: bool) -> PartitionResult:
         """Freeze, as a partition into so many stages; further ones are empty."""
+        partition = Partition(self.graph, self.target, stages, self.stage_of, self.exactly)
+        if self.upper < INFEASIBLE:
+            vars(partition)["ticks"] = self.upper  # what the objective said when it was offered
         return PartitionResult(
-            Partition(self.graph, self.target, stages, self.stage_of, self.exactly),
+            partition,
             Certificate(tuple(self.bounds)),
             SearchRecord(
                 tuple(self.methods), self.evaluations, self.seconds, seed, interrupted, tuple(self.history)

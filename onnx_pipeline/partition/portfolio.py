@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from onnx_pipeline.errors import Advice, InfeasibleError, UsageError
-from onnx_pipeline.figures import format_bytes, format_count
+from onnx_pipeline.figures import format_bytes, format_count, rounded_bytes
 from onnx_pipeline.graph.constraints import NO_DEMANDS
 from onnx_pipeline.graph.costgraph import CostGraph, IntArray
 from onnx_pipeline.graph.objective import countable, useful_stages
@@ -27,6 +27,7 @@ from onnx_pipeline.partition.instance.build import build
 from onnx_pipeline.partition.instance.contract import contract
 from onnx_pipeline.partition.instance.instance import Instance
 from onnx_pipeline.partition.kernels import ensure_compiled
+from onnx_pipeline.partition.least import Least, least_memory
 from onnx_pipeline.partition.proving import ARITHMETIC, Proving, prove
 from onnx_pipeline.partition.result import PartitionResult
 from onnx_pipeline.partition.search.exactly import place
@@ -45,7 +46,7 @@ DEFAULT_BOUNDS = frozenset(
 )
 
 
-@shows_progress
+@shows_progress("searching")
 def partition(
     graph: CostGraph,
     stages: int,
@@ -151,7 +152,7 @@ def solve(
             raise
         interrupted = True
     if known.upper >= INFEASIBLE:
-        raise _infeasible(known)
+        raise _infeasible(known, small, deadline)
     return known.result(stages, params.seed, interrupted)
 
 
@@ -266,18 +267,29 @@ def _in_parallel(searching: Iterator[None], proving: Iterator[None], stop: Stop,
             cancelled.set()
 
 
-def _infeasible(known: Incumbent) -> InfeasibleError:
-    """Say why no partition of finite cost is known."""
+def _infeasible(known: Incumbent, small: Instance, stop: Stop) -> InfeasibleError:
+    """Say why no partition of finite cost is known, and which memory would do."""
     graph, target, stages = known.graph, known.target, known.stages
     proved = known.lower >= INFEASIBLE
     total = int(graph.group_bytes[np.diff(graph.group_ptr) > 0].sum())
     room, k = format_bytes(target.memory), format_count(stages, "stage")
     held = f"{format_bytes(total)} of parameters in all{', plus live activations' * target.activations}"
+    each = " each" if stages > 1 else ""
+    least = None if known.exactly else least_memory(graph, target, stages, small, stop)
+    proved = proved or (least is not None and least.refuted > target.memory)
     if proved or total > stages * target.memory:
-        message = f"{k} {'does' if stages == 1 else 'do'} not fit in {room}{' each' if stages > 1 else ''}"
+        message = f"{k} {'does' if stages == 1 else 'do'} not fit in {room}{each}"
     else:
-        message = f"no partition into {k} was found that fits in {room} each"
+        message = f"no partition into {k} was found that fits in {room}{each}"
     return InfeasibleError(
-        f"{message} ({held})",
+        f"{message}{'' if least is None else _smallest(least)} ({held})",
         Advice("allow more stages, more memory, or {memory_mode}", memory_mode="overflow"),
     )
+
+
+def _smallest(found: Least) -> str:
+    """Say which memory works, rounded up, and which is proved not to, rounded down."""
+    works = format_bytes(rounded_bytes(found.works, up=True))
+    if found.exact:
+        return f"; the smallest that works is {works}"
+    return f"; {works} works, less than {format_bytes(rounded_bytes(found.refuted, up=False))} does not"

@@ -263,7 +263,8 @@ class _Work:
                 limit = AnyOf(row.settled, Deadline(self.params.time_limit))
                 ladder = Ladder(Task(small, row.known), limit, searches)
                 ladder.decide()
-                searches = ladder.searches
+                # Neighbours are alike: next, the direction first whose last question was easier.
+                searches = sorted(ladder.searches, key=lambda search: search.spent)
         self._share()
 
     def _search(self) -> None:

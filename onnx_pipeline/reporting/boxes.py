@@ -14,6 +14,8 @@ from onnx_pipeline.reporting.subject import Subject
 #: Characters of a name and of an operator in a box, tensors of a layer in its tooltip, and the nodes of the
 #: largest graph all of whose names a search finds.
 LETTERS, KIND, MOST_TENSORS, MOST_NAMES = 21, 13, 6, 20_000
+#: Characters of a name in a tooltip or a table.
+MOST_LETTERS = 200
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ class Box:
     lines : list of str
         Of its tooltip.
     names : list of str
-        What a search finds it by.
+        What a search finds it by, besides the beginning of its tooltip.
     after, before : list of int
         Layers that read what it makes, and that make what it reads.
     """
@@ -89,7 +91,7 @@ class _Describer:
             layer.stage,
             seconds,
             work / self.most if self.most else 0.0,
-            [layer.name, *self._lines(index, layer, kinds, seconds)],
+            [shortened(layer.name, MOST_LETTERS), *self._lines(index, layer, kinds, seconds)],
             self._names(layer),
             self.after[index],
             self.before[index],
@@ -126,7 +128,8 @@ class _Describer:
     def _tensor(self, net: int) -> str:
         name = self.graph.net_names[net]
         kind = self.subject.types.get(name)
-        return f"{name}: {f'{kind}, ' if kind else ''}{format_bytes(int(self.graph.net_bytes[net]))}"
+        size = format_bytes(int(self.graph.net_bytes[net]))
+        return f"{shortened(name, MOST_LETTERS)}: {f'{kind}, {size}' if kind else size}"
 
     def _operators(self, layer: Layer) -> str:
         """Return the operators of a layer with their numbers, the commonest first."""
@@ -136,18 +139,20 @@ class _Describer:
         return ", ".join(parts) + (", …" if len(known) > 4 else "")
 
     def _names(self, layer: Layer) -> list[str]:
-        if len(layer.nodes) == 1 or self.graph.num_nodes > MOST_NAMES:
-            return [layer.name]
-        return [layer.name, *(self.graph.node_names[v] for v in layer.nodes)]
+        """Return the names of the nodes, unless the tooltip begins with the only one."""
+        told = len(layer.nodes) == 1 and len(layer.name) <= MOST_LETTERS
+        if told or self.graph.num_nodes > MOST_NAMES:
+            return []
+        return [self.graph.node_names[v] for v in layer.nodes]
 
 
 def _begun(kinds: str) -> str:
     return kinds if len(kinds) <= KIND else f"{kinds[: KIND - 1]}…"
 
 
-def shortened(name: str) -> str:
-    """Return a name that fits a box: of a long one the end says more than the beginning."""
-    return name if len(name) <= LETTERS else f"…{name[1 - LETTERS :]}"
+def shortened(name: str, letters: int = LETTERS) -> str:
+    """Return a name that fits a place: of a long one the end says more than the beginning."""
+    return name if len(name) <= letters else f"…{name[1 - letters :]}"
 
 
 def times(subject: Subject) -> dict[int, str]:

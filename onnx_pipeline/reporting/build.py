@@ -5,9 +5,9 @@ from __future__ import annotations
 import importlib.util
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from onnx_pipeline.errors import InputError, UsageError
+from onnx_pipeline.errors import UsageError
 from onnx_pipeline.files.atomic import check_file, new_file, write_error
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ def report(
     output: str | os.PathLike[str] = "report.html",
     *,
     trace: str | os.PathLike[str] | None = None,
+    bench: str | os.PathLike[str] | None = None,
     force: bool = False,
 ) -> Path:
     """Write a report on a partition: one HTML file that needs no network.
@@ -34,6 +35,9 @@ def report(
         The file, which appears complete or not at all.
     trace : path-like, optional
         What ``run`` or ``bench`` wrote with ``--trace``, for the timeline; by default it is computed.
+    bench : path-like, optional
+        What ``bench`` printed with ``--json``, or :func:`~onnx_pipeline.bench` returned, as a file: measured
+        times of the stages, instead of those that ``split`` measured.
     force : bool
         Replace an existing file.
 
@@ -47,7 +51,7 @@ def report(
     UsageError
         If the file exists, or the libraries that draw are not installed.
     InputError
-        If there is nothing to report on, or the trace is none.
+        If there is nothing to report on, or trace or bench are not what they should be.
 
     Examples
     --------
@@ -59,43 +63,15 @@ def report(
     output = Path(output)
     check_file(output, force=force)
     from onnx_pipeline.reporting.page import render
+    from onnx_pipeline.reporting.recordings import read_bench, read_trace
     from onnx_pipeline.reporting.subject import read_subject
 
-    page = render(read_subject(source), None if trace is None else read_trace(trace))
+    events = None if trace is None else read_trace(trace)
+    measured = None if bench is None else read_bench(bench)
+    page = render(read_subject(source), events, measured)
     try:
         with new_file(output) as temporary:
             temporary.write_text(page, encoding="utf-8")
     except OSError as error:
         raise write_error(output, error) from None
     return output
-
-
-def read_trace(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
-    """Read the events of a trace in Chrome's format.
-
-    Raises
-    ------
-    InputError
-        If it is not one that this package wrote.
-    """
-    from onnx_pipeline.files.json import read_json
-
-    document = read_json(path)
-    events = document.get("traceEvents") if isinstance(document, dict) else None
-    if not isinstance(events, list) or not all(map(_is_event, events)):
-        raise InputError(path, "not a trace of a pipeline", "`onnx-pipeline run` with --trace writes one")
-    return events
-
-
-def _is_event(event: object) -> bool:
-    """Whether an event is complete where it is a stage's span."""
-    if not isinstance(event, dict):
-        return False
-    if event.get("ph") != "X" or event.get("cat") != "stage":
-        return True
-    arguments = event.get("args")
-    numbers = [event.get("ts"), event.get("dur")]
-    whole = [event.get("tid"), arguments.get("request") if isinstance(arguments, dict) else None]
-    return all(isinstance(x, int | float) and 0 <= x < 1e15 for x in numbers) and all(
-        isinstance(x, int) and 0 <= x < 1 << 31 for x in whole
-    )

@@ -55,6 +55,8 @@ def svg(spec: Spec, label: str) -> str:
     import vl_convert
 
     text = vl_convert.vegalite_to_svg({**spec, "config": _CONFIG}, vl_version=_VERSION)
+    # One picture for screen readers, who have the table; what a mark says is for the page's own tooltips.
+    text = text.replace(' aria-label="', ' data-tip="')
     text = re.sub(r' (?:aria-roledescription|role|aria-hidden|pointer-events)="[^"]*"', "", text)
     return re.sub(r"^<svg ", f'<svg role="img" aria-label="{label}" ', text)
 

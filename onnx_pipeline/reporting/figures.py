@@ -112,19 +112,40 @@ def transfer_rows(partition: Partition) -> list[Row]:
     return rows
 
 
-def measured_rows(stages: Sequence[Mapping[str, Any]]) -> list[Row]:
-    """Return predicted and measured seconds of every stage; nothing where stages were not measured."""
+def comparison(stages: Sequence[Mapping[str, Any]], bench: Mapping[str, Any] | None) -> list[Row]:
+    """Return predicted and measured seconds of every stage, by ``bench`` or by the split itself.
+
+    Nothing where neither measured them; ``spread`` is that of the split's measurements.
+    """
+    if bench is not None:
+        return [
+            {"stage": s["index"], "predicted": s["predicted_seconds"], "measured": s["measured_seconds"]}
+            for s in bench["stages"]
+        ]
     if not all(stage.get("measured") for stage in stages):
         return []
     return [
         {
             "stage": stage["index"],
-            "kind": kind,
-            "seconds": stage["measured"][key],
-            "tip": f"stage {stage['index']}: {kind} {format_seconds(stage['measured'][key])}",
+            "predicted": stage["measured"]["predicted_seconds"],
+            "measured": stage["measured"]["seconds"],
+            "spread": stage["measured"]["spread"],
         }
         for stage in stages
-        for kind, key in (("predicted", "predicted_seconds"), ("measured", "seconds"))
+    ]
+
+
+def measured_rows(comparison: Sequence[Row]) -> list[Row]:
+    """Return a row per stage and kind of time."""
+    return [
+        {
+            "stage": stage["stage"],
+            "kind": kind,
+            "seconds": stage[kind],
+            "tip": f"stage {stage['stage']}: {kind} {format_seconds(stage[kind])}",
+        }
+        for stage in comparison
+        for kind in ("predicted", "measured")
     ]
 
 

@@ -14,7 +14,11 @@ from onnx_pipeline.reporting import boxes, charts, layers, layout, sections, ver
 from onnx_pipeline.reporting.subject import Subject
 
 
-def render(subject: Subject, events: Sequence[Mapping[str, Any]] | None = None) -> str:
+def render(
+    subject: Subject,
+    events: Sequence[Mapping[str, Any]] | None = None,
+    bench: Mapping[str, Any] | None = None,
+) -> str:
     """Return a report as HTML that asks for nothing outside itself.
 
     Parameters
@@ -22,6 +26,8 @@ def render(subject: Subject, events: Sequence[Mapping[str, Any]] | None = None) 
     subject : Subject
     events : sequence of mapping, optional
         Of a trace, for the timeline.
+    bench : mapping, optional
+        What a benchmark measured.
     """
     import jinja2
 
@@ -40,7 +46,7 @@ def render(subject: Subject, events: Sequence[Mapping[str, Any]] | None = None) 
         sections.stages(document),
         sections.memory(document),
         sections.transfers(subject),
-        sections.measured(document),
+        sections.measured(document, bench),
         sections.timeline(document, events),
         sections.history(document),
     ]
@@ -108,7 +114,7 @@ def _harmless(box: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the script needs of a box, its texts without control characters."""
     return {
         "lines": [printable(line) for line in box["lines"]],
-        "names": [printable(name) for name in box["names"][1:]],
+        "names": [printable(name) for name in box["names"]],
         "stage": box["stage"],
         "after": box["after"],
         "before": box["before"],

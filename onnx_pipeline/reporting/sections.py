@@ -8,14 +8,19 @@ from typing import Any
 
 from onnx_pipeline.cli.units import format_bytes, format_percent, format_seconds
 from onnx_pipeline.reporting import charts, figures
+from onnx_pipeline.reporting.boxes import MOST_LETTERS, shortened
 from onnx_pipeline.reporting.subject import Subject
-from onnx_pipeline.reporting.verdict import held_bytes
+from onnx_pipeline.reporting.verdict import held_bytes, rate
 
 Document = Mapping[str, Any]
 Table = tuple[Sequence[str], Sequence[Sequence[str]]]
 #: Rows of a table that stands beside its chart.
 SHORT = 24
-NOT_MEASURED = "The stages were not measured: split with --measure 1 to do so."
+#: Seconds of a stage beyond which no timeline is computed.
+SLOWEST = 1e5
+NOT_MEASURED = (
+    "The stages were not measured: split with --measure 1, or give the report what bench printed with --json."
+)
 
 
 @dataclass(frozen=True)
@@ -136,40 +141,42 @@ def transfers(subject: Subject) -> Section:
 
 def _names(names: Sequence[str], most: int = 4) -> str:
     more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
+    return ", ".join(shortened(name, MOST_LETTERS) for name in names[:most]) + more
 
 
-def measured(document: Document) -> Section:
-    """Predicted against measured time of every stage."""
+def measured(document: Document, bench: Document | None) -> Section:
+    """Predicted against measured time of every stage, as ``split`` or ``bench`` measured it."""
     title = "Predicted and measured"
-    rows = figures.measured_rows(document["stages"])
-    if not rows:
+    found = figures.comparison(document["stages"], bench)
+    if not found:
         return Section("measured", title, NOT_MEASURED)
+    rows = figures.measured_rows(found)
+    lead = "What executing each stage was predicted to take, and took when the model was split; no transfers."
+    if bench is not None and bench["period_seconds"]:
+        period = bench["period_seconds"]
+        lead = f"As the benchmark measured it: a request every {format_seconds(period)}, {rate(period)}."
     table = [
         [
-            str(s["index"]),
-            format_seconds(s["measured"]["predicted_seconds"]),
-            format_seconds(s["measured"]["seconds"]),
-            f"±{50 * s['measured']['spread']:.0f} %",
-            _error(s["measured"]),
+            str(stage["stage"]),
+            format_seconds(stage["predicted"]),
+            format_seconds(stage["measured"]),
+            f"±{50 * stage['spread']:.0f} %" if "spread" in stage else "unknown",
+            _off(stage["predicted"], stage["measured"]),
         ]
-        for s in document["stages"]
+        for stage in found
     ]
     scale = figures.scale_for(max(row["seconds"] for row in rows))
     return Section(
         "measured",
         title,
-        "What executing each stage was predicted to take and took on the machine that split the model, "
-        "transfers excluded.",
+        lead,
         lambda width: charts.measured(rows, scale, width),
         (["stage", "predicted", "measured", "scatter", "prediction off by"], table),
     )
 
 
-def _error(found: Document) -> str:
-    if not found["seconds"]:
-        return "unknown"
-    return f"{100 * (found['predicted_seconds'] / found['seconds'] - 1):+.1f} %"
+def _off(predicted: float, measured: float) -> str:
+    return f"{100 * (predicted / measured - 1):+.1f} %" if measured else "unknown"
 
 
 def timeline(document: Document, events: Sequence[Document] | None) -> Section:
@@ -178,8 +185,8 @@ def timeline(document: Document, events: Sequence[Document] | None) -> Section:
     each = document["stages"]
     if events is not None:
         rows, lead = figures.trace_rows(events), "The last requests of the trace; a colour per request."
-    elif max((s["cost"]["total_seconds"] for s in each), default=0.0) > 1e5:
-        return Section("timeline", title, "Stages this slow are not simulated.")
+    elif not each or max(s["cost"]["total_seconds"] for s in each) > SLOWEST:
+        return Section("timeline", title, "Nothing is simulated without stages, nor with stages this slow.")
     else:
         rows = figures.timeline_rows(each)
         lead = (
@@ -253,9 +260,9 @@ def origin(subject: Subject) -> Iterator[tuple[str, str]]:
 
 def _plain(value: Any) -> str:
     if isinstance(value, dict):
-        return ", ".join(f"{key}={each}" for key, each in list(value.items())[:20])
+        return ", ".join(f"{key}={_plain(each)}" for key, each in list(value.items())[:20])
     if isinstance(value, list):
-        return ", ".join(map(str, value[:20]))
+        return ", ".join(map(_plain, value[:20]))
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 

@@ -40,7 +40,7 @@ def tiles(document: Document) -> list[Tile]:
             "" if best is None else f"{best['method']} bound",
         ),
         ("latency of one request", format_seconds(latency), "all stages, one after the other"),
-        ("costs", _costs(document), _conditions(document)),
+        _costs(document),
     ]
     if bottleneck:
         found.insert(1, ("throughput", rate(bottleneck), "once the pipeline is full"))
@@ -62,16 +62,15 @@ def _slowest(document: Document) -> str:
     return f"stage{'s'[: len(slowest) > 1]} {', '.join(slowest)}" if slowest else ""
 
 
-def _costs(document: Document) -> str:
-    kind = str(document["certificate"].get("costs") or document.get("cost_model", {}).get("kind", "file"))
-    return {"profile": "measured", "analytic": "estimated"}.get(kind, kind)
-
-
-def _conditions(document: Document) -> str:
+def _costs(document: Document) -> Tile:
+    """Say where the costs come from, how they were corrected and what they hold for."""
+    text = document["certificate"].get("costs") or document.get("cost_model", {}).get("kind", "file")
+    kind, _, corrected = str(text).partition(", ")
     dims = _meta(document).get("dims") or {}
-    if not isinstance(dims, Mapping) or not dims:
-        return f"on {document['target']['device']}"
-    return "for " + ", ".join(f"{name}={size}" for name, size in dims.items())
+    known = isinstance(dims, Mapping) and dims
+    held = "for " + ", ".join(f"{name}={size}" for name, size in dims.items()) if known else ""
+    source = {"profile": "measured", "analytic": "estimated"}.get(kind, kind)
+    return "costs", source, ", ".join(filter(None, (corrected, f"on {document['target']['device']}", held)))
 
 
 def _meta(document: Document) -> Mapping[str, Any]:

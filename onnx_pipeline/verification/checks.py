@@ -122,7 +122,7 @@ class _Findings:
         )
 
 
-@shows_progress
+@shows_progress()
 def verify(
     directory: str | os.PathLike[str],
     *,
@@ -158,7 +158,7 @@ def verify(
     return report
 
 
-@shows_progress
+@shows_progress()
 def inspect(
     directory: str | os.PathLike[str],
     *,

@@ -73,7 +73,7 @@ def _figures(result: PartitionResult, claim: Claim) -> Iterator[str]:
     """Yield the figures of the document that differ from those of the result."""
     tick, claimed = result.graph.ticks_per_second, claim.certificate
     expected = planfile.certificate_fields(result)
-    for key in ("bottleneck_seconds", "lower_bound_seconds", "one_device_seconds"):
+    for key in ("bottleneck_seconds", "lower_bound_seconds", "one_device_seconds", "latency_seconds"):
         if key in claimed and not _same_time(claimed[key], expected[key], tick):
             yield f"{key} should be {expected[key]}, not {claimed[key]}"
     for key in ("ratio", "gap"):

@@ -81,6 +81,7 @@ def test_option_names_are_the_contract() -> None:
     search = {"--stages", "-k", "--time-limit", "--gap", "--seed", "--threads"}
     search |= {"--pin", "--together", "--no-cut", "--exactly", "--bounds", "--log", "--partition"}
     target = {"--device", "--bandwidth", "--memory", "--memory-mode", "--activations"}
+    goals = {"--for-rate", "--for-latency", "--fit"}
     streaming = {
         "--allow-reference",
         "--provider",
@@ -92,7 +93,14 @@ def test_option_names_are_the_contract() -> None:
     }
     streaming |= {"--custom-ops"}
     expected = {
+        "explore": {"MODEL|COSTS", "--ignore-colocation", "--config"}
+        | costs
+        | output
+        | (search - {"--log"})
+        | target
+        | goals,
         "split": {"MODEL", "--annotate", "--measure", "--measure-seconds", "--weights", "--config"}
+        | goals
         | costs
         | output
         | search
@@ -409,6 +417,16 @@ def test_help_is_readable_at_80_columns(
     assert max(map(len, outcome.out.splitlines())) <= 80
     for clumsy in ("x>=", "INTEGER", "FLOAT", "TEXT", "PATH", "RANGE", ".0]", "(10)"):
         assert clumsy not in outcome.out
+
+
+def test_every_command_is_described_in_whole_words(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At 80 columns none of the short texts ends in dots, however long it is."""
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr(cli.commands["plan"], "help", "Plan " + "and plan again " * 8 + "to the end.")
+    out = run("--help").out
+    assert max(map(len, out.splitlines())) <= 80
+    assert "..." not in out.partition("Commands:")[2]
+    assert "to the end." in " ".join(out.split())
 
 
 def test_counts_are_refused_in_the_words_of_the_other_numbers(run: Run) -> None:

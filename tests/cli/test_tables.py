@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from onnx_pipeline import console
-from onnx_pipeline.cli import main, tables
+from onnx_pipeline.cli import console, main, tables
 from onnx_pipeline.cli.terminal import fold
 from onnx_pipeline.files import npz
 from onnx_pipeline.graph.builder import GraphBuilder
@@ -127,8 +126,12 @@ def test_words_stay_whole_at_80_columns() -> None:
 
 def test_plain_characters_where_the_encoding_is_plain() -> None:
     """No character that an ASCII pipe cannot carry."""
-    text = rendered(document(0.0000123, 0.0000111), encoding="ascii")
+    content = document(0.0000123, 0.0000111)
+    for stage in content["stages"]:
+        stage["measured"] = {"seconds": 0.0000119, "spread": 0.04, "predicted_seconds": 0.01}
+    text = rendered(content, encoding="ascii")
     assert "#" in text
+    assert "11.9 us +-2 %" in text
     assert "12.3 us" in text
 
 

@@ -63,6 +63,8 @@ def test_costs_name_their_source_and_their_dimensions() -> None:
     assert costs("analytic", {"dims": {}}) == "computed from shapes"
     assert costs("file", {"file": "times.csv"}) == "from times.csv"
     assert costs("file", {}) == "from a file"
+    partial = {"file": "trt.json", "nodes_without_time": 42}
+    assert costs("file", partial) == "from trt.json, 42 nodes without a time computed"
     assert costs("mine", {}) == "by the cost model mine"
     corrected = "profile, corrected by 1 measurement of the stages"
     assert costs(corrected, {}) == "profiled, corrected by 1 measurement of the stages"
@@ -82,6 +84,9 @@ def test_measurements_say_how_far_off_the_profile_was_and_whether_to_believe_the
         "slowest stage 11.6 ms (transfers excluded); the profile predicted 44 % less; "
         "timings scatter by 29 %: repeat on a quiet machine"
     )
+    assert measured({"rounds": 12, "scatter": 0.02}, stages).endswith("44 % less; 12 rounds")
+    noisy = measured({"rounds": 12, "scatter": 0.29, "outcome": "noisy"}, stages)
+    assert noisy.endswith("44 % less; repeat on a quiet machine")
     stages[0]["measured"]["predicted_seconds"] = 0.0116
     assert "the profile predicted the same;" in measured({"rounds": 1}, stages)
     stages[0]["measured"]["seconds"] = 0.0

@@ -37,17 +37,17 @@ def test_clear_differences_are_decided_soon() -> None:
     noise = rng.normal(0, 0.01, 12)
     noise[3] = 2.0
     better, worse = interval(0.05 + noise, looks=9), interval(-0.05 + noise, looks=9)
-    assert better.better
+    assert better.low > 0
     assert better.middle == pytest.approx(0.05, abs=0.01)
     assert worse.decided(0.01)
-    assert not worse.better
+    assert worse.low <= 0
 
 
 def test_a_difference_not_worth_it_is_decided() -> None:
     """Neither better nor worse by more than counts."""
     found = interval(np.random.default_rng(0).normal(0, 0.005, 24), looks=9)
     assert found.decided(0.01)
-    assert not found.better
+    assert found.low <= 0
 
 
 def test_a_clear_loser_is_dropped_at_the_first_look() -> None:
@@ -64,5 +64,5 @@ def test_looking_often_keeps_the_level() -> None:
     wrong = 0
     for _ in range(400):
         series = rng.standard_t(2, 60)
-        wrong += any(interval(series[:rounds], len(looks)).better for rounds in looks)
+        wrong += any(interval(series[:rounds], len(looks)).low > 0 for rounds in looks)
     assert wrong / 400 <= LEVEL

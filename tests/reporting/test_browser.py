@@ -83,6 +83,10 @@ def test_a_search_finds_nodes_and_keeps_the_focus(hostile: Path, opened: Any) ->
     assert page.inner_text("#found") == "1 of 1"
     assert page.inner_text("#tip div:first-child") == HOSTILE[0]
     assert page.evaluate("document.activeElement.id") == "search"
+    page.fill("#search", "")
+    assert page.inner_text("#found") == ""
+    page.fill("#search", "stage 1")
+    assert page.inner_text("#found") == "2 found"
     page.select_option("#jump", "2")
     assert page.inner_text("#found") == "0 found"
 
@@ -110,7 +114,7 @@ def test_keys_walk_along_tensors(hostile: Path, opened: Any) -> None:
 def test_marks_and_boxes_have_tooltips(hostile: Path, opened: Any) -> None:
     """What a bar stands for; cost, tensors and bytes of a node; a click pins it."""
     page = opened(hostile)
-    page.locator("#stages .wide path[aria-label^='stage 0: work']").hover()
+    page.locator("#stages .wide path[data-tip^='stage 0: work']").hover()
     assert page.inner_text("#tip") == "stage 0: work 2.00 ms"
     box = page.locator(".box").nth(1)
     box.click()
@@ -119,6 +123,16 @@ def test_marks_and_boxes_have_tooltips(hostile: Path, opened: Any) -> None:
     assert "work 1.00 ms, 50.0 % of the stage's work" in lines
     assert "parameters 500 B" in lines
     assert f"in t {HOSTILE[0]}: 1000 B" in lines
+
+
+@pytest.mark.parametrize("width", [400, 1600])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_page_is_accessible(hostile: Path, opened: Any, width: int, scheme: str) -> None:
+    """Axe finds nothing wrong: contrast, names, roles, order of headings."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe-playwright-python")
+    found = axe.Axe().run(opened(hostile, width, scheme, bypass_csp=True))
+    assert not found.response["violations"], found.generate_report()
+    assert found.response["passes"]
 
 
 def test_zoom(hostile: Path, opened: Any) -> None:

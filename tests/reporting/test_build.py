@@ -11,7 +11,7 @@ import pytest
 
 import onnx_pipeline as op
 from onnx_pipeline.errors import InputError, PipelineError, UsageError
-from onnx_pipeline.reporting import build
+from onnx_pipeline.reporting import build, recordings
 from tests.reporting.subjects import chain, cut
 
 DRAWS = all(importlib.util.find_spec(module) for module in build.NEEDED)
@@ -63,7 +63,7 @@ def test_a_trace_makes_the_timeline(tmp_path: Path) -> None:
     trace.write_text(json.dumps({"traceEvents": [span]}), encoding="utf-8")
     output = op.report(cut(chain(["a", "b"]), 2), tmp_path / "report.html", trace=trace)
     text = output.read_text(encoding="utf-8")
-    assert "request 41 in stage 0: 0 ns to 1.50 s" in text
+    assert "request 41 in stage 0: 0 s to 1.50 s" in text
     assert "The last requests of the trace" in text
 
 
@@ -83,4 +83,36 @@ def test_what_is_no_trace_is_refused(document: Any, tmp_path: Path) -> None:
     path = tmp_path / "trace.json"
     path.write_text(json.dumps(document), encoding="utf-8")
     with pytest.raises(InputError, match="not a trace of a pipeline"):
-        build.read_trace(path)
+        recordings.read_trace(path)
+
+
+@needs_libraries
+def test_a_benchmark_says_what_was_measured(tmp_path: Path) -> None:
+    """Its times instead of those of the split."""
+    stages = [{"index": i, "predicted_seconds": 0.5, "measured_seconds": 0.75} for i in range(2)]
+    bench = tmp_path / "bench.json"
+    bench.write_text(json.dumps({"period_seconds": 0.8, "stages": stages}), encoding="utf-8")
+    output = op.report(cut(chain(["a", "b"]), 2), tmp_path / "report.html", bench=bench)
+    text = output.read_text(encoding="utf-8")
+    assert "a request every 800 ms, 1.25/s" in text
+    assert "stage 1: measured 750 ms" in text
+    assert "-33.3 %" in text
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        [],
+        {"stages": []},
+        {"stages": 1, "period_seconds": 1},
+        {"stages": [{"index": 0, "predicted_seconds": 1, "measured_seconds": "1"}], "period_seconds": 1},
+        {"stages": [{"index": 0, "predicted_seconds": -1, "measured_seconds": 1}], "period_seconds": 1},
+        {"stages": [{"index": True, "predicted_seconds": 1, "measured_seconds": 1}], "period_seconds": 1},
+    ],
+)
+def test_what_is_no_benchmark_is_refused(document: Any, tmp_path: Path) -> None:
+    """Whatever is wrong with it."""
+    path = tmp_path / "bench.json"
+    path.write_text(json.dumps(document), encoding="utf-8")
+    with pytest.raises(InputError, match="not a result of a benchmark"):
+        recordings.read_bench(path)

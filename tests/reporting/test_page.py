@@ -130,3 +130,30 @@ def test_sixty_four_stages_and_a_thousand_nodes(tmp_path: Path) -> None:
     assert len(boxes) == 64
     assert sorted(name for box in boxes for name in box["names"]) == sorted(names)
     assert len(text) < 2_000_000
+
+
+def test_extremes_make_a_page(tmp_path: Path) -> None:
+    """No node, one node, names longer than any page, stages that stay empty, nothing that costs anything."""
+    from dataclasses import replace
+
+    import numpy as np
+
+    from onnx_pipeline.partition.result import Certificate, PartitionResult
+
+    result = cut(chain(["a", "b", "c"]), 3)
+    holes = replace(result.partition, stages=9, stage_of=np.array([0, 3, 7]))
+    nothing = replace(cut(chain(["a", "b"], milliseconds=0), 2), certificate=Certificate())
+    empty = op.GraphBuilder("empty").build()
+    none = replace(result.partition, graph=empty, stages=1, stage_of=np.array([], dtype=np.int64))
+    for number, given in enumerate(
+        (
+            cut(chain(["a"], skip=False), 1),
+            cut(chain(["x" * 20_000, "y" * 20_000]), 2),
+            replace(result, partition=holes),
+            nothing,
+            PartitionResult(none, Certificate(), result.search),
+        )
+    ):
+        text = op.report(given, tmp_path / f"{number}.html").read_text(encoding="utf-8")
+        assert Outline(text).attributes("section", "id")[-1] == "origin"
+        assert not re.search("x{201}", re.sub("<script.*?</script>", "", text, flags=re.DOTALL))

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
+import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,6 +18,7 @@ import pytest
 
 from models import builders
 from onnx_pipeline import manifest
+from onnx_pipeline.cli.tables import show_verification
 from onnx_pipeline.emission.emit import emit
 from onnx_pipeline.graph.target import Target
 from onnx_pipeline.manifest import MEASURED_COSTS_NAME
@@ -103,6 +107,10 @@ def test_both_claims_hold(measured: Path) -> None:
     assert report.ok, report.problems
     assert report.checks[-2:] == ("certificate", "measurement")
     assert report.corrected_not_rechecked is None
+    unproved = replace(report, corrected_not_rechecked="ideals")
+    stream = io.StringIO()
+    show_verification(unproved, stream)
+    assert re.search("measurement +ok, but the ideals bound was not rechecked", stream.getvalue())
 
 
 def _lower(document: dict[str, Any]) -> None:

@@ -44,7 +44,14 @@ class IdealSearch:
         Number of stages.
     reverse : bool
         Start from the sinks.
+
+    Attributes
+    ----------
+    spent : int
+        Decisions that the last question took.
     """
+
+    spent = 0
 
     def __init__(self, inst: Instance, k: int, *, reverse: bool = False) -> None:
         self.inst = inst
@@ -83,11 +90,13 @@ class IdealSearch:
         table = new_table(self.static.words, 1024)
         state = new_state(self.hyper, self.static.words)
         at = expand.bottom()
-        left = decisions
+        left, self.spent = decisions, 0
         while left > 0 and not stop():
             allowed = min(CHUNK, left)
             status = expand.climb(self.hyper, self.static, table, state, self.k, limit, allowed, at)
-            left -= allowed - int(at[expand.BUDGET_LEFT])
+            taken = allowed - int(at[expand.BUDGET_LEFT])
+            left -= taken
+            self.spent += taken
             count = int(at[expand.COUNT])
             if status == expand.FOUND:
                 return Answer(self._stages(table, count - 1))

@@ -24,8 +24,8 @@
 
   for (const chart of document.querySelectorAll(".chart")) {
     chart.addEventListener("pointerover", (event) => {
-      const mark = event.target.closest("path[aria-label]");
-      if (mark) show([mark.getAttribute("aria-label")], mark.getBoundingClientRect());
+      const mark = event.target.closest("path[data-tip]");
+      if (mark) show([mark.dataset.tip], mark.getBoundingClientRect());
     });
     chart.addEventListener("pointerout", hide);
   }
@@ -39,7 +39,7 @@
   const found = document.getElementById("found");
   const jump = document.getElementById("jump");
   const number = new Map(boxes.map((box, index) => [box, index]));
-  const texts = data.map((each) => [each.lines[0], ...each.names].join("\n").toLowerCase());
+  const texts = data.map((each) => [each.lines[0], each.lines[1], ...each.names].join("\n").toLowerCase());
   let current = 0, hits = [], hit = -1;
 
   function describe(index) {
@@ -138,7 +138,7 @@
       texts[index].includes(wanted) && (stage === "" || data[index].stage === Number(stage)) ? [index] : []) : [];
     const chosen = new Set(hits);
     boxes.forEach((box, index) => box.classList.toggle("hit", chosen.has(index)));
-    svg.classList.toggle("dim", active);
+    svg.classList.toggle("dim", hits.length > 0);
     hit = -1;
     found.textContent = active ? `${hits.length} found` : "";
     if (hits.length) reveal(hits[0]);

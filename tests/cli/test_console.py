@@ -12,7 +12,7 @@ import pytest
 
 import onnx_pipeline as op
 from models import builders
-from onnx_pipeline.console import in_notebook
+from onnx_pipeline.cli.console import in_notebook
 from onnx_pipeline.errors import UsageError
 from onnx_pipeline.progress import Progress, ProgressLike, shows_progress, silent
 
@@ -55,7 +55,7 @@ def notebook(monkeypatch: pytest.MonkeyPatch) -> Output:
     return output
 
 
-@shows_progress
+@shows_progress()
 def work(*, progress: ProgressLike = silent) -> Progress:
     """Two phases and a note."""
     progress("load", None, "")
@@ -125,7 +125,7 @@ def test_the_facade_shows_progress(notebook: Output) -> None:
 def test_an_error_takes_the_bar_away(notebook: Output) -> None:
     """The output is empty whatever happens."""
 
-    @shows_progress
+    @shows_progress()
     def fails(*, progress: ProgressLike = silent) -> None:
         progress("load", None, "")
         raise ZeroDivisionError

@@ -1,11 +1,15 @@
-"""What a running job prints on stderr: a bar in a terminal or notebook, notes always, phases on request."""
+"""What running work prints on stderr: a bar in a terminal or notebook, notes always, phases on request.
+
+The result of a command goes to stdout.
+"""
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from onnx_pipeline.cli.phases import Course, phase_name
 from onnx_pipeline.cli.terminal import folded
@@ -51,7 +55,7 @@ class Console:
         if not self.quiet and not self.verbose and (notebook or sys.stderr.isatty()):
             from onnx_pipeline.cli.bar import Bar
 
-            self._bar = Bar(Course(self._steps), sys.stderr, notebook=notebook)
+            self._bar = Bar(Course(self._steps), sys.stderr, notebook)
         return self
 
     def __exit__(
@@ -93,3 +97,8 @@ def in_notebook() -> bool:
     ipython = sys.modules.get("IPython")
     shell = None if ipython is None else ipython.get_ipython()
     return getattr(shell, "kernel", None) is not None
+
+
+def print_json(document: Mapping[str, Any]) -> None:
+    """Print one JSON document on stdout."""
+    print(json.dumps(document, indent=2, allow_nan=False))

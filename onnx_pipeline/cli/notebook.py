@@ -11,7 +11,7 @@ from rich.progress import Progress, TaskID
 _EVERY = 0.1
 
 
-class NotebookBar(Progress):
+class NotebookProgress(Progress):
     """rich's bar as rich renders it in notebooks, where its own live display needs ipywidgets."""
 
     _output: Any = None
@@ -19,9 +19,10 @@ class NotebookBar(Progress):
 
     def start(self) -> None:
         """Add the output to the cell."""
-        from IPython.display import display
+        from IPython import display
 
-        self._output = display(self, display_id=True)
+        show: Any = display.display  # which has no types
+        self._output = show(self, display_id=True)
 
     def update(self, task_id: TaskID, *args: Any, **kwargs: Any) -> None:
         """Move the bar."""
