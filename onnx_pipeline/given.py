@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,6 +61,13 @@ class GivenPartition:
         path = Path(given)
         with _naming(path):
             return cls(_read(path), path)
+
+    @property
+    def stages(self) -> int:
+        """As many stages as the partition has, as far as that can be told without a graph."""
+        values = self.values.values() if isinstance(self.values, Mapping) else self.values
+        known = values if isinstance(values, Iterable) else ()
+        return 1 + max((value for value in known if isinstance(value, int) and value >= 0), default=0)
 
     def of(self, graph: CostGraph, stages: int | None = None) -> tuple[IntArray, int]:
         """Return the stage of every node and k, which by default is as many as the partition has.
