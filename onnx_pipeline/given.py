@@ -49,7 +49,7 @@ class GivenPartition:
         ----------
         given : sequence of int, ndarray, mapping of str to int, or path-like
             The stage of every node in the graph's order, or by name. A file is JSON (a mapping, a list,
-            PLAN.json or a manifest) or CSV with the columns ``name,stage``.
+            PLAN.json or a manifest) or CSV with the columns ``name,stage``; a folder is that of a split.
 
         Raises
         ------
@@ -59,6 +59,8 @@ class GivenPartition:
         if not isinstance(given, str | os.PathLike):
             return cls(given)
         path = Path(given)
+        if path.is_dir():
+            path /= "manifest.json"
         with _naming(path):
             return cls(_read(path), path)
 
