@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 #: Options that say how a model is profiled: costs in a file have been already.
 _PROFILING = (
-    "cost_model", "dims", "inputs", "profile_runs", "profile_seconds", "cache", "provider", "custom_ops",
+    "cost_model", "dims", "inputs", "profile_runs", "profile_seconds",
+    "intra_op_threads", "cache", "provider", "custom_ops",
 )  # fmt: skip
 #: What ``split`` and an exploration have in common besides.
 _SAME = (

@@ -40,7 +40,8 @@ def splitting(choices: Mapping[str, Any]) -> dict[str, float]:
     """Return the steps from a model to its stages."""
     measured = choices["cost_model"] == "profile" if choices["measure"] is None else choices["measure"] > 0
     steps = pricing(choices) | {"partition": _limit(choices)}
-    return steps | ({"measure": _MEASURE} if measured else {}) | {"emit": _USUAL}
+    seconds = choices.get("measure_seconds") or _MEASURE
+    return steps | ({"measure": seconds} if measured else {}) | {"emit": _USUAL}
 
 
 def writing(_choices: Mapping[str, Any]) -> dict[str, float]:

@@ -96,7 +96,7 @@ def test_option_names_are_the_contract() -> None:
         "explore": {"MODEL|COSTS", "--ignore-colocation", "--config"}
         | costs
         | output
-        | (search - {"--log"})
+        | (search - {"--log", "--partition"})
         | target
         | goals,
         "split": {"MODEL", "--annotate", "--measure", "--measure-seconds", "--weights", "--config"}
@@ -119,6 +119,7 @@ def test_option_names_are_the_contract() -> None:
         | streaming,
         "show": {"DIR|PLAN.json", "--cuts", "--format", "--node-data", "-o", "--output", "--force"},
         "calibrate": {"--transport"} | output,
+        "report": {"DIR|PLAN.json", "--trace", "--bench"} | output,
     }
     assert set(cli.commands) == {*expected, "cache"}
     assert set(cli.commands["cache"].commands) == {"clear", "info"}  # type: ignore[attr-defined]

@@ -53,6 +53,7 @@ def test_steps_and_the_time_they_may_take_follow_from_the_options() -> None:
         "measure": 5.0,
         "emit": 1.0,
     }
+    assert splitting(CHOICES | {"measure_seconds": 9.0})["measure"] == 9.0
     assert "measure" not in splitting(CHOICES | {"measure": 0})
     computed = CHOICES | {"cost_model": "analytic"}
     assert "measure" not in splitting(computed)
