@@ -446,6 +446,8 @@ def is_costs(path: PathLike) -> bool:
     try:
         with Path(path).open("rb") as file:
             return file.read(256).lstrip(b"\xef\xbb\xbf \t\r\n").startswith((b"{", b"["))
+    except IsADirectoryError:
+        return False  # who loads models knows what to say of it
     except FileNotFoundError:
         raise InputError(path, "no such file", Advice("give a model or COSTS.json")) from None
     except OSError as error:

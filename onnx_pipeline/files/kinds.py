@@ -11,10 +11,10 @@ from onnx_pipeline.errors import InputError
 
 #: What it is, and what takes it; the commands and the functions of the library have the same names.
 _TEXTS = {
-    "model": ("this is an ONNX model", "run `profile` or `split`"),
-    "split": ("this is the output of a split", "run `show`, `verify`, `run` or `bench`"),
-    "plan": ("this is a plan", "run `show` or `verify`"),
-    "costs": ("this holds the costs of a model", "run `plan`"),
+    "model": ("this is an ONNX model", "run `profile`, `explore` or `split`"),
+    "split": ("this is the output of a split", "run `show`, `verify`, `report`, `run` or `bench`"),
+    "plan": ("this is a plan", "run `show`, `verify`, `report` or `emit`"),
+    "costs": ("this holds the costs of a model", "run `plan` or `explore`"),
     "manifest": ("this is the manifest of a split", "give the folder that it is in"),
 }
 _FORMAT = re.compile(rb'\s*\{\s*"format"\s*:\s*"onnx-pipeline/(\w+)"')

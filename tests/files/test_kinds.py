@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from onnx_pipeline.errors import InputError
+from onnx_pipeline.exploration import explore
 from onnx_pipeline.files.json import read_json
 from onnx_pipeline.files.kinds import refuse_other
 from onnx_pipeline.graph.costs_json import read_graph
@@ -17,10 +18,10 @@ from onnx_pipeline.planfile import read_plan
 
 READERS = {"model": load, "split": read, "plan": read_plan, "costs": read_graph}
 ADVICE = {
-    "model": "this is an ONNX model; run `profile` or `split`",
-    "split": "this is the output of a split; run `show`, `verify`, `run` or `bench`",
-    "plan": "this is a plan; run `show` or `verify`",
-    "costs": "this holds the costs of a model; run `plan`",
+    "model": "this is an ONNX model; run `profile`, `explore` or `split`",
+    "split": "this is the output of a split; run `show`, `verify`, `report`, `run` or `bench`",
+    "plan": "this is a plan; run `show`, `verify`, `report` or `emit`",
+    "costs": "this holds the costs of a model; run `plan` or `explore`",
     "manifest": "this is the manifest of a split; give the folder that it is in",
 }
 
@@ -54,3 +55,9 @@ def test_what_is_unknown_is_left_to_its_reader(tmp_path: Path) -> None:
     for name in (".", "foreign.json", "nothing.json", "nothing.onnx"):
         refuse_other(tmp_path / name, "plan")
     assert read_json(tmp_path / "foreign.json")["format"] == "other/plan"
+
+
+def test_explore_takes_models_and_costs_only(places: dict[str, Path]) -> None:
+    """It reads either, and says what the output of a split is for."""
+    with pytest.raises(InputError, match="this is the output of a split; run `show`"):
+        explore(places["split"])
