@@ -93,19 +93,30 @@ def verdict(found: Exploration, rows: Sequence[Row]) -> Iterator[tuple[str, str]
     if last is not None and last.used < last.stages:
         yield "used", f"{format_count(last.used, 'stage')} at most; others stay empty"
     if solved:
-        yield "replicas", replicas(setup)
+        yield "replicas", replicas(setup, solved)
 
 
-def replicas(setup: Setup) -> str:
-    """Say what replicas of the whole model would reach on the same devices."""
+def replicas(setup: Setup, rows: Sequence[Row]) -> str:
+    """Say what replicas of the whole model would reach on the same devices, and where they are faster."""
     whole = setup.whole
     if not whole.seconds:
         return f"none: the whole model needs {format_bytes(whole.memory_bytes)} on one device"
     fits = "which fits" if whole.fits else "of which what does not fit is streamed"
     return (
         f"k of the whole model reach k times {format_rate(whole.seconds)} at {format_seconds(whole.seconds)} "
-        f"a request; each needs {format_bytes(whole.memory_bytes)}, {fits}"
+        f"a request; each needs {format_bytes(whole.memory_bytes)}, {fits}{_faster(rows)}"
     )
+
+
+def _faster(rows: Sequence[Row]) -> str:
+    """Say whether the pipeline or replicas answer more requests; k replicas have a speed-up of k."""
+    several = [row for row in rows if row.stages > 1 and row.speed_up]
+    better = sum((row.speed_up or 0.0) > row.stages for row in several)
+    if not several:
+        return ""
+    if better in (0, len(several)):
+        return f"; always {'slower' if better else 'faster'} than the pipeline"
+    return f"; the pipeline is faster in {better} of {len(several)} rows: speed-up above stages"
 
 
 def devices(goals: Goals, found: Answer, rows: Sequence[Row]) -> str:

@@ -30,7 +30,7 @@ def verdict(document: Document) -> list[Line]:
     if "latency_seconds" in certificate:
         lines.append(("latency", f"{format_seconds(certificate['latency_seconds'])} of one request alone"))
     if "replicas" in certificate:
-        lines.append(("replicas", replicas(certificate["replicas"], document["target"]["stages"])))
+        lines.append(("replicas", _replicas(certificate, document["target"]["stages"])))
     if document.get("measurement"):
         lines.append(("measured", measured(document["measurement"], document["stages"])))
         chosen = choice(certificate, document["measurement"])
@@ -59,14 +59,19 @@ def _speedup(certificate: Document) -> str:
     return f"{whole / certificate['bottleneck_seconds']:.2f} x over one device ({format_seconds(whole)})"
 
 
-def replicas(found: Document, devices: int) -> str:
-    """Say what a replica of the whole model on each of the devices would reach."""
+def _replicas(certificate: Document, devices: int) -> str:
+    """Say what a replica of the whole model on each of the devices would reach, and which is faster."""
+    found = certificate["replicas"]
     size = format_bytes(found["memory_bytes"])
     if found["rate_per_second"] is None:
         return f"none: the whole model needs {size} on one device"
     reach = f"{format_rate(1 / found['rate_per_second'])} at {format_seconds(found['latency_seconds'])}"
     streamed = "" if found["fits"] else ", streaming what exceeds the memory"
-    return f"the whole model on each of {format_count(devices, 'device')}: {reach}, {size} each{streamed}"
+    text = f"the whole model on each of {format_count(devices, 'device')}: {reach}, {size} each{streamed}"
+    if devices == 1 or not certificate["bottleneck_seconds"]:
+        return text
+    times = 1 / (certificate["bottleneck_seconds"] * found["rate_per_second"])
+    return f"{text}; the pipeline is {times:.2f} x as fast"
 
 
 def bound(certificate: Document) -> str:

@@ -5,17 +5,20 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import onnx
 import pytest
 
 from models import builders
+from onnx_pipeline.cli import explore_tables
 from onnx_pipeline.cli.entry import main
 from onnx_pipeline.graph.builder import GraphBuilder
 from onnx_pipeline.graph.costgraph import HOST
 from onnx_pipeline.graph.costs_json import write_graph
 from onnx_pipeline.graph.ticks import NS
+from onnx_pipeline.sizing import Whole
 
 QUICK = ["--time-limit", "2", "--threads", "1"]
 
@@ -66,7 +69,25 @@ def test_table(run: Run) -> None:
     assert " ".join(lines[3].split()) == "1 40.0 ms 25/s 40.0 ms 40.0 ms 0 % 3.82 MiB 1.00 x"
     assert all(len(line) <= 80 for line in lines[:6])
     assert "used      4 stages at most; others stay empty" in lines
-    assert any(line.startswith("replicas") and "25 inferences/s" in line for line in lines)
+    (replicas,) = [line for line in lines if line.startswith("replicas")]
+    assert "25 inferences/s" in replicas
+    assert replicas.endswith("; always faster than the pipeline")
+
+
+@pytest.mark.parametrize(
+    ("gains", "text"),
+    [
+        ({1: 1.0}, ""),
+        ({1: 1.0, 2: 2.5, 3: 3.1}, "; always slower than the pipeline"),
+        ({2: 1.5, 3: 3.1, 4: 3.2}, "; the pipeline is faster in 1 of 3 rows: speed-up above stages"),
+    ],
+)
+def test_replicas_or_a_pipeline(gains: dict[int, float], text: str) -> None:
+    """Replicas have a speed-up of their number; streaming weights can make them slower than a pipeline."""
+    rows: list[Any] = [SimpleNamespace(stages=k, speed_up=gain) for k, gain in gains.items()]
+    whole = Whole(seconds=2.0, memory_bytes=1024, fits=True)
+    setup: Any = SimpleNamespace(whole=whole)
+    assert explore_tables.replicas(setup, rows).endswith(f"1.00 KiB, which fits{text}")
 
 
 def test_targets_are_multiplied(run: Run) -> None:

@@ -45,10 +45,13 @@ def test_latency_and_replicas() -> None:
     assert lines["latency"] == "2.80 s of one request alone"
     assert (
         lines["replicas"]
-        == "the whole model on each of 4 devices: 2.86 inferences/s at 1.40 s, 1.00 MiB each"
+        == "the whole model on each of 4 devices: 2.86 inferences/s at 1.40 s, 1.00 MiB each; "
+        "the pipeline is 0.50 x as fast"
     )
     streamed = told(latency_seconds=2.8, replicas=found | {"fits": False})["replicas"]
-    assert streamed.endswith(", streaming what exceeds the memory")
+    assert ", streaming what exceeds the memory; " in streamed
+    resting = told(bottleneck_seconds=0.0, replicas=found)["replicas"]
+    assert resting.endswith("1.00 MiB each")
     none = {"rate_per_second": None, "latency_seconds": None, "memory_bytes": 1 << 20, "fits": False}
     assert (
         told(latency_seconds=2.8, replicas=none)["replicas"]
