@@ -49,12 +49,16 @@ def format_seconds(seconds: float) -> str:
 
 
 def format_rate(period: float, noun: str = "inference") -> str:
-    """Return how many things a period in seconds above 0 makes: ``1.4 inferences/s``, ``2 inferences/h``."""
+    """Return how many things a period in seconds above 0 makes: ``1.4 inferences/s``, ``2 inferences/h``.
+
+    Without a noun, as in columns: ``1.4/s``.
+    """
     units = ((1.0, "s", 0.1), (60.0, "min", 1.0), (3600.0, "h", 1.0), (_DAY, "day", 0.0))
     seconds, unit = next((seconds, unit) for seconds, unit, least in units if seconds >= least * period)
     rate = seconds / period
     number = f"{rate:,.0f}" if rate >= 999.5 else f"{rate:.3g}"
-    return f"{number} {noun if number == '1' else f'{noun}s'}/{unit}"
+    things = f" {noun if number == '1' else f'{noun}s'}" if noun else ""
+    return f"{number}{things}/{unit}"
 
 
 def format_percent(fraction: float) -> str:

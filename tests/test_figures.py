@@ -59,6 +59,8 @@ def test_seconds(seconds: float, text: str) -> None:
 def test_rates_below_ten_have_decimals(period: float, text: str) -> None:
     """Nothing that makes progress does "0 inferences/s"."""
     assert format_rate(period) == text
+    number, _, unit = text.partition(" ")
+    assert format_rate(period, "") == f"{number}/{unit.partition('/')[2]}"
 
 
 def test_sizes_are_binary_and_bandwidths_decimal() -> None:

@@ -7,8 +7,8 @@ import io
 from collections.abc import Callable, Sequence
 
 from onnx_pipeline.borders.crossings import MODEL, Crossing, End, links
-from onnx_pipeline.cli.units import format_bytes, format_seconds
 from onnx_pipeline.errors import UsageError, printable
+from onnx_pipeline.figures import format_bytes, format_seconds
 from onnx_pipeline.partition.result import PartitionResult
 
 COLUMNS = ("tensor", "source", "target", "dtype", "shape", "bytes", "seconds", "producer", "consumers")

@@ -10,8 +10,8 @@ from typing import IO, TYPE_CHECKING
 import click
 
 from onnx_pipeline.cli.results import Report
-from onnx_pipeline.cli.units import format_bytes, format_count, format_seconds
 from onnx_pipeline.errors import UsageError, printable
+from onnx_pipeline.figures import format_bytes, format_count, format_seconds
 
 if TYPE_CHECKING:
     from onnx_pipeline.borders.crossings import Crossing, End

@@ -70,10 +70,9 @@ def _cells(row: Row) -> tuple[str, ...]:
     if result is None or figures is None:
         why = "does not fit" if row.status == "infeasible" else "none found"
         return (why, *("",) * (len(COLUMNS) - 2))
-    rate = format_rate(figures.bottleneck, "") if figures.bottleneck else ""
     return (
         format_seconds(figures.bottleneck),
-        rate.replace(" s/", "/").replace(" /", "/"),
+        format_rate(figures.bottleneck, "") if figures.bottleneck else "",
         format_seconds(figures.latency),
         format_seconds(result.lower_bound),
         format_percent(result.gap),
@@ -169,7 +168,7 @@ def _heaviest(goals: Goals, row: Row) -> str:
 
 def _wanted(goals: Goals) -> str:
     rate, latency, fit = goals.for_rate, goals.for_latency, goals.fit
-    parts = [] if rate is None else [f"{rate:g}/s"]
+    parts = [] if rate is None else [f"{rate:,.12g}/s"]
     parts += [] if latency is None else [f"{format_seconds(float(latency))} a request"]
     parts += [] if fit is None else [f"{format_bytes(float(fit))} each"]
     return " and ".join(parts)

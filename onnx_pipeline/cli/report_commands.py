@@ -31,7 +31,7 @@ from onnx_pipeline.cli.results import Report, output, reporting
 @reporting
 def report(path: Path, output: Path | None, report: Report, **choices: Any) -> None:
     """Write a page about a split or plan: one HTML file that needs no network."""
-    from onnx_pipeline.cli.units import format_bytes
+    from onnx_pipeline.figures import format_bytes
     from onnx_pipeline.reporting import build
 
     output = output or Path("report.html")

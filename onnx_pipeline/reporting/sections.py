@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from onnx_pipeline.cli.units import format_bytes, format_percent, format_seconds
+from onnx_pipeline.figures import format_bytes, format_percent, format_rate, format_seconds
 from onnx_pipeline.reporting import charts, figures
 from onnx_pipeline.reporting.boxes import MOST_LETTERS, shortened
 from onnx_pipeline.reporting.subject import Subject
-from onnx_pipeline.reporting.verdict import held_bytes, rate
+from onnx_pipeline.reporting.verdict import held_bytes
 
 Document = Mapping[str, Any]
 Table = tuple[Sequence[str], Sequence[Sequence[str]]]
@@ -154,7 +154,7 @@ def measured(document: Document, bench: Document | None) -> Section:
     lead = "What executing each stage was predicted to take, and took when the model was split; no transfers."
     if bench is not None and bench["period_seconds"]:
         period = bench["period_seconds"]
-        lead = f"As the benchmark measured it: a request every {format_seconds(period)}, {rate(period)}."
+        lead = f"As the benchmark measured it: a request every {format_seconds(period)}, {format_rate(period, '')}."
     table = [
         [
             str(stage["stage"]),

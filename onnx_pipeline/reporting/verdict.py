@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from onnx_pipeline.cli.units import format_bytes, format_count, format_percent, format_seconds
+from onnx_pipeline.figures import format_bytes, format_count, format_percent, format_rate, format_seconds
 from onnx_pipeline.graph.costgraph import HOST
 from onnx_pipeline.reporting.subject import Subject
 
@@ -16,12 +16,6 @@ Tile = tuple[str, str, str]
 SCATTER, MISS = 0.1, 0.1
 #: A stage this close to the memory limit has no room for another batch size.
 NEARLY_FULL = 0.95
-
-
-def rate(seconds: float) -> str:
-    """Return how often per second something of this period happens."""
-    per_second = 1 / seconds
-    return f"{per_second:,.0f}/s" if per_second >= 100 else f"{per_second:.3g}/s"
 
 
 def tiles(document: Document) -> list[Tile]:
@@ -43,7 +37,7 @@ def tiles(document: Document) -> list[Tile]:
         _costs(document),
     ]
     if bottleneck:
-        found.insert(1, ("throughput", rate(bottleneck), "once the pipeline is full"))
+        found.insert(1, ("throughput", format_rate(bottleneck, ""), "once the pipeline is full"))
     if whole and bottleneck:
         found.insert(
             2, ("speed-up", f"{whole / bottleneck:.2f} ×", f"over one device ({format_seconds(whole)})")
@@ -81,7 +75,7 @@ def _meta(document: Document) -> Mapping[str, Any]:
 def _replicas(devices: int, whole: float, bottleneck: float) -> Tile:
     """Compare with the whole model on every device, weights streamed where they do not fit."""
     text = "more than this pipeline" if whole / devices < bottleneck else "less than this pipeline"
-    return (f"{format_count(devices, 'replica')} of the model", rate(whole / devices), text)
+    return (f"{format_count(devices, 'replica')} of the model", format_rate(whole / devices, ""), text)
 
 
 def warnings(subject: Subject) -> list[str]:
