@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import os
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import product
@@ -12,8 +13,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from onnx_pipeline.errors import Advice, InputError, UsageError
 from onnx_pipeline.goals import Answer, Goals, answer
 from onnx_pipeline.graph.constraints import NO_DEMANDS, Demands
-from onnx_pipeline.parameters import PathLike, SearchParams, TargetParams
-from onnx_pipeline.progress import Phases, Progress, silent
+from onnx_pipeline.parameters import ModelLike, PathLike, SearchParams, TargetParams
+from onnx_pipeline.progress import Phases, Progress, ProgressLike, shows_progress, silent
 from onnx_pipeline.settings import check
 
 if TYPE_CHECKING:
@@ -195,6 +196,12 @@ class Exploration:
     answers: tuple[tuple[Setup, Answer], ...] = ()
     interrupted: bool = False
 
+    def __repr__(self) -> str:
+        """Return the figures that matter, in one line."""
+        from onnx_pipeline.brief import of_exploration
+
+        return of_exploration(self)
+
     def __iter__(self) -> Iterator[Row]:
         """Iterate over the rows."""
         return iter(self.rows)
@@ -284,8 +291,9 @@ def _write_json(found: Exploration, path: Path) -> None:
         temporary.write_text(text + "\n", encoding="utf-8")
 
 
+@shows_progress("planning")
 def explore(
-    graph: CostGraph | PathLike,
+    graph: CostGraph | ModelLike,
     *,
     stages: int | str | Iterable[int] = range(1, 65),
     device: str | PathLike | Device | None = None,
@@ -302,15 +310,18 @@ def explore(
     seed: int = 0,
     threads: int | None = None,
     demands: Demands = NO_DEMANDS,
+    pins: Mapping[str, int] | None = None,
+    together: Iterable[Collection[str]] = (),
+    no_cut: Collection[str] = (),
     profile: Mapping[str, Any] | None = None,
-    progress: Progress = silent,
+    progress: ProgressLike = silent,
     phases: Phases | None = None,
 ) -> Exploration:
     """Plan for many numbers of stages and kinds of devices in one search, and say how many devices suffice.
 
     Parameters
     ----------
-    graph : CostGraph or path-like
+    graph : CostGraph, path-like, onnx.ModelProto or onnx_ir.Model
         COSTS.json, an MSR workload, or an ONNX model, which is profiled first.
     stages : int, str or iterable of int
         Numbers of stages: ``8``, ``"2-16"``, ``"1,2,4,8"``, ``range(1, 65)``.
@@ -354,6 +365,7 @@ def explore(
         if memory is not None:
             raise UsageError("fit is a memory limit: leave out memory")
         memory, memory_mode = goals.fit, "hard"
+    demands = demands.joined(pins, together, no_cut)
     search = SearchParams(time_limit, gap, seed, threads, demands.exactly, demands.bounds)
     choices = [
         TargetParams(device, each_bandwidth, each_memory, memory_mode, activations)
@@ -402,7 +414,7 @@ def _explore(
 
 
 def _costs(
-    graph: CostGraph | PathLike,
+    graph: CostGraph | ModelLike,
     device: str | PathLike | Device | None,
     ignore_colocation: bool,
     options: Mapping[str, Any],
@@ -416,7 +428,7 @@ def _costs(
 
     if isinstance(graph, CostGraph):
         return graph
-    if is_costs(graph):
+    if isinstance(graph, str | os.PathLike) and is_costs(graph):
         with phases.measure("load", progress):
             return read_graph(graph, ignore_colocation=ignore_colocation)
     chosen = {} if device is None else {"device": device}

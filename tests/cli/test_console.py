@@ -118,7 +118,7 @@ def test_the_facade_shows_progress(notebook: Output) -> None:
         before = len(notebook.pictures)
         run(graph, stages=2, time_limit=1.0, progress=True)
         assert len(notebook.pictures) > before
-    for function in (op.split, op.emit, op.evaluate, op.verify, op.bench):
+    for function in (op.split, op.emit, op.evaluate, op.explore, op.verify, op.bench):
         assert hasattr(function, "__wrapped__")
 
 

@@ -89,3 +89,6 @@ def test_constraints_one_by_one(blocks: CostGraph) -> None:
     for plan in (op.plan, op.partition):
         found = plan(blocks, stages=2, pins={"enc/*": 0}, no_cut=["dec/a:0"], together=[["enc/b", "dec/a"]])
         assert found.stage_of.tolist()[:4] == [0, 0, 0, 0]
+    (row,) = op.explore(blocks, stages=2, pins={"enc/*": 0, "dec/*": 1})
+    assert row.result is not None
+    assert row.result.stage_of.tolist()[:4] == [0, 0, 1, 1]

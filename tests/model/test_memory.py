@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 import numpy as np
@@ -151,6 +150,8 @@ def test_the_whole_job(tmp_path: Path) -> None:
         assert op.verify(tmp_path / "out", model=form).ok
         found = op.bench(tmp_path / "out", model=form, requests=1, rounds=1)
         assert found["baselines"]["one_thread_seconds"] > 0
+    found = op.explore(ir.from_proto(proto), stages="1-2", profile={"cost_model": "analytic"})
+    assert found.rows[1].bottleneck_seconds == document.certificate["bottleneck_seconds"]
     other = builders.mlp(width=16)
     other.graph.initializer[0].raw_data = bytes(len(other.graph.initializer[0].raw_data))
     with pytest.raises(op.VerificationError, match="not the model that was split"):
@@ -158,9 +159,9 @@ def test_the_whole_job(tmp_path: Path) -> None:
 
 
 def test_profiles_are_found_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The cache knows the content, not the object. (What a busy machine measures, it would not keep.)"""
-    monkeypatch.setattr(cache, "NOISY", math.inf)
-    proto = builders.mlp(width=16)
+    """The cache knows the content, not the object; here it keeps what a busy machine measures, too."""
+    monkeypatch.setattr(cache, "NOISY", float("inf"))
+    proto = builders.mlp(width=24)
     first = op.profile(proto, profile_runs=1)
     again = op.profile(ir.from_proto(proto), profile_runs=1)
     assert again.meta["cached"]
