@@ -154,7 +154,8 @@ def measured(document: Document, bench: Document | None) -> Section:
     lead = "What executing each stage was predicted to take, and took when the model was split; no transfers."
     if bench is not None and bench["period_seconds"]:
         period = bench["period_seconds"]
-        lead = f"As the benchmark measured it: a request every {format_seconds(period)}, {format_rate(period, '')}."
+        pace = f"a request every {format_seconds(period)}, {format_rate(period, '')}"
+        lead = f"As the benchmark measured it: {pace}."
     table = [
         [
             str(stage["stage"]),
