@@ -17,15 +17,15 @@ from onnx_pipeline.errors import Advice, InputError, UsageError
 from onnx_pipeline.graph.constraints import constrain
 from onnx_pipeline.graph.costgraph import CostGraph
 from onnx_pipeline.graph.costs_json import read_graph
-from onnx_pipeline.graph.objective import check_partition, countable
+from onnx_pipeline.graph.objective import check_partition
 from onnx_pipeline.partition.result import (
     Bound,
     Certificate,
     HistoryPoint,
-    Partition,
     PartitionResult,
     SearchRecord,
 )
+from onnx_pipeline.verification.claimed import claim_of, claimed_partition
 
 #: What a bottleneck may differ by from the one that the plan states.
 _CLOSE = 1e-9
@@ -80,7 +80,7 @@ def read_result(path: str | os.PathLike[str]) -> PartitionResult:
     """
     if not Path(path).is_dir():
         if not Path(path).exists():
-            raise InputError(path, "no such file or directory")
+            raise InputError(path, "no such file or directory", "give the folder of a split, or a PLAN.json")
         return read_plan(path)
     document = manifest.read(path).to_json()
     graph = read_graph(Path(path) / manifest.COSTS_NAME)
@@ -129,25 +129,22 @@ def _costs_file(path: Path, entry: Mapping[str, Any]) -> Path:
 
 
 def _result(graph: CostGraph, document: Mapping[str, Any], path: str | os.PathLike[str]) -> PartitionResult:
-    stages = document["target"]["stages"]
-    home = {name: stage["index"] for stage in document["stages"] for name in stage["node_names"]}
-    strange = [name for name in graph.node_names if name not in home]
-    if strange or len(home) != graph.num_nodes:
-        name = strange[0] if strange else min(home.keys() - set(graph.node_names))
-        raise InputError(path, f"the plan is not one of these costs: node {name!r} is in only one of them")
-    stage_of = np.array([home[name] for name in graph.node_names], dtype=np.int64)
+    claim = claim_of(document)
+    home, known = {name for names in claim.nodes for name in names}, set(graph.node_names)
+    strange = [*sorted(known - home), *sorted(home - known)]
+    if strange:
+        raise InputError(
+            path, f"the plan is not one of these costs: node {strange[0]!r} is in only one of them"
+        )
     try:
-        target = planfile.read_target(document["target"])
-        graph = countable(graph, target, stages)
+        partition = claimed_partition(graph, claim)
     except UsageError as error:
         raise InputError(path, error.message) from None
-    tick = graph.ticks_per_second
-    bounds = tuple(Bound.from_json(entry, tick) for entry in document["certificate"]["bounds"])
-    exactly = bool((document.get("constraints") or {}).get("exactly"))
+    tick = partition.graph.ticks_per_second
     search = document["search"]
     return PartitionResult(
-        Partition(graph, target, stages, stage_of, exactly),
-        Certificate(bounds),
+        partition,
+        Certificate(tuple(Bound.from_json(entry, tick) for entry in claim.certificate["bounds"])),
         replace(SearchRecord.from_json(search), history=tuple(map(_point, search.get("history", ())))),
     )
 
