@@ -46,7 +46,7 @@ class Setup:
     graph: CostGraph
     target: Target
     whole: Whole
-    _known: dict[int, Figures] = field(default_factory=dict)
+    _known: dict[int, Figures] = field(default_factory=dict, repr=False)
 
     def figures(self, result: PartitionResult) -> Figures:
         """Return the figures of a result; rows that share their partition share them."""
@@ -89,7 +89,7 @@ class Row:
     """
 
     stages: int
-    setup: Setup
+    setup: Setup = field(repr=False)
     result: PartitionResult | None
     refusal: Refusal | None = None
 

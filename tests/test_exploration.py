@@ -73,6 +73,15 @@ def test_every_row_is_a_plan() -> None:
         assert row.setup.whole.rate(row.stages) == pytest.approx(row.stages / whole)
 
 
+def test_rows_and_targets_in_a_line() -> None:
+    """Prompts and debuggers show what was found, not how it is kept."""
+    found = _explore(chain([1, 1]), stages="1,2", for_rate=1)
+    ((setup, _),) = found.answers
+    assert repr(found.rows[1]).startswith("Row(stages=2, result=<PartitionResult 'chain': 2 stages on ideal,")
+    assert repr(setup).startswith("Setup(graph=<CostGraph 'chain'")
+    assert "_known" not in repr(setup)
+
+
 def test_a_rate_with_its_proof() -> None:
     """The fewest stages, the bound that rules one fewer out, and the goal that is met to the tick."""
     graph = chain([10, 10, 10, 10])
