@@ -10,7 +10,8 @@ What is proved differs from goal to goal.
   that floor and the latency of the partition found, a number of stages is neither reached nor ruled out.
 * *Fit.* A proof that no partition keeps the hard memory limit rules a number of stages out.
 
-Each can only get easier with more stages, so what rules k out rules out everything below.
+Each can only get easier with more stages, so what rules k out rules out everything below; but not where no
+stage may stay empty.
 """
 
 from __future__ import annotations
@@ -109,6 +110,9 @@ def answer(goals: Goals, rows: Sequence[Row]) -> Answer:
         for proof, seconds, forever in _impossible(goals, row):
             best = Answer(stages, row.stages, proof, seconds, forever)
             break
+        else:
+            if row.result is not None and row.result.partition.exactly:
+                break  # no stage may be empty: a proof for more stages says nothing of these
     return best
 
 

@@ -7,6 +7,7 @@ import json
 import math
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -103,6 +104,20 @@ def test_an_open_gap_is_not_called_a_proof() -> None:
     ((_, best),) = found.answers
     # Four stages need 20 ms, the simple bound says 12.5 ms.
     assert (best.stages, best.ruled_out, best.proved) == (5, 3, False)
+
+
+@pytest.mark.parametrize(("exactly", "ruled_out"), [(False, 3), (True, 1)])
+def test_proofs_without_empty_stages_hold_for_their_number_only(exactly: bool, ruled_out: int) -> None:
+    """Three stages may be too many, where none may be empty; that says nothing of two."""
+
+    def row(stages: int, bottleneck: float, lower: float) -> Any:
+        result = SimpleNamespace(bounds=(), partition=SimpleNamespace(exactly=exactly))
+        figures = {"bottleneck_seconds": bottleneck, "lower_bound_seconds": lower, "refusal": None}
+        return SimpleNamespace(stages=stages, result=result, **figures)
+
+    rows = [row(1, 4.0, 4.0), row(2, 3.0, 1.0), row(3, 3.0, 3.0), row(4, 1.9, 1.0)]
+    found = answer(Goals(for_rate=0.5), rows)
+    assert (found.stages, found.ruled_out, found.proved) == (4, ruled_out, not exactly)
 
 
 def test_latency_is_least_on_one_device() -> None:
@@ -244,7 +259,7 @@ def test_ctrl_c_keeps_rows_and_answers() -> None:
     assert cut.to_json()["interrupted"]
 
     def interrupt(phase: str, fraction: float | None, message: str) -> None:
-        if message.startswith("3 stages"):
+        if message.startswith("k=3:"):
             raise KeyboardInterrupt
 
     found = _explore(chain([10] * 6), stages="1-6", for_rate=20, progress=interrupt)

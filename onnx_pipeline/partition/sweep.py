@@ -300,6 +300,6 @@ def _bound(more: _Row, fewer: _Row) -> None:
 
 def _row_progress(progress: Progress, stages: int, fraction: float) -> Progress:
     def tell(phase: str, _: float | None, message: str) -> None:
-        progress(phase, fraction, f"{stages} stages: {message}")
+        progress(phase, fraction, f"k={stages}: {message}")
 
     return tell

@@ -115,7 +115,7 @@ def test_explore_interrupted_keeps_its_rows(tmp_path: Path) -> None:
     """Every row is there with a valid bound, and exit code 130."""
     write_graph(tangle(), tmp_path / "costs.json")
     arguments = ["explore", "costs.json", "-k", "4-6", "--bandwidth", "1GB/s", "--json", *FOREVER[2:]]
-    returncode, out, err = interrupt(tmp_path, signal.SIGINT, arguments, "6 stages: ")
+    returncode, out, err = interrupt(tmp_path, signal.SIGINT, arguments, "k=6: ")
     assert returncode == 130, err
     assert "Traceback" not in err
     assert "certificates are valid" in err
