@@ -1,7 +1,7 @@
 """Predicted stages against measured ones: ``python -m benchmarks.fidelity``.
 
 Protocol: every model is profiled once as ``onnx-pipeline split`` does it and partitioned for k = 2, 4, 8. The
-closed loop (``--measure 1``) runs on top. Then everything that is compared, our two partitions and those of
+closed loop runs on top. Then everything that is compared, our two partitions and those of
 the baselines, is emitted and measured in the same rounds with fresh sessions: each round runs the whole model
 and every stage of every partition in a chain, one intra-op thread each. No prediction is scored by the
 measurement that it was made from. Results are appended to a CSV file per model and k, so that a campaign can
@@ -21,7 +21,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory, gettempdir
 
@@ -42,7 +42,9 @@ from onnx_pipeline.graph.objective import stage_costs
 from onnx_pipeline.graph.target import Target
 from onnx_pipeline.graph.ticks import NS
 from onnx_pipeline.measurement import chain
-from onnx_pipeline.measurement.closed_loop import closed_loop, execution_ticks
+from onnx_pipeline.measurement.closed_loop import ClosedLoop
+from onnx_pipeline.measurement.conditioning import execution_ticks
+from onnx_pipeline.measurement.improve import operator_kinds
 from onnx_pipeline.model.inputs import make_feeds
 from onnx_pipeline.model.roles import executable_nodes
 from onnx_pipeline.parameters import ProfileParams
@@ -50,6 +52,7 @@ from onnx_pipeline.partition.portfolio import partition
 from onnx_pipeline.partition.result import Certificate, Partition, PartitionResult, SearchRecord
 from onnx_pipeline.price import Priced, price
 from onnx_pipeline.progress import Phases, silent
+from onnx_pipeline.stop import Deadline
 
 FIELDS = ["model", "k", "variant", "stage", "predicted", "measured", "spread", "transfer", "analytic"]
 MODEL_FIELDS = [
@@ -218,9 +221,17 @@ def run_case(case: Case, stages: int, folder: Path, time_limit: float, budget: f
         loop = Path(scratch) / "loop"
         loop.mkdir()
         opened = search(case.graph)
-        closed = closed_loop(
-            opened, case.runner, emit_to, search, loop, rounds=1, reference_seconds=case.whole
-        )
+        deadline = Deadline(budget)
+        closed = ClosedLoop(
+            emit_to,
+            search,
+            partial(chain.take, case.runner, deadline=deadline, effort=chain.Effort()),
+            loop,
+            operator_kinds(case.priced.source, case.graph),
+            reference_seconds=case.whole,
+            stop=deadline,
+        ).run(opened)
+        assert closed is not None
         shutil.rmtree(loop)
         candidates = {"open loop": opened.stage_of, "closed loop": closed.result.stage_of}
         candidates |= baselines(case, stages, search)
@@ -237,7 +248,8 @@ def run_case(case: Case, stages: int, folder: Path, time_limit: float, budget: f
     roofline *= case.whole / roofline.sum()
     rows: list[Row] = []
     for variant, stage_of in candidates.items():
-        graph = closed.result.graph if variant == "closed loop" else case.graph
+        corrected = closed.corrected if variant == "closed loop" else None
+        graph = case.graph if corrected is None else corrected.graph
         predicted = execution_ticks(graph, stage_of, stages)
         times = by_key[stage_of.tobytes()]
         totals = [cost.total for cost in stage_costs(graph, case.target, stage_of, stages)]

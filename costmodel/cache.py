@@ -25,7 +25,7 @@ from onnx_pipeline.ort.providers import CPU
 
 _FORMAT = 4
 #: Share of a run's time, as a profile's ``noise`` states it, above which the profile is not kept.
-NOISY = 0.25
+NOISY = 0.15
 
 
 def cached(measure: CostModel) -> CostModel:
@@ -34,22 +34,30 @@ def cached(measure: CostModel) -> CostModel:
     def lookup(request: CostRequest) -> NodeCosts:
         """Read the cached costs or measure."""
         if request.cache is None:
-            return measure(request)
+            return _warned(request, measure(request), "the costs may be off")
         path = request.cache / "profiles" / f"{_key(request)}.json"
         kept = _read(path, [str(node.name) for node in request.nodes])
         if kept is not None:
             request.progress("profile", 1.0, Advice("from the cache ({cache} measures again)", cache=False))
             return kept
         costs = measure(request)
-        noise = costs.meta.get("noise") or 0.0
-        if noise <= NOISY:
+        if _noise(costs) <= NOISY:
             _write(path, costs)
-        else:
-            reason = f"other work slowed the runs down by {100 * noise:.0f} %: this profile is not kept"
-            request.progress("profile", 1.0, reason)
-        return costs
+        return _warned(request, costs, "this profile is not kept")
 
     return lookup
+
+
+def _noise(costs: NodeCosts) -> float:
+    return float(costs.meta.get("noise") or 0.0)
+
+
+def _warned(request: CostRequest, costs: NodeCosts, consequence: str) -> NodeCosts:
+    """Return costs; say so if a busy machine measured them."""
+    if _noise(costs) > NOISY:
+        reason = f"other work slowed the runs down by {100 * _noise(costs):.0f} %"
+        request.progress("note", None, f"a busy machine: {reason}; {consequence}")
+    return costs
 
 
 def clear(folder: Path | None = None) -> tuple[int, int]:

@@ -19,6 +19,7 @@ FORMAT = "onnx-pipeline/manifest"
 FORMAT_VERSION = 1
 FILE_NAME = "manifest.json"
 COSTS_NAME = "costs.json"
+MEASURED_COSTS_NAME = "measured-costs.json"
 ANNOTATED_NAME = "annotated.onnx"
 
 Shape = tuple[int | str | None, ...] | None
@@ -62,7 +63,7 @@ class DataFile:
 class Stage:
     """One stage: its files, boundary, cost in seconds by component and the cost graph's nodes in it.
 
-    ``measured`` has ``seconds``, their relative ``spread`` and the ``predicted_seconds`` before measuring.
+    ``measured`` has ``seconds``, their relative ``spread`` and the ``predicted_seconds`` of the costs.
     """
 
     index: int
@@ -108,11 +109,24 @@ class Manifest:
     search: Mapping[str, Any]
     stages: tuple[Stage, ...]
     phases: Mapping[str, float] = field(default_factory=dict)
+    #: What measuring the stages came to; ``corrected`` is a certificate of its own, in the corrected costs.
     measurement: Mapping[str, Any] | None = None
     #: Where weights are that no stage has a copy of: ``mode``, ``folder`` and ``files``.
     weights: Mapping[str, Any] | None = None
     #: What users demanded beyond what the model does: ``pins`` by node, ``together`` groups of nodes.
     constraints: Mapping[str, Any] | None = None
+
+    def __repr__(self) -> str:
+        """Return the verdict in one line."""
+        from onnx_pipeline.brief import of_manifest
+
+        return of_manifest(self)
+
+    def _repr_html_(self) -> str:
+        """Return the verdict and a bar for every stage, for notebooks."""
+        from onnx_pipeline.cards import card
+
+        return card(self.to_json())
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON document."""
@@ -203,19 +217,21 @@ def read_alone(directory: str | os.PathLike[str]) -> Manifest:
         If the directory or its manifest is missing or malformed.
     """
     from onnx_pipeline.files.json import read_json
+    from onnx_pipeline.files.kinds import refuse_other
 
     folder = Path(directory)
+    refuse_other(folder, "split")
     if not folder.is_dir():
         raise InputError(folder, "no such directory" if not folder.exists() else "not a directory")
     path = folder / FILE_NAME
     if not path.is_file():
-        raise InputError(folder, f"has no {FILE_NAME}: not an output of `onnx-pipeline split`")
+        raise InputError(folder, f"has no {FILE_NAME}: not the output of a split")
     return Manifest.from_json(read_json(path), path)
 
 
 def file_names(manifest: Manifest) -> set[str]:
     """Return the names of all files that an output directory with this manifest may hold."""
-    names = {FILE_NAME, COSTS_NAME, ANNOTATED_NAME, f"{ANNOTATED_NAME}.data"}
+    names = {FILE_NAME, COSTS_NAME, MEASURED_COSTS_NAME, ANNOTATED_NAME, f"{ANNOTATED_NAME}.data"}
     for stage in manifest.stages:
         names |= {stage.file} if stage.data is None else {stage.file, stage.data.file}
     if manifest.weights is not None and manifest.weights["mode"] == "link":

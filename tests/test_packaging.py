@@ -113,8 +113,8 @@ def test_every_third_party_import_is_declared() -> None:
         imported |= {name.partition(".")[0] for name in imports(tree)}
     third_party = imported - own - set(sys.stdlib_module_names)
     # protobuf is imported as google.protobuf, or used only through the messages of onnx.
-    # What draws timelines and reports is imported for those who have installed the extras.
-    extras = {"matplotlib", "jinja2", "pygraphviz", "vl_convert"}
+    # What draws timelines and reports is imported for those who have the extras; notebooks have IPython.
+    extras = {"matplotlib", "jinja2", "pygraphviz", "vl_convert", "IPython"}
     assert third_party - {"google"} - extras == declared - {"protobuf"}
 
 
@@ -169,8 +169,10 @@ PUBLIC = {
     "CostGraph",
     "CostModel",
     "CostRequest",
+    "Crossing",
     "Demands",
     "Device",
+    "Exploration",
     "GraphBuilder",
     "InfeasibleError",
     "InputError",
@@ -192,11 +194,16 @@ PUBLIC = {
     "VerificationError",
     "VerifyReport",
     "bench",
+    "cuts",
+    "emit",
+    "evaluate",
+    "explore",
     "load_device",
     "partition",
     "plan",
     "profile",
     "read_graph",
+    "read_plan",
     "report",
     "simulate",
     "split",

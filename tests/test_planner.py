@@ -43,6 +43,39 @@ def test_notes_and_log(graph: CostGraph, tmp_path: Path) -> None:
     assert list(planner.phases) == ["partition"]
 
 
+def test_searches_share_the_time_limit(graph: CostGraph, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where more may follow, each takes half of what is left; even a late one has time to find something."""
+    from onnx_pipeline.partition import portfolio
+
+    limits: list[float] = []
+    clock = 0.0
+    solve = portfolio.solve
+
+    def slow(graph: Any, stages: Any, target: Any, params: SearchParams, progress: Any) -> Any:
+        nonlocal clock
+        limits.append(params.time_limit)
+        clock += params.time_limit + 0.1
+        return solve(graph, stages, target, QUICK, progress)
+
+    monkeypatch.setattr(portfolio, "solve", slow)
+    monkeypatch.setattr("onnx_pipeline.planner.time.monotonic", lambda: clock)
+    planner = Planner(2, Target(), SearchParams(time_limit=8, threads=1), repeats=True)
+    for _ in range(6):
+        planner.partition(graph)
+    assert limits == pytest.approx([4.0, 1.95, 0.925, 0.4125, 0.15625, 0.125], abs=0.01)
+    assert clock < 8.5
+
+
+def test_stages_that_must_be_filled_are_not_said_to_stay_empty(graph: CostGraph) -> None:
+    """The error alone says that there are not enough nodes."""
+    said: list[Any] = []
+    search = SearchParams(time_limit=1, threads=1, exactly=True)
+    planner = Planner(4, Target(), search, Demands(exactly=True), progress=lambda *told: said.append(told))
+    with pytest.raises(InfeasibleError, match="4 stages cannot all be filled: the graph has 3 nodes"):
+        planner.partition(graph)
+    assert not [text for phase, _, text in said if phase == "note"]
+
+
 def test_pins_that_leave_a_gap(graph: CostGraph) -> None:
     """Files are numbered without gaps, so there is no such split; a plan there is."""
     planner = Planner(4, Target(), QUICK, Demands(pins={"a": 1, "b": 3, "c": 3}))

@@ -14,7 +14,7 @@ from onnx_pipeline.costmodel.profiling.opaque import measure_units
 from onnx_pipeline.costmodel.profiling.sessions import QUICK_SECONDS, Runner, Traced
 from onnx_pipeline.costmodel.request import CostRequest
 from onnx_pipeline.errors import Advice, InputError
-from onnx_pipeline.ort.providers import CPU
+from onnx_pipeline.figures import format_seconds
 from onnx_pipeline.stop import Deadline
 
 WARM_UP = 2
@@ -27,7 +27,7 @@ SESSIONS = 2
 SECONDS_PER_RUN = 1.2
 #: Where the number of rounds is left to the program: at least ``FEWEST``; quick models, whose rounds scatter
 #: most, get as many more as fit into ``PAIR_SECONDS`` per pair of sessions, up to ``MOST``.
-FEWEST, MOST, PAIR_SECONDS = 10, 60, 1.2
+FEWEST, MOST, PAIR_SECONDS = 10, 60, 0.9
 
 
 def measure(request: CostRequest, runner: Runner, nodes: list[GraphNode], folder: Path) -> Measured:
@@ -82,7 +82,9 @@ def _brief(runner: Runner, folder: Path, deadline: Deadline) -> Pair | None:
     traced = runner.traced(folder / "brief", optimise=True)
     if traced is None:
         return None
-    alone = runner.timed(traced.session)
+    began = deadline.remaining
+    first = runner.timed(traced.session)
+    alone = began - deadline.remaining
     if deadline.remaining > AMPLE * alone:
         return None
     walls: list[float] = []
@@ -93,7 +95,7 @@ def _brief(runner: Runner, folder: Path, deadline: Deadline) -> Pair | None:
             runner.run(traced.session)
     kernels, weights = traced.saved()
     times = traced.finish(kernels, int(bool(walls)))  # a first run is slower, where there is another
-    return Pair(walls[1:] or walls or [alone], times, kernels, weights)
+    return Pair(walls[1:] or walls or [first], times, kernels, weights)
 
 
 def _unfused(
@@ -124,7 +126,7 @@ def _paired(
             runner.run(traced.session)
         runner.run(plain)
     walls: list[float] = []
-    busy = 0.0
+    spent = 0.0
     quick = runner.timed(plain) < QUICK_SECONDS
     enough = Deadline(PAIR_SECONDS)
     fewest = fewest_rounds(request)
@@ -139,18 +141,16 @@ def _paired(
                 runner.run(traced.session)
         if quick:
             runner.run(plain)
-        began = time.thread_time()
+        began = time.perf_counter()
         walls.append(runner.timed(plain))
-        busy += time.thread_time() - began
+        spent += time.perf_counter() - began
         part = (index + min(1.0, (done + 1) / fewest)) / SESSIONS
-        request.progress("profile", part, f"{walls[-1] * 1e3:.3g} ms per inference")
+        request.progress("profile", part, f"{format_seconds(walls[-1])} per inference")
     if traced is None:
         return Pair(walls, np.zeros((0, 0)))
     kernels, weights = traced.saved()
     times = traced.finish(kernels, WARM_UP)
-    # On one thread of the processor a run computes all the time, or something else did.
-    alone = request.threads == 1 and request.provider == CPU
-    stalled = max(0.0, sum(walls) - busy) if alone else 0.0
+    stalled = max(0.0, spent - sum(walls))
     return Pair(walls, times[1::2] if quick else times, kernels, weights, stalled)
 
 

@@ -20,29 +20,56 @@ import numpy.typing as npt
 
 from onnx_pipeline import manifest
 from onnx_pipeline.costmodel.profiling.sessions import QUICK_SECONDS
+from onnx_pipeline.figures import format_seconds
 from onnx_pipeline.ort.call import run_session
 from onnx_pipeline.progress import Progress, silent
 from onnx_pipeline.runtime.placement import load, place
 from onnx_pipeline.stop import Deadline
 
 if TYPE_CHECKING:
-    from onnx_pipeline.costmodel.profiling.sessions import Runner
+    from onnx_pipeline.costmodel.profiling.sessions import Clock, Runner
 
 FloatArray = npt.NDArray[np.float64]
 
-WARM_UP = 2
+#: Rounds that do not count; where a round takes longer than this many seconds, one is enough.
+WARM_UP, SLOW_SECONDS = 2, 0.1
 #: Sets of sessions; sessions differ by 3-4 %, so two sets tell more than one long series.
 SESSIONS = 2
-#: Rounds per set: at least so many, and as many more as the time allows.
-FEWEST, MOST = 6, 60
-#: Rounds of the only set of a model whose first round takes all the time of a set.
-SLOW_ROUNDS = 2
-#: Wall time of a measurement after which no further round begins, the sessions' loading left out.
+#: Wall time of a measurement after which no further round begins.
 SECONDS = 6.0
 #: Share of the rounds that counts, the fastest: other work on a machine only ever adds time.
 FASTEST = 0.25
 #: How much faster than the reference the whole model may run before the reference counts as disturbed.
 TOLERANCE = 0.15
+#: Relative standard error of a stage's time that more rounds of the same sessions do not reduce: the root
+#: mean square error of the closed loop's predictions in docs/fidelity.csv, measured again by other sessions.
+SESSION_NOISE = 0.01
+#: Interquartile range of a normal distribution in standard deviations.
+_QUARTILES = 1.349
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much one set of sessions measures.
+
+    Attributes
+    ----------
+    fewest : int
+        Rounds whatever the time.
+    enough, most : int
+        Rounds that are enough once the set has taken its seconds, and the most of them before that.
+    seconds : float
+        What a set takes, where rounds are so short that many fit.
+    """
+
+    fewest: int = 0
+    enough: int = 6
+    most: int = 24
+    seconds: float = 0.4
+
+
+#: A set that measures until the time is up.
+LONG = Effort(6, 60, 60)
 
 
 @dataclass(frozen=True)
@@ -59,7 +86,8 @@ class Measurement:
         Time of the whole model that the stages are relative to.
     whole_seconds : float
         Time of the whole model between these stages; differs from the reference when the machine drifted.
-    rounds : int
+    rounds, sets : int
+        Rounds in all, and the sets of sessions that made them.
     """
 
     stage_seconds: tuple[float, ...]
@@ -67,6 +95,38 @@ class Measurement:
     reference_seconds: float
     whole_seconds: float
     rounds: int
+    sets: int = 1
+
+    @property
+    def scatter(self) -> float:
+        """Median spread of the stages."""
+        return float(np.median(self.spread))
+
+    @property
+    def noise(self) -> FloatArray:
+        """Relative standard error of every stage's seconds."""
+        of_rounds = np.array(self.spread) / _QUARTILES / math.sqrt(max(self.rounds, 1))
+        noise: FloatArray = np.hypot(of_rounds, SESSION_NOISE / math.sqrt(self.sets))
+        return noise
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """One partition in one set of sessions.
+
+    Attributes
+    ----------
+    whole : float64[rounds]
+        Seconds of the whole model.
+    stages : float64[rounds, k]
+        Seconds of the stages, in the same rounds.
+    stalled : float
+        Time in which the processor did something else, relative to that of all runs, where it is known.
+    """
+
+    whole: FloatArray
+    stages: FloatArray
+    stalled: float = 0.0
 
 
 class Chain:
@@ -86,17 +146,17 @@ class Chain:
             load(replace(spec, settings=replace(spec.settings, threads=threads))) for spec in specs
         ]
 
-    def run(self, feeds: Mapping[str, Any]) -> list[float]:
-        """Run every stage once; return their seconds."""
+    def run(self, feeds: Mapping[str, Any], clock: Clock = time.perf_counter) -> list[float]:
+        """Run every stage once; return their seconds by this clock."""
         live = dict(feeds)
         seconds = []
         for stage, session in zip(self.stages, self.sessions, strict=True):
             names = [port.name for port in stage.outputs]
             inputs = {port.name: live[port.name] for port in stage.inputs}
             inputs |= {name: live[name] for name in stage.defaults if name in live}
-            start = time.perf_counter()
+            start = clock()
             values = run_session(session, names, inputs)
-            seconds.append(time.perf_counter() - start)
+            seconds.append(clock() - start)
             live.update(zip(names, values, strict=True))
         return seconds
 
@@ -121,7 +181,7 @@ def measure(
         What the whole model counts as; its own time in these rounds by default, and where it runs faster
         than that beyond all scatter: other work only ever adds time, so the reference was disturbed.
     seconds : float
-        Wall time of the rounds, beyond which only the fewest are run, and of a slow model next to none.
+        Wall time, beyond which only the fewest rounds are run.
     progress : Progress
 
     Raises
@@ -129,78 +189,110 @@ def measure(
     InputError
         If onnxruntime cannot load or run the model or a stage.
     """
-    wholes: list[FloatArray] = []
-    chains: list[list[FloatArray]] = [[] for _ in directories]
+    kept: list[list[Rows]] = [[] for _ in directories]
     for _ in range(SESSIONS):
-        times, rows = _set(runner, directories, seconds / SESSIONS, progress)
-        wholes.append(times)
-        for kept, row in zip(chains, rows, strict=True):
-            kept.append(row)
-        if len(times) < FEWEST:
-            break
-    reference = _believed(wholes, reference_seconds, progress)
-    return [_summarise(wholes, chain, reference) for chain in chains]
+        found = take(runner, directories, Deadline(seconds / SESSIONS), LONG, progress=progress)
+        for sets, rows in zip(kept, found, strict=True):
+            sets.append(rows)
+    reference = believed(kept[0], reference_seconds, progress)
+    return [summarise(sets, reference) for sets in kept]
 
 
-def _set(
-    runner: Runner, directories: Sequence[Path], seconds: float, progress: Progress
-) -> tuple[FloatArray, list[FloatArray]]:
-    """Measure one set of sessions: seconds of the whole by round, and of each split's stages."""
-    from onnx_pipeline.model.running import explain_failure
+def take(
+    runner: Runner,
+    directories: Sequence[Path],
+    deadline: Deadline,
+    effort: Effort,
+    *,
+    whole: bool = True,
+    progress: Progress = silent,
+) -> list[Rows]:
+    """Run the whole model and every partition's stages in turns, in one set of fresh sessions.
 
-    whole = runner.session()
+    Parameters
+    ----------
+    runner : Runner
+    directories : sequence of Path
+    deadline : Deadline
+        No round begins that would not end before it, judged by the one before.
+    effort : Effort
+    whole : bool
+        Whether the whole model runs, too; else its times are those of the first partition's stages together.
+    progress : Progress
+
+    Returns
+    -------
+    list of Rows
+        One per directory; without rounds where the time is up too soon.
+
+    Raises
+    ------
+    InputError
+        If onnxruntime cannot load or run the model or a stage.
+    """
+    session = runner.session() if whole else None
     libraries = runner.source.custom_ops
     chains = [Chain(each, runner.provider, runner.threads, libraries) for each in directories]
     times: list[float] = []
     rows: list[list[list[float]]] = [[] for _ in directories]
-    deadline = Deadline(seconds)
-    warm_up, fewest, quick = WARM_UP, FEWEST, False
-    for done in range(WARM_UP + MOST):
-        if done >= warm_up + fewest and deadline():
+    warm_up, quick, last = WARM_UP, False, 0.0
+    enough, idle, busy = Deadline(effort.seconds), 0.0, 0.0
+    for done in range(WARM_UP + effort.most):
+        if len(times) >= effort.fewest and deadline.remaining <= last:
             break
-        if quick:
-            runner.run(whole)
-        start = time.perf_counter()
-        runner.run(whole)
-        spent = time.perf_counter() - start
+        if len(times) >= effort.enough and enough():
+            break
+        began, own = time.monotonic(), runner.clock()
+        spent, each = _round(runner, session, chains, quick)
         quick = spent < QUICK_SECONDS
-        try:
-            each = [[chain.run(runner.feeds) for _ in range(1 + quick)][-1] for chain in chains]
-        except Exception as error:
-            raise explain_failure(runner.source, runner.dims, error) from error
+        last, own = time.monotonic() - began, runner.clock() - own
+        idle, busy = idle + max(0.0, last - own), busy + own
         if done >= warm_up:
             times.append(spent)
             for row, chain_times in zip(rows, each, strict=True):
                 row.append(chain_times)
-        elif not done and deadline():
-            warm_up, fewest = 1, SLOW_ROUNDS
+        elif last > SLOW_SECONDS:
+            warm_up = 1
         progress("measure", None, f"round {done + 1}")
-    return np.array(times), [np.array(row, dtype=np.float64) for row in rows]
+    stalled = idle / max(busy, 1e-9)
+    return [Rows(np.array(times), np.array(row, dtype=np.float64), stalled) for row in rows]
 
 
-def _believed(wholes: Sequence[FloatArray], reference: float | None, progress: Progress) -> float | None:
+def _round(
+    runner: Runner, session: Any | None, chains: Sequence[Chain], quick: bool
+) -> tuple[float, list[list[float]]]:
+    """Run the whole model, where there is a session, and all chains; return what they took."""
+    from onnx_pipeline.model.running import explain_failure
+
+    if session is not None:
+        for _ in range(1 + quick):
+            spent = runner.timed(session)
+    try:
+        each = [[chain.run(runner.feeds, runner.clock) for _ in range(1 + quick)][-1] for chain in chains]
+    except Exception as error:
+        raise explain_failure(runner.source, runner.dims, error) from error
+    return (sum(each[0]) if session is None else spent), each
+
+
+def believed(sets: Sequence[Rows], reference: float | None, progress: Progress = silent) -> float | None:
     """Return what the whole model counts as: the reference, unless even usual rounds are faster."""
-    usual = float(np.mean([np.median(whole) for whole in wholes]))
+    usual = float(np.mean([np.median(rows.whole) for rows in sets]))
     if reference is None or usual * (1 + TOLERANCE) >= reference:
         return reference
-    took = f"{usual * 1e3:.3g} ms, not {reference * 1e3:.3g} ms as in the profile"
+    took = f"{format_seconds(usual)}, not {format_seconds(reference)} as in the profile"
     progress("note", None, f"the whole model takes {took} of a busier machine: costs are scaled down")
     return usual
 
 
-def _summarise(
-    wholes: Sequence[FloatArray], stages: Sequence[FloatArray], reference: float | None
-) -> Measurement:
+def summarise(sets: Sequence[Rows], reference: float | None) -> Measurement:
     """Divide what the chain takes relative to the whole among its stages, per set of sessions.
 
     On a busy machine the fastest rounds of something short are less disturbed than those of something long.
     So the chain is compared with the whole, which takes about as long, and stages only with each other.
     """
-    typical = float(np.mean([_fast(whole) for whole in wholes]))
-    shares = np.mean([_shares(whole, stage) for whole, stage in zip(wholes, stages, strict=True)], axis=0)
-    ratios = np.concatenate(
-        [stage / whole[:, None] for whole, stage in zip(wholes, stages, strict=True)], axis=0
-    )
+    typical = float(np.mean([_fast(rows.whole) for rows in sets]))
+    shares = np.mean([_shares(rows) for rows in sets], axis=0)
+    ratios = np.concatenate([rows.stages / rows.whole[:, None] for rows in sets], axis=0)
     low, mid, high = np.quantile(ratios, [0.25, 0.5, 0.75], axis=0)
     reference = typical if reference is None else reference
     return Measurement(
@@ -209,13 +301,14 @@ def _summarise(
         reference,
         typical,
         len(ratios),
+        len(sets),
     )
 
 
-def _shares(whole: FloatArray, stages: FloatArray) -> FloatArray:
+def _shares(rows: Rows) -> FloatArray:
     """Return the stages' times in units of the whole."""
-    each: FloatArray = _fast(stages)
-    shares: FloatArray = each / each.sum() * _fast(stages.sum(axis=1)) / _fast(whole)
+    each: FloatArray = _fast(rows.stages)
+    shares: FloatArray = each / each.sum() * _fast(rows.stages.sum(axis=1)) / _fast(rows.whole)
     return shares
 
 

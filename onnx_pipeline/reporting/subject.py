@@ -14,7 +14,8 @@ from onnx_pipeline.errors import InputError, PipelineError
 from onnx_pipeline.graph.costgraph import CostGraph
 from onnx_pipeline.graph.costs_json import read_graph
 from onnx_pipeline.partition.result import Partition, PartitionResult
-from onnx_pipeline.reporting.partitioned import described, planned_costs
+from onnx_pipeline.planned import planned_graph
+from onnx_pipeline.verification.claimed import claim_of, claimed_partition
 
 Document = Mapping[str, Any]
 
@@ -94,7 +95,7 @@ def _split(folder: Path) -> Subject:
 
 def _plan(path: Path) -> Subject:
     document = planfile.read_plan(path)
-    partition, missing = _partition(document, lambda: planned_costs(path, document))
+    partition, missing = _partition(document, lambda: planned_graph(path, document))
     hashes = [(path.name, hashlib.sha256(path.read_bytes()).hexdigest())]
     if "sha256" in document["graph"]:
         hashes.append((Path(document["graph"]["file"]).name, document["graph"]["sha256"]))
@@ -104,6 +105,9 @@ def _plan(path: Path) -> Subject:
 def _partition(document: Document, read: Callable[[], CostGraph]) -> tuple[Partition | None, str]:
     """Return the partition of the cost graph, or why it cannot be had."""
     try:
-        return described(document, read()), ""
+        graph, claim = read(), claim_of(document)
+        if {name for names in claim.nodes for name in names} != set(graph.node_names):
+            return None, "the costs are those of other nodes"
+        return claimed_partition(graph, claim), ""
     except PipelineError as error:
         return None, str(error)

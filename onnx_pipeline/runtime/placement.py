@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from onnx_pipeline.errors import Advice, InputError, UsageError
+from onnx_pipeline.figures import format_count
 from onnx_pipeline.manifest import COSTS_NAME, FILE_NAME, Manifest, file_names
 from onnx_pipeline.ort.providers import CPU, Provider, check_providers
 from onnx_pipeline.ort.session import SessionSettings, open_session
@@ -70,7 +71,7 @@ def place(
         mine = tuple(cores[(i * share + j) % len(cores)] for j in range(share)) if pin else ()
         settings = SessionSettings(
             providers=chosen or ((CPU, {}),),
-            threads=share,
+            threads=_threads(document) or share,
             listed=stage.execution_order == "file",  # its peak of live activations holds for this order
             data_folder=data,
             custom_ops=libraries,
@@ -79,6 +80,12 @@ def place(
         given_to = frozenset(port.name for port in stage.inputs)
         specs.append(StageSpec(i, directory / stage.file, settings, mine, given_to))
     return specs
+
+
+def _threads(document: Manifest) -> int | None:
+    """Return the threads that the stages were profiled with, where that was more than one."""
+    threads = int(document.cost_model.get("threads", 1))
+    return threads if threads > 1 else None
 
 
 def weights_folder(
@@ -210,5 +217,5 @@ def _providers(named: Any, optioned: Any) -> tuple[Provider, ...]:
     if not optioned:
         return tuple(pairs)
     if len(optioned) != len(pairs):
-        raise UsageError(f"{len(pairs)} providers but {len(optioned)} provider_options")
+        raise UsageError(f"{format_count(len(pairs), 'provider')} but {len(optioned)} provider_options")
     return tuple((name, {**own, **more}) for (name, own), more in zip(pairs, optioned, strict=True))

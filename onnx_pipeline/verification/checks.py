@@ -17,11 +17,14 @@ from onnx_pipeline.errors import InputError, UsageError, VerificationError
 from onnx_pipeline.graph.costgraph import CostGraph
 from onnx_pipeline.graph.costs_json import read_graph
 from onnx_pipeline.model.source import load
-from onnx_pipeline.progress import Progress, silent
+from onnx_pipeline.parameters import ModelLike
+from onnx_pipeline.progress import ProgressLike, shows_progress, silent
 from onnx_pipeline.verification.binding import check_model, check_nodes
-from onnx_pipeline.verification.claims import Claim, Verdict, check_claim
+from onnx_pipeline.verification.claimed import claim_of
+from onnx_pipeline.verification.claims import Verdict, check_claim
 from onnx_pipeline.verification.compare import OutputCheck
 from onnx_pipeline.verification.contents import check_files, check_stages
+from onnx_pipeline.verification.measured import check_measured
 from onnx_pipeline.verification.plans import check_plan
 
 Inputs = str | os.PathLike[str] | Mapping[str, npt.NDArray[Any]]
@@ -45,6 +48,8 @@ class VerifyReport:
         Comparison with the unsplit model, if one was given.
     not_rechecked : str or None
         The bound that the lower bound rests on, where only a new proof could tell whether it holds.
+    corrected_not_rechecked : str or None
+        The same of the costs that measurements corrected.
     """
 
     directory: str
@@ -54,6 +59,13 @@ class VerifyReport:
     notes: tuple[str, ...] = ()
     outputs: tuple[OutputCheck, ...] = ()
     not_rechecked: str | None = None
+    corrected_not_rechecked: str | None = None
+
+    def __repr__(self) -> str:
+        """Return the figures that matter, in one line."""
+        from onnx_pipeline.brief import of_report
+
+        return of_report(self)
 
     @property
     def ok(self) -> bool:
@@ -77,6 +89,7 @@ class _Findings:
     notes: list[str] = field(default_factory=list)
     outputs: list[OutputCheck] = field(default_factory=list)
     not_rechecked: str | None = None
+    corrected_not_rechecked: str | None = None
 
     def add(self, check: str, problems: Iterable[str]) -> bool:
         """Record a check; return whether it found nothing."""
@@ -90,6 +103,11 @@ class _Findings:
         self.add("certificate", verdict.problems)
         self.not_rechecked = verdict.unproved
 
+    def measurement(self, verdict: Verdict) -> None:
+        """Record the check of what measurements added."""
+        self.add("measurement", verdict.problems)
+        self.corrected_not_rechecked = verdict.unproved
+
     def report(self, path: Path, stages: int) -> VerifyReport:
         """Return what was found."""
         return VerifyReport(
@@ -100,19 +118,21 @@ class _Findings:
             tuple(self.notes),
             tuple(self.outputs),
             self.not_rechecked,
+            self.corrected_not_rechecked,
         )
 
 
+@shows_progress()
 def verify(
     directory: str | os.PathLike[str],
     *,
-    model: str | os.PathLike[str] | None = None,
+    model: ModelLike | None = None,
     inputs: Inputs | None = None,
     dims: Mapping[str, int] | None = None,
     seed: int = 0,
     recheck: float | None = None,
     custom_ops: Sequence[str | os.PathLike[str]] = (),
-    progress: Progress = silent,
+    progress: ProgressLike = silent,
 ) -> VerifyReport:
     """Check an output directory; parameters are those of :func:`inspect`.
 
@@ -138,24 +158,25 @@ def verify(
     return report
 
 
+@shows_progress()
 def inspect(
     directory: str | os.PathLike[str],
     *,
-    model: str | os.PathLike[str] | None = None,
+    model: ModelLike | None = None,
     inputs: Inputs | None = None,
     dims: Mapping[str, int] | None = None,
     seed: int = 0,
     recheck: float | None = None,
     custom_ops: Sequence[str | os.PathLike[str]] = (),
-    progress: Progress = silent,
+    progress: ProgressLike = silent,
 ) -> VerifyReport:
     """Check an output directory and collect every problem.
 
     Parameters
     ----------
     directory : path-like
-    model : path-like, optional
-        The unsplit model; its outputs are compared with those of the chained stages.
+    model : path-like, onnx.ModelProto or onnx_ir.Model, optional
+        The unsplit model, in whichever form; its outputs are compared with those of the chained stages.
     inputs : path-like or mapping, optional
         An ``.npz`` file or arrays to compare on; seeded random ones by default.
     dims : mapping of str to int, optional
@@ -191,7 +212,7 @@ def inspect(
     progress("verify", 0.4, "certificate")
     graph = _costs(path, found)
     if graph is not None:
-        found.certificate(_check_costs(path, document, graph, recheck, whole=whole))
+        _check_costs(path, document, graph, recheck, found, whole=whole)
     if model is not None and sound and graph is not None:
         progress("verify", 0.6, "outputs")
         from onnx_pipeline.model.dimensions import unranked
@@ -224,19 +245,20 @@ def _costs(folder: Path, found: _Findings) -> CostGraph | None:
 
 
 def _check_costs(
-    folder: Path, document: manifest.Manifest, graph: CostGraph, recheck: float | None, *, whole: bool
-) -> Verdict:
-    """Check the certificate, and that the files have the nodes that it is about."""
-    stages = document.stages
-    claim = Claim(
-        document.target,
-        document.certificate,
-        [stage.index for stage in stages],
-        [stage.node_names for stage in stages],
-        [asdict(stage) for stage in stages],
-        bool((document.constraints or {}).get("exactly")),
-    )
+    folder: Path,
+    document: manifest.Manifest,
+    graph: CostGraph,
+    recheck: float | None,
+    found: _Findings,
+    *,
+    whole: bool,
+) -> None:
+    """Check the certificate, that the files have the nodes that it is about, and what measurements added."""
+    claim = claim_of(document.to_json())
     verdict = check_claim(graph, claim, recheck)
+    sound = not verdict.problems
     if whole:
         verdict.problems += check_nodes(folder, document, graph)
-    return verdict
+    found.certificate(verdict)
+    if sound and document.measurement is not None:
+        found.measurement(check_measured(folder, document, graph, claim, recheck))

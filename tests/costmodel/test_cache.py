@@ -106,8 +106,12 @@ def test_rates_count_where_they_divide(request_: CostRequest, common: dict[str, 
 
 
 def test_noise_is_not_kept(request_: CostRequest) -> None:
-    """What a busy machine has measured serves this run only."""
+    """What a busy machine has measured serves this run only, and a note says so; without a cache, too."""
     calls = 0
+    notes: list[str] = []
+    request_ = dataclasses.replace(
+        request_, progress=lambda phase, _, text: notes.append(text) if phase == "note" else None
+    )
 
     def noisy(request: CostRequest) -> NodeCosts:
         nonlocal calls
@@ -117,6 +121,9 @@ def test_noise_is_not_kept(request_: CostRequest) -> None:
     for _ in range(2):
         assert "cached" not in cached(noisy)(request_).meta
     assert calls == 2
+    cached(noisy)(dataclasses.replace(request_, cache=None))
+    said = "a busy machine: other work slowed the runs down by 50 %"
+    assert notes == [*[f"{said}; this profile is not kept"] * 2, f"{said}; the costs may be off"]
 
 
 @pytest.mark.parametrize(

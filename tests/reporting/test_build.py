@@ -63,7 +63,7 @@ def test_a_trace_makes_the_timeline(tmp_path: Path) -> None:
     trace.write_text(json.dumps({"traceEvents": [span]}), encoding="utf-8")
     output = op.report(cut(chain(["a", "b"]), 2), tmp_path / "report.html", trace=trace)
     text = output.read_text(encoding="utf-8")
-    assert "request 41 in stage 0: 0 ns to 1.50 s" in text
+    assert "request 41 in stage 0: 0 s to 1.50 s" in text
     assert "The last requests of the trace" in text
 
 

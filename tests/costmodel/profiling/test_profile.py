@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import json
 import tempfile
+import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -228,7 +230,8 @@ def test_budget_is_a_bound(mlp: Path, monkeypatch: pytest.MonkeyPatch, runs: flo
 
     monkeypatch.setattr(Runner, "run", slow)
     monkeypatch.setattr("onnx_pipeline.stop.time.monotonic", lambda: clock)
-    monkeypatch.setattr("onnx_pipeline.costmodel.profiling.sessions.time.perf_counter", lambda: clock)
+    for name in ("perf_counter", "thread_time"):
+        monkeypatch.setattr(f"onnx_pipeline.costmodel.profiling.sessions.time.{name}", lambda: clock)
     request = request_for(mlp, seconds=4.0 * runs)
     costs = cost_model("profile")(request)
     assert (clock - 1000.0) / 4.0 <= most
@@ -276,3 +279,33 @@ def test_zoo_is_mapped(zoo_dir: Path, name: str) -> None:
     check_sum(costs, request)
     assert costs.meta["method"] == "optimised kernels"
     assert costs.meta["mapped_share"] >= 0.99
+
+
+def test_the_clock_of_one_thread_is_its_own() -> None:
+    """What others do with the processor counts only where its own time does not say all."""
+    source: Any = SimpleNamespace(custom_ops=())
+    library: Any = SimpleNamespace(custom_ops=("a.so",))
+    assert Runner(source, {}, {}).clock is time.thread_time
+    for runner in (
+        Runner(source, {}, {}, threads=2),
+        Runner(source, {}, {}, provider="CUDAExecutionProvider"),
+        Runner(library, {}, {}),
+    ):
+        assert runner.clock is time.perf_counter
+
+
+def test_waiting_for_the_processor_is_noise(mlp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs that take their usual time of the processor, but twice as long by the wall."""
+    wall, run = 0.0, Runner.run
+
+    def held_up(self: Runner, session: Any) -> None:
+        nonlocal wall
+        run(self, session)
+        wall += 0.02
+
+    monkeypatch.setattr(Runner, "run", held_up)
+    monkeypatch.setattr("onnx_pipeline.costmodel.profiling.rounds.time.perf_counter", lambda: wall)
+    monkeypatch.setattr("onnx_pipeline.costmodel.profiling.sessions.time.thread_time", lambda: wall / 2)
+    costs = cost_model("profile")(request_for(mlp))
+    assert costs.meta["wall_seconds_per_inference"] == pytest.approx(0.01)
+    assert costs.meta["noise"] == pytest.approx(1.0)
