@@ -93,11 +93,13 @@ def price_source(
     from onnx_pipeline.costmodel.devices import load_device
     from onnx_pipeline.costmodel.request import CostRequest
     from onnx_pipeline.files.user_cache import user_cache
+    from onnx_pipeline.model.running import tried_feeds
 
     phases = Phases() if phases is None else phases
     with phases.measure("load", progress):
         measure = _cost_model(params) if measure is None else measure
         dims, feeds = bind(source, params.dims, params.inputs, progress)
+        feeds = tried_feeds(source, dims, params.seed, progress) if feeds is None else feeds
     problems: list[InputError] = []
     with phases.measure("shapes", progress):
         infos, nodes = _shapes(source, dims, feeds, problems.append)

@@ -94,6 +94,7 @@ def test_field_names_are_the_contract(tmp_path: Path) -> None:
         (("stages", 1, "inputs", 0, "name"), "q", "does not produce it"),
         (("stages", 1, "inputs", 0, "bytes"), 17, "another shape or size"),
         (("stages", 1, "file"), "stage_0.onnx", "listed twice"),
+        (("stages", 1, "file"), "a" * 300, "file"),
         (("stages", 1, "node_names"), ["n", "n"], "listed twice"),
         (("stages", 0, "outputs", 0, "targets"), ["model", 1], "does not read it"),
         (("stages", 0, "outputs", 0, "targets"), [1, 1], "non-unique"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import onnx_pipeline as op
 from models import builders
 from onnx_pipeline.cli.commands import cli
 from onnx_pipeline.cli.spelling import speller
+from onnx_pipeline.costmodel.profiling import sessions
 from onnx_pipeline.errors import InputError, UsageError, spelled
 from onnx_pipeline.model import shapes
 from onnx_pipeline.model import source as models
@@ -145,3 +147,92 @@ def test_only_shapes_behind_an_endless_loop_need_inputs(
         tmp_path / "model.onnx", stages=2, output=tmp_path / "out", time_limit=0.2, threads=1, cache=False
     )
     assert found.cost_model["kind"] == "analytic"
+
+
+def _without_ranks(folder: Path, text: str) -> Path:
+    path = save(folder, text)
+    model = onnx.load(path)
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.ClearField("shape")
+    onnx.save(model, path)
+    return path
+
+
+def test_inputs_of_unknown_rank(tmp_path: Path) -> None:
+    """Ranks with which the model runs serve for its costs; the stages take any other."""
+    text = """m (float x, float w) => (float y, float twice) {
+        a = Relu(x)
+        b = Neg(a)
+        c = Exp(b)
+        y = MatMul(c, w)
+        twice = Concat <axis = 1> (w, w)
+    }"""
+    path = _without_ranks(tmp_path, text)
+    notes: list[str] = []
+    out = tmp_path / "out"
+    found = op.split(
+        path,
+        stages=2,
+        output=out,
+        cost_model="analytic",
+        time_limit=0.2,
+        progress=lambda kind, _, note: notes.append(f"{kind}: {note}"),
+    )
+    assert [note for note in notes if "has no rank; ran with rank 2" in note]
+    assert len(found.stages) == 2
+    assert all(p.shape is None for s in found.stages for p in (*s.inputs, *s.outputs))
+    assert op.verify(out, model=path).ok
+    with op.PipelineSession(out) as session:
+        x, w = np.ones((5, 2, 3), np.float32), np.ones((5, 3, 4), np.float32)
+        assert session.run(["y"], {"x": x, "w": w})[0].shape == (5, 2, 4)
+
+
+def test_no_rank_will_do(tmp_path: Path) -> None:
+    """Where none of the usual ranks lets the model run, the error is that of before."""
+    path = _without_ranks(tmp_path, "m (float x) => (float y) { a = Flatten <axis = 7> (x) y = Relu(a) }")
+    with pytest.raises(InputError, match="input 'x' has no shape; give it with inputs"):
+        op.profile(path, cache=False)
+
+
+#: All shapes are known; with negative numbers it never ends.
+WAITING = """m (float[2] x) => (float[2] y, float[2] z) {
+    zero = Constant <value = float {0}> ()
+    t = Constant <value = bool {1}> ()
+    two = Constant <value = int64[1] {2}> ()
+    a = Relu(x)
+    most = ReduceMax <keepdims = 0> (x)
+    negative = Less(most, zero)
+    b = If (negative) <
+        then_branch = wait () => (float[2] waited) {
+            [turning] s = Loop (, t, a) <body = g (int64 i, bool go, float[2] v) => (bool on, float[2] out) {
+                out = Identity(v)
+                on = Identity(go)
+            }>
+            waited = Reshape(s, two)
+        }, else_branch = go () => (float[2] gone) { gone = Identity(a) }
+    >
+    y = Abs(b)
+    z = Neg(a)
+}"""
+
+
+@pytest.mark.parametrize("measure", [None, 1])
+def test_a_loop_that_never_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, measure: int | None) -> None:
+    """A profile and the closed loop end all the same, and name the node."""
+    monkeypatch.setattr(sessions, "MAX_TRIAL_SECONDS", 0.3)
+    path = save(tmp_path, WAITING)
+    x = np.full(2, -1, np.float32)
+    with pytest.raises(InputError, match=r"a Loop takes more than 0.3 seconds \('turning'\); give inputs"):
+        op.profile(path, inputs={"x": x}, cache=False)
+    with pytest.raises(InputError, match="a Loop takes more than") if measure else nullcontext():
+        op.split(
+            path,
+            stages=2,
+            output=tmp_path / "out",
+            cost_model="analytic",
+            measure=measure,
+            inputs={"x": x},
+            time_limit=0.2,
+        )
+    ended = op.profile(path, inputs={"x": -x}, profile_runs=1, cache=False)
+    assert ended.meta["cost_model"] == "profile"

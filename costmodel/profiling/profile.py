@@ -45,6 +45,7 @@ def profile(request: CostRequest) -> NodeCosts:
     if not request.nodes:
         return NodeCosts("profile", {}, {"provider": request.provider, "dims": dict(request.dims)})
     runner = Runner(request.source, feeds, request.dims, request.provider, request.threads)
+    runner.try_out(request.seconds)
     nodes = original_nodes(request.nodes)
     with scratch_folder() as folder:
         measured = measure(request, runner, nodes, folder)

@@ -16,6 +16,7 @@ import numpy as np
 from onnx_pipeline.costmodel.profiling.mapping import FloatArray, GraphNode, saved_model
 from onnx_pipeline.costmodel.profiling.trace import read_trace
 from onnx_pipeline.errors import InputError
+from onnx_pipeline.model.limits import MAX_TRIAL_SECONDS
 from onnx_pipeline.ort.call import is_foreign, run_session
 from onnx_pipeline.ort.providers import CPU
 from onnx_pipeline.ort.session import SessionSettings
@@ -77,6 +78,26 @@ class Runner:
             saved, options = trace_to / "optimised.onnx", _discard_weights(trace_to)
             settings = replace(settings, saved_model=saved, options=options)
         return open_model(self.source, settings)
+
+    def try_out(self, seconds: float | None) -> None:
+        """Run a model that has a Loop once: with these inputs it may never end.
+
+        Parameters
+        ----------
+        seconds : float or None
+            For how long, if that is more than usual.
+
+        Raises
+        ------
+        CannotRunError
+            If it does not end.
+        """
+        from onnx_pipeline.model.running import loops, run_once
+
+        if loops(self.source):
+            outputs = [str(value.name) for value in self.source.outputs]
+            limit = max(MAX_TRIAL_SECONDS, seconds or 0)
+            run_once(self.source, self.session(), outputs, self.feeds, limit)
 
     def run(self, session: Any) -> None:
         """Run once.

@@ -173,7 +173,7 @@ def show_costs(graph: CostGraph, phases: Mapping[str, float], stream: IO[str] | 
             printable(graph.node_names[node]),
         )
     print_whole(console, table)
-    model = printable(str(graph.meta.get("cost_model", "file")))
+    model = graph.meta.get("cost_model", "file")
     lines = [("work", f"{format_seconds(graph.seconds(total))} per inference, cost model: {model}")]
     lines += [("parameters", format_bytes(int(graph.group_bytes.sum()))), ("time", spent(phases))]
     print_lines(console, lines)

@@ -24,7 +24,7 @@ from onnx_pipeline.files.directory import new_directory
 from onnx_pipeline.graph import costs_json
 from onnx_pipeline.graph.costgraph import CostGraph
 from onnx_pipeline.graph.demanded import constraints
-from onnx_pipeline.graph.objective import memory_binds
+from onnx_pipeline.graph.objective import StageCost, memory_binds
 from onnx_pipeline.manifest import DataFile, Manifest, ModelEntry, Port, Stage, StageInput, StageOutput
 from onnx_pipeline.model.protos import describe
 from onnx_pipeline.model.shapes import TensorInfo
@@ -100,33 +100,20 @@ def emit(
         for plan in plans:
             progress("emit", plan.index / len(plans), f"stage {plan.index}")
             _arrange(plan, result.graph, schedules[plan.index].order)
-            store = WeightStore(source, folder, f"stage_{plan.index}.onnx.data", shared=shared)
-            file = f"stage_{plan.index}.onnx"
-            digest, nodes = write_stage(source, infos, plan, store, folder / file)
-            stores.append(store)
-            stages.append(
-                Stage(
-                    index=plan.index,
-                    file=file,
-                    sha256=digest,
-                    nodes=nodes,
-                    inputs=tuple(
-                        StageInput(**port(v, infos), bytes=_size(v, infos), source=plan.sources[v])
-                        for v in plan.inputs
-                    ),
-                    outputs=tuple(
-                        StageOutput(**port(v, infos), bytes=_size(v, infos), targets=tuple(plan.targets[v]))
-                        for v in plan.outputs
-                    ),
-                    cost=planfile.cost_fields(costs[plan.index], result.graph.ticks_per_second),
-                    parameter_bytes=costs[plan.index].parameter_bytes,
-                    node_names=_names_in(result, plan.index),
-                    data=_data_entry(store),
-                    peak_activation_bytes=schedules[plan.index].peak,
-                    execution_order="file" if ordered else None,
-                    defaults=tuple(str(v.name) for v in plan.defaults),
-                )
+            stores.append(WeightStore(source, folder, f"stage_{plan.index}.onnx.data", shared=shared))
+            file = folder / f"stage_{plan.index}.onnx"
+            digest, nodes = write_stage(source, infos, plan, stores[-1], file)
+            entry = Stage(
+                **_border(plan, infos),
+                **_planned(result, costs[plan.index], plan.index),
+                file=file.name,
+                sha256=digest,
+                nodes=nodes,
+                data=_data_entry(stores[-1]),
+                peak_activation_bytes=schedules[plan.index].peak,
+                execution_order="file" if ordered else None,
             )
+            stages.append(entry)
         if annotate:
             progress("emit", None, manifest.ANNOTATED_NAME)
             write_annotated(source, stage_of, stores, len(plans), folder, shared)
@@ -152,6 +139,30 @@ def _arrange(plan: StagePlan, graph: CostGraph, order: Sequence[int]) -> None:
     rank = {name: at for at, v in enumerate(order) for name in graph.onnx_nodes[v]}
     # Copies of parameter nodes have no rank and come first; nodes of one unit keep their order.
     plan.nodes.sort(key=lambda node: rank.get(str(node.name), -1))
+
+
+def _border(plan: StagePlan, infos: Mapping[str, TensorInfo]) -> dict[str, Any]:
+    """Return the inputs and outputs of a stage, as the manifest has them."""
+    return {
+        "inputs": tuple(
+            StageInput(**port(v, infos), bytes=_size(v, infos), source=plan.sources[v]) for v in plan.inputs
+        ),
+        "outputs": tuple(
+            StageOutput(**port(v, infos), bytes=_size(v, infos), targets=tuple(plan.targets[v]))
+            for v in plan.outputs
+        ),
+        "defaults": tuple(str(v.name) for v in plan.defaults),
+    }
+
+
+def _planned(result: PartitionResult, cost: StageCost, index: int) -> dict[str, Any]:
+    """Return what the partition says of a stage, as the manifest has it."""
+    return {
+        "index": index,
+        "cost": planfile.cost_fields(cost, result.graph.ticks_per_second),
+        "parameter_bytes": cost.parameter_bytes,
+        "node_names": _names_in(result, index),
+    }
 
 
 def port(value: ir.Value, infos: Mapping[str, TensorInfo]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from onnx_pipeline.errors import UsageError
+from onnx_pipeline.errors import Advice, UsageError
 from onnx_pipeline.measurement.baselines import unsplit
 from onnx_pipeline.measurement.feeds import request_feeds
 from onnx_pipeline.measurement.simulation import simulate
@@ -93,12 +93,16 @@ def bench(
     Raises
     ------
     UsageError
-        If there is nothing to measure, or a dimension is unknown or contradicts the inputs.
+        If there is nothing to measure, a model is given without baselines, or a dimension is unknown or
+        contradicts the inputs.
     InputError
         If the split or the inputs cannot be used.
     """
     if rounds < 1 or (requests is not None and requests < 1):
         raise UsageError("requests and rounds must be at least 1")
+    if model is not None and not baselines:
+        hint = Advice("leave out {model}", model=...)
+        raise UsageError("without baselines the unsplit model is not used", hint)
     progress("load", None, "the stages")
     with PipelineSession(
         directory,

@@ -15,6 +15,7 @@ from onnx_pipeline.measurement.reassemble import reassemble
 from onnx_pipeline.model.dimensions import bound_dims
 from onnx_pipeline.model.inputs import make_feeds
 from onnx_pipeline.model.protos import to_ir
+from onnx_pipeline.model.running import tried_feeds
 from onnx_pipeline.model.source import SourceModel
 from onnx_pipeline.price import bind
 from onnx_pipeline.progress import Progress
@@ -59,7 +60,7 @@ def request_feeds(
     profiled = {name: size for name, size in document.cost_model.get("dims", {}).items() if name in known}
     try:
         bound, _ = bind(source, profiled | dict(dims or {}), None, progress)
-        made = make_feeds(source, bound, seed=0)
+        made = tried_feeds(source, bound, 0, progress) or make_feeds(source, bound, seed=0)
     except (ValueError, TypeError, OverflowError) as error:  # of sizes that only a broken file can state
         raise InputError(directory, f"random inputs cannot be made: {error}") from None
     unread = tuple(port for port in document.model.inputs if port.name not in made)

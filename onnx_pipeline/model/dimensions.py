@@ -93,6 +93,11 @@ def evaluate(dim: str, dims: Mapping[str, int]) -> int | None:
     return evaluate_expression(dim, dims)
 
 
+def unranked(source: SourceModel) -> list[ir.Value]:
+    """Return the inputs whose number of dimensions the model does not say."""
+    return [v for v in source.inputs if v.shape is None and isinstance(v.type, ir.TensorType)]
+
+
 def is_container(value: ir.Value) -> bool:
     """Return whether a value is a sequence or an optional."""
     return isinstance(value.type, (ir.SequenceType, ir.OptionalType))

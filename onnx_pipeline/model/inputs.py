@@ -31,12 +31,16 @@ _LOOKUPS = frozenset({"Gather", "GatherElements", "GatherND"})
 
 
 def make_feeds(
-    source: SourceModel, dims: Mapping[str, int] | None = None, seed: int = 0
+    source: SourceModel,
+    dims: Mapping[str, int] | None = None,
+    seed: int = 0,
+    ranks: Mapping[str, int] | None = None,
 ) -> dict[str, npt.NDArray[Any]]:
     """Return seeded random inputs that the model should accept.
 
     Floats are standard normal. Integers that select rows of a table stay inside the table, other integers
-    are 0 or 1, bytes are arbitrary, and whatever is called a mask is all ones (nothing masked).
+    are 0 or 1, bytes are arbitrary, and whatever is called a mask is all ones (nothing masked). ``ranks`` has
+    the number of dimensions, each of size 1, of inputs for which the model says none.
 
     Raises
     ------
@@ -47,7 +51,8 @@ def make_feeds(
     """
     bound = bound_dims(source, dims)
     random = np.random.default_rng(seed)
-    shapes = {str(v.name): input_shape(source, v, bound) for v in source.inputs}
+    shapes = {name: (1,) * rank for name, rank in (ranks or {}).items()}
+    shapes |= {str(v.name): input_shape(source, v, bound) for v in source.inputs if v.name not in shapes}
     for value in source.inputs:
         shape = shapes[str(value.name)]
         size = nbytes(value.dtype or ir.DataType.UNDEFINED, math.prod(shape))

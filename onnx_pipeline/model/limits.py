@@ -27,6 +27,8 @@ MAX_INLINED_NODES = 1_000_000
 MAX_SPARSE_BYTES = 1 << 28
 #: Of a run that only finds out shapes, for models with a Loop.
 MAX_LOOP_SECONDS = 6
+#: Of the first run with certain inputs, for models with a Loop.
+MAX_TRIAL_SECONDS = 30
 #: Of one value; beyond, sums of bytes would not fit into the integers of the cost graph.
 MAX_VALUE_BYTES = 1 << 50
 #: Rank of a tensor.

@@ -114,8 +114,8 @@ def _colocation(
 ) -> list[int]:
     """Number the groups of nodes that no stage boundary may separate; -1 for free nodes.
 
-    A boundary carries tensors of known type and rank only, so whatever else passes between nodes (sequences,
-    maps, optionals, tensors of unknown rank) keeps producer and consumers together. So do quantised groups.
+    A boundary carries tensors of known type and size only, so whatever else passes between nodes (sequences,
+    maps, optionals, tensors that no run shows) keeps producer and consumers together. So do quantised groups.
     """
     parent = list(range(len(nodes)))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -11,20 +12,24 @@ from typing import Any
 import onnx_ir as ir
 
 from onnx_pipeline.errors import Advice, InputError, PipelineError
-from onnx_pipeline.model.dimensions import bound_dims
+from onnx_pipeline.model.dimensions import bound_dims, dims_of, unranked
 from onnx_pipeline.model.inputs import make_feeds
+from onnx_pipeline.model.limits import MAX_LOOP_SECONDS
 from onnx_pipeline.model.nodes import node_inputs
 from onnx_pipeline.model.protos import serialize
 from onnx_pipeline.model.source import SourceModel
 from onnx_pipeline.ort.call import run_session
 from onnx_pipeline.ort.errors import reason
 from onnx_pipeline.ort.session import SessionSettings, open_session
+from onnx_pipeline.progress import Progress, silent
 from onnx_pipeline.stop import Deadline
 
 #: No optimisation: it could remove the values that we want to see.
 PLAIN = SessionSettings(optimise=False)
 
 
+#: What is tried for an input for which the model says no rank.
+RANKS = (1, 2, 0, 3, 4)
 #: Where onnxruntime's message says which node failed.
 _FAILED = re.compile(r"Name:'([^']*)'")
 
@@ -87,6 +92,89 @@ def explain_failure(source: SourceModel, dims: Mapping[str, int] | None, error: 
     )
 
 
+def run_once(
+    source: SourceModel,
+    session: Any,
+    wanted: Sequence[str],
+    inputs: Mapping[str, Any],
+    seconds: float = math.inf,
+) -> dict[str, Any]:
+    """Compute some values, and what they need; Ctrl-C ends the run.
+
+    Parameters
+    ----------
+    source : SourceModel
+    session : onnxruntime.InferenceSession
+        Of the model.
+    wanted : sequence of str
+    inputs : mapping of str to array
+    seconds : float
+        Limit where the model has a Loop, which may never end.
+
+    Raises
+    ------
+    InputError
+        If onnxruntime fails, or a Loop does not come to an end.
+    """
+    nodes = loops(source)
+    try:
+        values = run_session(session, wanted, inputs, seconds=seconds if nodes else math.inf)
+        return dict(zip(wanted, values, strict=True))
+    except Exception as error:
+        if "terminate" in str(error).lower():
+            some = ", ".join(repr(node.name) for node in nodes[:3])
+            raise CannotRunError(
+                source.path,
+                f"a Loop takes more than {seconds:g} seconds ({some})",
+                Advice("give inputs that end it with {inputs}", inputs=...),
+            ) from None
+        raise explain_failure(source, dims_of(source, inputs), error) from error
+
+
+def tried_feeds(
+    source: SourceModel,
+    dims: Mapping[str, int] | None = None,
+    seed: int = 0,
+    progress: Progress = silent,
+) -> dict[str, Any] | None:
+    """Return random inputs with which the model runs, where it does not say their rank.
+
+    None where it says every rank, or none of the usual ones will do. Nothing but the run follows from such a
+    rank: no shape of a stage file does.
+    """
+    names = [str(value.name) for value in unranked(source)]
+    if not names:
+        return None
+    try:
+        session = open_model(source, PLAIN)
+    except InputError:
+        return None
+    outputs = [str(value.name) for value in source.outputs]
+    deadline = Deadline(MAX_LOOP_SECONDS)
+    for ranks in itertools.product(RANKS, repeat=len(names)):
+        chosen = dict(zip(names, ranks, strict=True))
+        feeds = make_feeds(source, dims, seed, chosen)
+        try:
+            run_session(session, outputs, feeds, seconds=deadline.remaining)
+        except Exception:
+            if deadline():
+                break
+            continue
+        for name, rank in chosen.items():
+            note = f"input {name!r} has no rank; ran with rank {rank} (give another with {{inputs}})"
+            progress("note", None, Advice(note, inputs=...))
+        return feeds
+    return None
+
+
+def loops(source: SourceModel) -> list[ir.Node]:
+    """Return the nodes because of which a run may never end."""
+    nodes = itertools.chain(
+        source.ir.graph.all_nodes(), *(body.all_nodes() for body in source.ir.functions.values())
+    )
+    return [node for node in nodes if node.op_type == "Loop"]
+
+
 def failed_nodes(source: SourceModel, error: Exception) -> list[ir.Node]:
     """Return the node that onnxruntime's message names, if it is one of the model's own."""
     found = _FAILED.search(str(error))
@@ -138,7 +226,8 @@ def _working_dims(source: SourceModel, bound: Mapping[str, int]) -> dict[str, in
                     return None
                 change = dict(zip(names, sizes, strict=True))
                 try:
-                    run_session(session, outputs, make_feeds(source, {**bound, **change}))
+                    feeds = make_feeds(source, {**bound, **change})
+                    run_session(session, outputs, feeds, seconds=deadline.remaining)
                 except Exception:
                     continue
                 return change

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,8 +12,8 @@ import numpy.typing as npt
 import onnx
 import onnx_ir as ir
 
-from onnx_pipeline.errors import Advice, InputError
-from onnx_pipeline.model.dimensions import bound_dims, dims_of, evaluate, input_shape
+from onnx_pipeline.errors import InputError
+from onnx_pipeline.model.dimensions import bound_dims, dims_of, evaluate, input_shape, unranked
 from onnx_pipeline.model.external import nbytes as tensor_bytes
 from onnx_pipeline.model.inference import Dims, infer, tensor_dims, tensor_dtype
 from onnx_pipeline.model.inputs import make_feeds
@@ -21,13 +21,12 @@ from onnx_pipeline.model.limits import MAX_LOOP_SECONDS, MAX_VALUE_BYTES
 from onnx_pipeline.model.running import (
     PLAIN,
     CannotRunError,
-    explain_failure,
     failed_nodes,
     open_model,
+    run_once,
     values_behind,
 )
 from onnx_pipeline.model.source import SourceModel
-from onnx_pipeline.ort.call import run_session
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,7 @@ class TensorInfo:
         Concrete shape for the bound dimensions; None when unknown.
     declared : tuple or None
         Shape to write at a stage boundary: integers only where they hold for every input, names of symbolic
-        dimensions, None for anything else.
+        dimensions, None for anything else. None as a whole where other inputs may give another rank.
     """
 
     name: str
@@ -58,8 +57,9 @@ class TensorInfo:
 
     @property
     def can_cross(self) -> bool:
-        """Whether a stage boundary can carry the value: a tensor of known type and rank."""
-        return self.dtype != ir.DataType.UNDEFINED and self.declared is not None
+        """Whether a stage boundary can carry the value: a tensor of known type, and known size or rank."""
+        known = self.declared is not None or self.shape is not None
+        return known and self.dtype != ir.DataType.UNDEFINED
 
 
 def value_infos(
@@ -101,12 +101,20 @@ def value_infos(
     holes = [name for name, info in infos.items() if name in used and _is_hole(info, special)]
     if holes:
         infos.update(_fill(source, infos, holes, bound, feeds, tell))
+    if unranked(source):
+        infos = {str(v.name): _any_rank(v, infos[str(v.name)], general) for v in _values(source)}
     for info in infos.values():
         if info.nbytes > MAX_VALUE_BYTES:
             raise InputError(
                 source.path, f"value {info.name!r} of shape {list(info.shape or ())} is implausibly large"
             )
     return infos
+
+
+def _any_rank(value: ir.Value, info: TensorInfo, general: Mapping[str, onnx.TypeProto]) -> TensorInfo:
+    """Forget a rank that follows from that of inputs whose rank the model does not say."""
+    certain = tensor_dims(general.get(info.name)) is not None or _recorded(value) is not None
+    return info if certain or value.is_initializer() else replace(info, declared=None)
 
 
 def _values(source: SourceModel) -> Iterable[ir.Value]:
@@ -228,7 +236,7 @@ def _fill(
     inputs = feeds if feeds is not None else make_feeds(source, bound)
     found = {name: TensorInfo(name, infos[name].dtype, None, None) for name in wanted}
     try:
-        results = _run(source, session, wanted, inputs)
+        results = run_once(source, session, wanted, inputs, MAX_LOOP_SECONDS)
     except CannotRunError as error:
         if tell is None or feeds is not None:
             raise
@@ -236,29 +244,6 @@ def _fill(
         results = _run_before(source, wanted, inputs, error)
     found.update((name, _from_run(values[name], infos[name], results[name], bound)) for name in results)
     return found
-
-
-def _run(
-    source: SourceModel, session: Any, wanted: Sequence[str], inputs: Mapping[str, npt.NDArray[Any]]
-) -> dict[str, Any]:
-    """Compute some values, and what they need.
-
-    Raises
-    ------
-    CannotRunError
-        If onnxruntime fails, or a Loop does not come to an end.
-    """
-    seconds = MAX_LOOP_SECONDS if _loops(source) else None
-    try:
-        return dict(zip(wanted, run_session(session, wanted, inputs, seconds=seconds), strict=True))
-    except Exception as error:
-        if "terminate" in str(error).lower():
-            raise CannotRunError(
-                source.path,
-                f"unknown shapes need a run, and a Loop takes more than {MAX_LOOP_SECONDS} seconds",
-                Advice("give inputs that end it with {inputs}", inputs=...),
-            ) from None
-        raise explain_failure(source, dims_of(source, inputs), error) from error
 
 
 def _run_before(
@@ -274,7 +259,8 @@ def _run_before(
     if not failed or not free:
         return {}
     try:
-        return _run(source, open_model(source, PLAIN, free, behind), free, inputs)
+        session = open_model(source, PLAIN, free, behind)
+        return run_once(source, session, free, inputs, MAX_LOOP_SECONDS)
     except InputError:
         return {}
 
@@ -298,11 +284,3 @@ def _from_run(value: ir.Value, info: TensorInfo, result: Any, bound: Mapping[str
     else:  # a sequence or a map
         return TensorInfo(info.name, ir.DataType.UNDEFINED, None, None)
     return TensorInfo(info.name, dtype, shape, _declared(value, info.declared, shape, bound))
-
-
-def _loops(source: SourceModel) -> bool:
-    """Whether a run may never end."""
-    nodes = itertools.chain(
-        source.ir.graph.all_nodes(), *(body.all_nodes() for body in source.ir.functions.values())
-    )
-    return any(node.op_type == "Loop" for node in nodes)

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import ctypes
 import math
-import threading
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any
 
 import numpy as np
@@ -83,18 +83,20 @@ def run_session(
 ) -> list[Any]:
     """Run a session once; see :class:`Runner`.
 
-    After ``seconds``, if given, onnxruntime ends the run with an exception that says "terminate".
+    After ``seconds``, if given, onnxruntime ends the run with an exception that says "terminate". Until then,
+    infinity included, Ctrl-C ends it, which otherwise waits for the run.
     """
     runner = Runner(session, outputs)
     if seconds is None:
         return runner(dict(feeds))
-    timer = threading.Timer(seconds, runner.stop)
-    timer.daemon = True
-    timer.start()
-    try:
-        return runner(dict(feeds))
-    finally:
-        timer.cancel()
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(runner, dict(feeds))
+        try:
+            wait([running], None if math.isinf(seconds) else seconds)
+        finally:
+            if not running.done():
+                runner.stop()
+        return running.result()
 
 
 def is_foreign(number: int) -> bool:

@@ -25,12 +25,15 @@ class StageSpec:
     settings : SessionSettings
     cores : tuple of int
         Cores that it is confined to; empty for all.
+    inputs : frozenset of str
+        What the manifest says that it is given.
     """
 
     index: int
     path: Path
     settings: SessionSettings
     cores: tuple[int, ...] = ()
+    inputs: frozenset[str] = frozenset()
 
 
 def place(
@@ -73,7 +76,8 @@ def place(
             custom_ops=libraries,
             options=given[i],
         )
-        specs.append(StageSpec(i, directory / stage.file, settings, mine))
+        given_to = frozenset(port.name for port in stage.inputs)
+        specs.append(StageSpec(i, directory / stage.file, settings, mine, given_to))
     return specs
 
 
@@ -167,15 +171,20 @@ def load(spec: StageSpec) -> Any:
     Raises
     ------
     InputError
-        If onnxruntime cannot load it, or runs it on another provider than the one asked for.
+        If onnxruntime cannot load it, or runs it on another provider than the one asked for, or if it takes
+        other inputs than the manifest says.
     UsageError
         If onnxruntime has no such option.
     """
     before = confine(spec.cores)
     try:
-        return open_session(spec.path, spec.settings, what="this stage")
+        session = open_session(spec.path, spec.settings, what="this stage")
     finally:
         confine(before)
+    for port in session.get_inputs():
+        if port.name not in spec.inputs:
+            raise InputError(spec.path, f"takes an input {port.name!r} that {FILE_NAME} does not give it")
+    return session
 
 
 def confine(cores: Sequence[int]) -> tuple[int, ...]:

@@ -205,10 +205,13 @@ def inspect(
         _check_costs(path, document, graph, recheck, found, whole=whole)
     if model is not None and sound and graph is not None:
         progress("verify", 0.6, "outputs")
+        from onnx_pipeline.model.dimensions import unranked
         from onnx_pipeline.verification.outputs import compare_outputs, random_inputs, read_inputs
 
         source = load(model, custom_ops)
         arrays = None if inputs is None else read_inputs(source, inputs)
+        if arrays is None and unranked(source):
+            arrays = random_inputs(source, document, dims, seed)
         if found.add("model", check_model(source, document, graph, arrays)):
             arrays = random_inputs(source, document, dims, seed) if arrays is None else arrays
             checks, problems, notes = compare_outputs(path, document, source, arrays)

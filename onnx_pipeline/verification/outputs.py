@@ -13,12 +13,11 @@ import numpy.typing as npt
 
 from onnx_pipeline.errors import InputError, PipelineError
 from onnx_pipeline.manifest import Manifest
-from onnx_pipeline.model.dimensions import dims_of
 from onnx_pipeline.model.inputs import check_feeds, load_feeds, make_feeds
 from onnx_pipeline.model.roles import random_nodes
-from onnx_pipeline.model.running import explain_failure, open_model
+from onnx_pipeline.model.running import open_model, run_once, tried_feeds
 from onnx_pipeline.model.source import SourceModel
-from onnx_pipeline.ort.call import run_session, to_numpy
+from onnx_pipeline.ort.call import to_numpy
 from onnx_pipeline.ort.session import SessionSettings, session_options
 from onnx_pipeline.runtime import PipelineSession
 from onnx_pipeline.verification.compare import (
@@ -69,7 +68,8 @@ def random_inputs(
     source: SourceModel, document: Manifest, dims: Mapping[str, int] | None, seed: int
 ) -> dict[str, npt.NDArray[Any]]:
     """Return seeded random inputs; dimensions that are not given are the manifest's."""
-    return make_feeds(source, {**document.cost_model.get("dims", {}), **(dims or {})}, seed)
+    bound = {**document.cost_model.get("dims", {}), **(dims or {})}
+    return tried_feeds(source, bound, seed) or make_feeds(source, bound, seed)
 
 
 def read_inputs(source: SourceModel, inputs: Inputs) -> dict[str, npt.NDArray[Any]]:
@@ -130,10 +130,6 @@ def _unsplit(source: SourceModel, *, plain: bool = False) -> Runner:
     names = [str(v.name) for v in source.outputs]
 
     def run(arrays: Mapping[str, npt.NDArray[Any]]) -> list[Any]:
-        try:
-            results = run_session(session, names, arrays)
-        except Exception as error:
-            raise explain_failure(source, dims_of(source, arrays), error) from error
-        return [to_numpy(value) for value in results]
+        return [to_numpy(value) for value in run_once(source, session, names, arrays).values()]
 
     return run

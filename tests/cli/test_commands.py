@@ -21,6 +21,7 @@ from onnx_pipeline.cli.entry import main
 from onnx_pipeline.graph.builder import GraphBuilder
 from onnx_pipeline.graph.costs_json import write_graph
 from onnx_pipeline.graph.ticks import NS
+from onnx_pipeline.settings import BOUNDS
 
 #: Enough for a tiny model, and nothing that depends on how fast this machine is.
 QUICK = ["--profile-runs", "2", "--time-limit", "2", "--threads", "1"]
@@ -129,6 +130,13 @@ def test_help_works_everywhere(run: Run, command: list[str]) -> None:
     assert outcome.code == 0
     assert outcome.out.startswith("Usage: onnx-pipeline")
     assert outcome.err == ""
+
+
+@pytest.mark.parametrize("command", ["split", "plan"])
+def test_help_names_every_bound(run: Run, command: str) -> None:
+    """What ``--bounds`` takes is what its help lists."""
+    words = run(command, "--help").out.replace(",", " ").replace(".", " ").split()
+    assert set(BOUNDS) <= set(words)
 
 
 def test_version(run: Run) -> None:

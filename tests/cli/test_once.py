@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 from pathlib import Path
 
 import onnx
 import pytest
 
 from models import builders
+from onnx_pipeline.cli import once
 from onnx_pipeline.cli.entry import main
 
 
@@ -15,6 +17,7 @@ from onnx_pipeline.cli.entry import main
     ("arguments", "message"),
     [
         (["-k", "2", "--device", "cpu", "--device", "gpu"], "--device is given as both 'cpu' and 'gpu'"),
+        (["-k2", "-qk3"], "--stages is given as both '2' and '3'"),
         (["-k", "2", "--stages=3"], "--stages is given as both '2' and '3'"),
         (["-k2", "--device", "cpu", "--no-cache", "--cache"], "--cache and --no-cache contradict each other"),
         (["-k2", "--memory", "1GB", "--memory", "2GB"], "--memory is given as both '1GB' and '2GB'"),
@@ -26,6 +29,12 @@ def test_contradictions_are_refused(
     """No last one wins."""
     assert main(["split", str(tmp_path / "model.onnx"), *arguments]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_nothing_private_of_click() -> None:
+    """Releases of click rename what begins with an underscore."""
+    tree = ast.parse(Path(once.__file__).read_text(encoding="utf-8"))
+    assert not [n.attr for n in ast.walk(tree) if isinstance(n, ast.Attribute) and n.attr.startswith("_")]
 
 
 def test_repetition_is_no_contradiction(tmp_path: Path) -> None:

@@ -12,10 +12,12 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from onnx_pipeline.cli import main, tables
+from onnx_pipeline.cli import console, main, tables
 from onnx_pipeline.cli.units import format_bandwidth, format_bytes, format_percent, format_seconds
 from onnx_pipeline.files import npz
 from onnx_pipeline.graph.builder import GraphBuilder
+from onnx_pipeline.verification.checks import VerifyReport
+from onnx_pipeline.verification.compare import OutputCheck
 
 
 def document(*totals: float, overflow: float = 0.0, **certificate: Any) -> dict[str, Any]:
@@ -243,14 +245,20 @@ def test_no_escape_of_a_file_reaches_the_terminal(tmp_path: Path, capsys: pytest
     stream = io.StringIO()
     tables.show_costs(builder.build(), {}, stream)
     tables.show_arrays([{"name": evil, "dtype": "float32", "shape": [1]}], stream)
+    same = OutputCheck(evil, equal=True, max_abs=0.0, max_rel=0.0, tolerance=0.0, ok=True)
+    tables.show_verification(VerifyReport(evil, 1, ("outputs",), (), outputs=(same,)), stream)
     shown = rendered(content) + stream.getvalue()
     (tmp_path / "c.json").write_text(
         json.dumps({"format": "onnx-pipeline/costs", "format_version": 1, "nodes": [{"name": evil}]})
     )
     assert main(["plan", str(tmp_path / "c.json"), "-k", "2"]) == 3
     assert main(["show", str(tmp_path / evil)]) == 3
+    speaker = console.Console(verbose=1)
+    speaker.note(f"a note on {evil}")
+    speaker("note", None, f"another on {evil}")
+    speaker("load", None, f"loading {evil}")
     told = capsys.readouterr().err
     for bad in evil[0], evil[4], evil[-1]:
         assert bad not in shown + told
-    assert shown.count("\\x1b[2J\\x9b31m") >= 7
-    assert "\\x1b" in told
+    assert shown.count("\\x1b[2J\\x9b31m") >= 9
+    assert told.count("\\x1b[2J\\x9b31m") >= 4

@@ -234,5 +234,8 @@ def test_feeds_of_every_kind_are_found_again(request_: CostRequest) -> None:
     for word, calls in (("a", 1), ("a", 1), ("b", 2)):
         cached(measure)(dataclasses.replace(request_, feeds=feeds("".join([word, "x"]))))
         assert measure.calls == calls
-    cached(measure)(dataclasses.replace(request_, feeds={**feeds("ax"), "l": [np.ones(2)]}))
-    assert measure.calls == 3
+    large = np.zeros((2, 5000))
+    large[1, 2500] = 1  # where printed arrays are cut short
+    for calls, other in enumerate(([np.ones(2)], [large[0]], [large[1]]), 3):
+        cached(measure)(dataclasses.replace(request_, feeds={**feeds("ax"), "l": other}))
+        assert measure.calls == calls

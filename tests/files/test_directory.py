@@ -18,6 +18,8 @@ from onnx_pipeline import PipelineSession, pipeline
 from onnx_pipeline.cli import main
 from onnx_pipeline.errors import InputError, PipelineError, UsageError
 from onnx_pipeline.files import scratch
+from onnx_pipeline.manifest import read
+from onnx_pipeline.measurement.reassemble import load_whole
 from onnx_pipeline.verification.checks import inspect
 
 QUICK = {"cost_model": "analytic", "time_limit": 0.2, "threads": 1}
@@ -56,9 +58,14 @@ def test_weights_of_another_folder_need_consent(tmp_path: Path, capsys: pytest.C
     path = builders.with_external_data(tmp_path / "m", layers=6, width=400)
     out = tmp_path / "out"
     pipeline.split(path, stages=2, output=out, weights="reference", **QUICK)
-    for folder in (None, tmp_path / "other"):
-        with pytest.raises(InputError, match="its weights are in another folder"):
-            PipelineSession(out, allow_reference=folder)
+    (out / "inside").symlink_to(tmp_path / "m")
+    for stated in (tmp_path / "m", out / ".." / "m", out / "inside"):
+        edit(out, stated)
+        for folder in (None, tmp_path / "other"):
+            with pytest.raises(InputError, match="its weights are in another folder"):
+                PipelineSession(out, allow_reference=folder)
+            with pytest.raises(InputError, match="its weights are in another folder"):
+                load_whole(out, read(out), None, 1, "CPUExecutionProvider", allow_reference=folder)
     assert main(["bench", str(out), "--rounds", "1", "--requests", "1"]) == 3
     assert f"--allow-reference {tmp_path / 'm'}" in capsys.readouterr().err
     for folder in (tmp_path / "m", tmp_path):
@@ -67,11 +74,16 @@ def test_weights_of_another_folder_need_consent(tmp_path: Path, capsys: pytest.C
     allowed = ["--allow-reference", str(tmp_path)]
     assert main(["bench", str(out), "--rounds", "1", "--requests", "1", *allowed]) == 0
     shutil.move(tmp_path / "m", out / "m")
-    manifest = json.loads((out / "manifest.json").read_text())
-    manifest["weights"]["folder"] = str(out / "m")
-    (out / "manifest.json").write_text(json.dumps(manifest))
+    edit(out, out / "m")
     with PipelineSession(out) as session:
         assert session.get_outputs()
+
+
+def edit(out: Path, folder: Path) -> None:
+    """Let the manifest say that the weights are there."""
+    manifest = json.loads((out / "manifest.json").read_text())
+    manifest["weights"]["folder"] = str(folder)
+    (out / "manifest.json").write_text(json.dumps(manifest))
 
 
 @pytest.mark.parametrize("name", ["stage_1.onnx", "stage_0.onnx.data"])
@@ -84,6 +96,20 @@ def test_a_pipe_in_the_place_of_a_file(name: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="not a file"):
         PipelineSession(tmp_path / "out")
     assert not inspect(tmp_path / "out").ok
+
+
+def test_a_pipe_in_the_place_of_a_document(tmp_path: Path) -> None:
+    """Costs and manifest, too."""
+    out = tmp_path / "out"
+    onnx.save(builders.mlp(), tmp_path / "m.onnx")
+    pipeline.split(tmp_path / "m.onnx", stages=2, output=out, **QUICK)
+    for name in ("costs.json", "manifest.json"):
+        (out / name).unlink()
+        os.mkfifo(out / name)
+        if name == "costs.json":
+            assert any("costs.json: not a file" in problem for problem in inspect(out).problems)
+    with pytest.raises(InputError, match=r"has no manifest\.json"):
+        inspect(out)
 
 
 def test_unknown_weights_mode(tmp_path: Path) -> None:

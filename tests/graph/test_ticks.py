@@ -21,7 +21,7 @@ from onnx_pipeline.graph.objective import countable, stage_costs
 from onnx_pipeline.graph.target import Target
 from onnx_pipeline.graph.ticks import MOST_TICKS, NS, TICKS, WORK_TICKS, choose_ticks, whole
 from onnx_pipeline.partition.portfolio import partition
-from tests.random_graphs import brute_force
+from tests.random_graphs import brute_force, random_graph
 
 
 def chain(works: list[float], nbytes: int = 0, **options: float) -> CostGraph:
@@ -147,6 +147,28 @@ def test_large_costs_are_counted_in_longer_ticks() -> None:
     assert result.bottleneck == pytest.approx(3 * 2**62 / 1e9, rel=1e-6)  # a cut would take 2**40 s
     with pytest.raises(op.UsageError, match="counted"):
         partition(graph, 2, Target(bandwidth=1e-12), time_limit=2)
+
+
+def test_sums_beyond_the_safe_range_are_counted_in_longer_ticks() -> None:
+    """Nodes and tensors of up to 2**57 ns each: nothing overflows, and no certificate is false."""
+    rng = np.random.default_rng(34)
+    for _ in range(40):
+        graph = random_graph(rng, 8, colocation=False)
+        if graph.num_nodes < 3:
+            continue
+        scale = 2**57 // int(graph.work.max())
+        large = replace(graph, work=graph.work * scale)
+        target = Target(bandwidth=1e9 / scale)
+        longer = countable(large, target, 3)
+        assert longer.ticks_per_second < large.ticks_per_second
+        ticks = brute_force(longer, target, 3)
+        assert ticks is not None
+        optimum = longer.seconds(ticks)
+        result = partition(large, 3, target, time_limit=0.5, threads=1)
+        assert result.lower_bound <= optimum * (1 + 1e-9)
+        assert result.bottleneck >= optimum * (1 - 1e-6)
+        if result.status == "optimal":
+            assert result.bottleneck == pytest.approx(optimum, rel=1e-6)
 
 
 def test_longer_ticks_keep_bounds_valid() -> None:

@@ -86,6 +86,13 @@ def test_table(directory: Path, tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert "unsplit" not in capsys.readouterr().out
 
 
+def test_a_model_without_baselines(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A model that would not be used is refused, not ignored."""
+    model = directory.parent / "model.onnx"
+    assert main(["bench", str(directory), "--no-baselines", "--model", str(model)]) == 2
+    assert "not used; leave out --model MODEL.onnx" in capsys.readouterr().err
+
+
 def test_the_whole_model_is_put_together_again(directory: Path) -> None:
     """Bitwise the outputs of the original, with or without its file."""
     feeds = {p.name: np.ones(p.shape, p.dtype) for p in manifest.read(directory).model.inputs}

@@ -57,7 +57,7 @@ def test_proofs_end_by_counted_work(speed: float, monkeypatch: pytest.MonkeyPatc
 
     def bounds() -> list[tuple[str, int]]:
         task = small_task()
-        proving = Proving(task, {"windows", "crossings", "bottleneck"}, 0, Deadline(1.0), never)
+        proving = Proving(task, {"windows", "crossings", "bottleneck"}, 0, Deadline(1000.0), never)
         proving.by_windows()
         proving.by_crossings()
         next(proving.turns())

@@ -138,6 +138,22 @@ def test_bounds_stay_below_and_partitions_above() -> None:
     assert reached > 0.9 * total
 
 
+def test_small_graphs_end_in_the_optimum_of_true_peaks() -> None:
+    """With activations, too: every small graph is proved optimal, or that nothing fits."""
+    proved = impossible = 0
+    for graph, target, k, optimum in cases(60, 12, possible=False):
+        if optimum is None:
+            with pytest.raises(InfeasibleError, match=r"no partition keeps|pinned to stage"):
+                partition(graph, k, target, time_limit=10, threads=1)
+            impossible += 1
+            continue
+        result = partition(graph, k, target, time_limit=10, threads=1)
+        assert (result.upper, result.lower, result.status) == (optimum, optimum, "optimal")
+        proved += 1
+    assert proved > 30
+    assert impossible > 3
+
+
 def test_annealing_keeps_its_books() -> None:
     """After thousands of moves costs and largest needs are those of a fresh start."""
     for i, (graph, target, k, _) in enumerate(cases(80, 9, 8)):

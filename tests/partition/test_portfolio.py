@@ -19,7 +19,7 @@ from onnx_pipeline.graph.costgraph import CostGraph
 from onnx_pipeline.graph.costs_json import read_graph
 from onnx_pipeline.graph.target import Target
 from onnx_pipeline.graph.ticks import NS
-from onnx_pipeline.partition.certificate import check
+from onnx_pipeline.partition.certificate import check, recheck
 from onnx_pipeline.partition.instance.instance import Instance
 from onnx_pipeline.partition.portfolio import partition
 from onnx_pipeline.partition.proving import Proving
@@ -161,8 +161,20 @@ def test_exactly_k_stages() -> None:
     assert free.used < 3 == full.used
     assert full.upper > free.upper
     assert (full.status, full.lower) == ("optimal", full.upper)
+    assert recheck(full.partition, full.certificate, 5) == []
     with pytest.raises(InfeasibleError, match="cannot all be filled"):
         partition(graph, 9, Target(bandwidth=1e9), exactly=True)
+
+
+def test_exactly_k_parts_what_contraction_would_merge() -> None:
+    """Three cuts are free and the fourth is dear: nodes that no good partition parts have to."""
+    b = GraphBuilder("chain", ticks_per_second=NS)
+    for v in range(70):  # too many for an exhaustive search
+        b.add_node(f"n{v}", 1)
+        if v:
+            b.add_net(f"t{v}", v - 1, [v], nbytes=0 if v in (20, 40, 60) else 1000)
+    result = partition(b.build(), 5, Target(bandwidth=1e9), exactly=True, time_limit=2, threads=1)
+    assert (result.used, result.upper) == (5, 1005)
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -201,6 +213,18 @@ def test_a_tiny_time_limit_with_pins_still_has_an_answer() -> None:
     assert (result.stage_of[1], result.stage_of[4]) == (1, 3)
 
 
+def test_only_what_is_proved_is_said_as_certain() -> None:
+    """Where stages could fit and there was no time to find them, the message leaves it open."""
+    b = chain([10] * 6, size=9)
+    for v in range(6):
+        b.add_group(f"w{v}", 60, [v])
+    hard = Target(bandwidth=1e9, memory=100, memory_mode="hard")
+    with pytest.raises(InfeasibleError, match="no partition was found that keeps"):
+        partition(b.build(), 6, hard, time_limit=1e-9)
+    with pytest.raises(InfeasibleError, match="no partition keeps"):
+        partition(b.build(), 3, hard, time_limit=1e-9)
+
+
 def test_broken_limits_are_no_history() -> None:
     """Partitions that break a hard limit leave no trace in figures."""
     b = chain([10] * 6, size=9)
@@ -212,10 +236,16 @@ def test_broken_limits_are_no_history() -> None:
     assert max(point.lower_bound for point in result.history) < 1e-3
 
 
-def test_more_stages_than_nodes_take_no_memory() -> None:
+def test_more_stages_than_nodes_take_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     """Stages that must stay empty are not searched."""
     graph = chain([10] * 6, size=9).build()
+    seen: list[int] = []
+    monkeypatch.setattr(
+        "onnx_pipeline.partition.portfolio.Proving",
+        lambda *arguments: seen.append(arguments[0].k) or Proving(*arguments),
+    )
     result = partition(graph, 100_000, Target(bandwidth=1e9), time_limit=0.5)
+    assert seen == [6]
     assert result.stages == 100_000
     assert check(result.partition, result.certificate) == []
 

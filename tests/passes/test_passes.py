@@ -28,7 +28,9 @@ from models import builders
 from onnx_pipeline import costmodel
 from onnx_pipeline.costmodel.request import CostRequest, NodeCosts
 from onnx_pipeline.errors import UsageError
+from onnx_pipeline.graph.costs_json import write_graph
 from onnx_pipeline.graph.target import Target
+from onnx_pipeline.model.lowering import lower
 from onnx_pipeline.model.roles import executable_nodes
 from onnx_pipeline.model.shapes import value_infos
 from onnx_pipeline.model.source import SourceModel, load
@@ -36,7 +38,13 @@ from onnx_pipeline.partition import portfolio
 from onnx_pipeline.partition.certificate import check
 from onnx_pipeline.partition.result import Bound, Certificate, PartitionResult
 from onnx_pipeline.passes import EmitPass, PartitionPass, ProfilePass, load_pass, metadata, pass_names
-from onnx_pipeline.passes.partition import annotate_stages, annotated_infos, read_stages, write_stages
+from onnx_pipeline.passes.partition import (
+    annotate_stages,
+    annotated_graph,
+    annotated_infos,
+    read_stages,
+    write_stages,
+)
 from onnx_pipeline.pipeline import split
 from onnx_pipeline.runtime import PipelineSession
 from onnx_pipeline.verification.checks import verify
@@ -128,6 +136,28 @@ def test_annotations(tmp_path: Path) -> None:
     record = json.loads(source.ir.metadata_props["onnx_pipeline.partition"])
     assert record["target"]["bandwidth"] == 1e9
     assert record["target"]["memory"] is None
+
+
+def test_costs_beyond_work_survive_the_metadata(tmp_path: Path) -> None:
+    """Costs at borders, bytes that a provider holds and scatter reach the graph that is certified."""
+    source = saved(tmp_path, builders.mlp(3))
+    infos, nodes = value_infos(source, None), executable_nodes(source)
+    costs = NodeCosts("profile", {str(node.name): 1000.0 for node in nodes})
+    more = replace(
+        costs,
+        spread={str(nodes[0].name): 0.25},
+        border_ns={str(node.outputs[0].name): 70.0 for node in nodes},
+        parameter_bytes=dict.fromkeys(lower(source, infos, costs).group_names, 3),
+    )
+    expected = lower(source, infos, more)
+    write_graph(expected, tmp_path / "costs.json")
+    ProfilePass(source, str(tmp_path / "costs.json"))(source.ir)
+    found = annotated_graph(source, infos)
+    assert found.net_extra is not None
+    assert expected.net_extra is not None
+    assert found.net_extra.tolist() == expected.net_extra.tolist()
+    assert set(found.group_bytes.tolist()) == {3}
+    assert found.meta["node_spread"] == {str(nodes[0].name): 0.25}
 
 
 def test_infos_come_back(tmp_path: Path) -> None:

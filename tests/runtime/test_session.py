@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -91,6 +92,17 @@ def test_a_damaged_stage_is_an_input_error(directory: Path) -> None:
     (directory / "stage_1.onnx").write_bytes(b"broken")
     with pytest.raises(InputError, match=r"stage_1\.onnx: onnxruntime cannot load"):
         PipelineSession(directory)
+
+
+@pytest.mark.parametrize("backend", ["threads", "processes"])
+def test_a_stage_that_wants_more_than_it_gets_is_not_opened(directory: Path, backend: str) -> None:
+    """The manifest may be of another split; a request would fail only once it is under way."""
+    file = directory / "manifest.json"
+    document = json.loads(file.read_text())
+    lost = document["stages"][0]["inputs"].pop()["name"]
+    file.write_text(json.dumps(document))
+    with pytest.raises(InputError, match=rf"stage_0\.onnx: takes an input '{lost}'"):
+        PipelineSession(directory, backend=backend)
 
 
 def test_tensors_are_released_after_their_last_reader(directory: Path) -> None:

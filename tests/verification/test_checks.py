@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import json
 from collections.abc import Callable
@@ -279,6 +280,23 @@ def _kind(document: dict[str, Any]) -> None:
     document["cost_model"]["kind"] = "profile"
 
 
+def _resize(document: dict[str, Any]) -> None:
+    for port in (document["stages"][0]["outputs"][1], document["stages"][1]["inputs"][0]):
+        port["bytes"] += 4
+
+
+def _twice(document: dict[str, Any]) -> None:
+    document["stages"][1]["node_names"].append(document["stages"][0]["node_names"][0])
+
+
+def _held(document: dict[str, Any]) -> None:
+    document["stages"][1]["parameter_bytes"] //= 2
+
+
+def _costs_of(document: dict[str, Any]) -> None:
+    document["certificate"]["costs"] = "profile"
+
+
 def _swap(document: dict[str, Any]) -> None:
     first, last = document["stages"][0], document["stages"][2]
     first["node_names"], last["node_names"] = last["node_names"], first["node_names"]
@@ -296,6 +314,10 @@ def _swap(document: dict[str, Any]) -> None:
         (_foreign, "'nobody' of a stage is not in the costs"),
         (_kind, "the costs are of kind 'flat', not 'profile'"),
         (_swap, "lacks 1 nodes of its stage"),
+        (_resize, "'b' has 20 bytes, 16 in the costs"),
+        (_twice, "is listed twice"),
+        (_held, "the parameter bytes of stage 1"),
+        (_costs_of, "costs should be 'flat'"),
     ],
 )
 def test_every_figure_is_recomputed(
@@ -331,12 +353,48 @@ def test_stage_files_that_are_another_partition(model: Path, tmp_path: Path) -> 
         verify(tmp_path / "other", model=model)
 
 
+def test_a_node_that_no_stage_lists(model: Path, tmp_path: Path) -> None:
+    """Work that a stage does besides what it is said to do, with matching hash and count."""
+    import hashlib
+
+    path = tmp_path / "out" / "stage_1.onnx"
+    stage = onnx.load(path)
+    stage.graph.node.append(onnx.helper.make_node("Abs", [stage.graph.input[0].name], ["more"], name="more"))
+    onnx.save(stage, path)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    edit(tmp_path / "out", lambda document: document["stages"][1].update(sha256=digest, nodes=2))
+    with pytest.raises(VerificationError, match="has 1 nodes that its stage does not list, 'more' for one"):
+        verify(tmp_path / "out")
+
+
+def _drop_node(costs: dict[str, Any]) -> None:
+    name = costs["nodes"].pop()["name"]
+    costs["tensors"] = [tensor for tensor in costs["tensors"] if tensor["producer"] != name]
+    for tensor in costs["tensors"]:
+        tensor["consumers"] = [reader for reader in tensor["consumers"] if reader != name]
+
+
+def _rename_node(costs: dict[str, Any]) -> None:
+    costs["nodes"][-1]["name"] = costs["tensors"][-1]["producer"] = "Mul"
+    for tensor in costs["tensors"]:
+        tensor["consumers"] = ["Mul" if reader == "Mul_3" else reader for reader in tensor["consumers"]]
+
+
 def _drop_tensor(costs: dict[str, Any]) -> None:
     costs["tensors"].pop()
 
 
 def _drop_edge(costs: dict[str, Any]) -> None:
     costs["tensors"][1]["consumers"].pop()
+
+
+def _to_host(costs: dict[str, Any]) -> None:
+    costs["tensors"][1]["to_host"] = True
+
+
+def _free(costs: dict[str, Any]) -> None:
+    for tensor in costs["tensors"]:
+        tensor["time_ns"] = 0
 
 
 def _bytes(costs: dict[str, Any]) -> None:
@@ -355,20 +413,83 @@ def _weight(costs: dict[str, Any]) -> None:
     costs["parameters"][0]["name"] = "v"
 
 
-@pytest.mark.parametrize("change", [_drop_tensor, _drop_edge, _bytes, _pin, _group, _weight])
+def _user(costs: dict[str, Any]) -> None:
+    costs["parameters"][0]["nodes"] = ["Neg_1"]
+
+
+def _weight_bytes(costs: dict[str, Any]) -> None:
+    costs["parameters"][0]["bytes"] //= 2
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        (_drop_node, "the nodes are not those of the model"),
+        (_rename_node, "the nodes are not those of the model"),
+        (_drop_tensor, "the tensors are not those of the model"),
+        (_drop_edge, "the tensors are not those of the model"),
+        (_to_host, "the tensors are not those of the model"),
+        (_free, "a model has no transfer times of its own"),
+        (_bytes, "the bytes of the tensors are not those of the model"),
+        (_pin, "pins and groups are neither the model's"),
+        (_group, "pins and groups are neither the model's"),
+        (_weight, "the parameters are not those of the model"),
+        (_user, "the parameters are not those of the model"),
+        (_weight_bytes, "the bytes of the parameters are not those of the model"),
+    ],
+)
 def test_the_costs_are_those_of_the_model(
-    change: Callable[[dict[str, Any]], None], model: Path, tmp_path: Path
+    change: Callable[[dict[str, Any]], None], what: str, model: Path, tmp_path: Path
 ) -> None:
     """With the model, structure and bytes of the cost graph are derived again."""
-    source = models.load(model)
-    split_out = tmp_path / "out"
-    costs = json.loads((split_out / "costs.json").read_text())
+    out = tmp_path / "out"
+    costs = json.loads((out / "costs.json").read_text())
     change(costs)
-    (split_out / "costs.json").write_text(json.dumps(costs))
-    graph = read_graph(split_out / "costs.json")
-    found = list(check_model(source, manifest.read(split_out), graph))
-    assert found, "not noticed"
-    assert all("model" in line for line in found)
+    (out / "costs.json").write_text(json.dumps(costs))
+    edit(out, lambda document: document["cost_model"].update(kind="analytic"))  # bytes are computed, too
+    found = list(check_model(models.load(model), manifest.read(out), read_graph(out / "costs.json")))
+    assert any(what in line for line in found), found
+
+
+def test_groups_of_the_model_stay(tmp_path: Path) -> None:
+    """What the model itself keeps together cannot be parted by the costs."""
+    text = """m (float[4] x) => (float[8] y) {
+        a = Relu(x)
+        s = SequenceConstruct(a, x)
+        c = ConcatFromSequence <axis = 0> (s)
+        y = Neg(c)
+    }"""
+    path = save(tmp_path, text)
+    split(path, tmp_path / "out", 2)
+    costs = json.loads((tmp_path / "out" / "costs.json").read_text())
+    assert any(node.pop("colocation", None) is not None for node in costs["nodes"][1:2])
+    costs["nodes"][2].pop("colocation")
+    (tmp_path / "out" / "costs.json").write_text(json.dumps(costs))
+    with pytest.raises(VerificationError, match="pins and groups are neither the model's"):
+        verify(tmp_path / "out", model=path)
+
+
+def _model_port(document: dict[str, Any]) -> None:
+    for port in (document["model"]["inputs"][0], document["stages"][0]["inputs"][0]):
+        port["shape"] = ["N", 5]
+
+
+def _stage_port(document: dict[str, Any]) -> None:
+    for port in (document["stages"][0]["outputs"][1], document["stages"][1]["inputs"][0]):
+        port["shape"] = ["N", 5]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [(_model_port, "inputs are not those of the manifest"), (_stage_port, "'b' is not as the model has it")],
+)
+def test_ports_are_those_of_the_model(
+    change: Callable[[dict[str, Any]], None], message: str, model: Path, tmp_path: Path
+) -> None:
+    """Shapes at borders that agree with each other, and with no model."""
+    edit(tmp_path / "out", change)
+    with pytest.raises(VerificationError, match=message):
+        verify(tmp_path / "out", model=model)
 
 
 def test_demands_are_part_of_the_manifest(model: Path, tmp_path: Path) -> None:
@@ -473,6 +594,12 @@ def test_plans_are_verified_too(tmp_path: Path) -> None:
     path = tmp_path / "plan.json"
     path.write_text(json.dumps(document))
     assert verify(path).checks == ("certificate",)
+    twice = copy.deepcopy(document)
+    twice["stages"][0]["node_names"].append(twice["stages"][0]["node_names"][0])
+    twice["stages"][0]["nodes"] += 1
+    path.write_text(json.dumps(twice))
+    with pytest.raises(InputError, match="is listed twice"):
+        verify(path)
     document["certificate"]["one_device_seconds"] *= 2
     path.write_text(json.dumps(document))
     with pytest.raises(VerificationError, match="one_device_seconds"):

@@ -54,10 +54,13 @@ def test_costs_json(request_: CostRequest, tmp_path: Path) -> None:
     builder = GraphBuilder("g", meta={"provider": "X"}, ticks_per_second=NS)
     builder.add_node("front", 1001, onnx_nodes=["a", "b"])
     builder.add_node("c", 7)
+    builder.add_net("q", 0, [1], nbytes=16, extra=30)
+    builder.add_group("w", 5, [1])
     path = tmp_path / "COSTS.json"
     write_graph(builder.build(), path)
     costs = cost_model(str(path))(request_)
     assert costs.work_ns == {"a": 500.5, "b": 500.5, "c": 7}
+    assert (costs.border_ns, costs.parameter_bytes) == ({"q": 30}, {"w": 5})
     assert costs.meta["provider"] == "X"
 
 

@@ -80,7 +80,7 @@ def test_tensorrt(chain: Asked) -> None:
     assert costs.meta["source"] == "TensorRT trtexec"
     assert costs.meta["unmatched_layers"] == {"gadget": pytest.approx(1e-4)}
     assert costs.meta["mapped_share"] == pytest.approx(10 / 11)
-    assert chain.notes == ["1 layers of profile.json match no node of the model: gadget (100 us)"]
+    assert chain.notes == ["1 layer of profile.json matches no node of the model: gadget (100 us)"]
 
 
 OPENVINO = """layerName;execStatus;layerType;execType;realTime (ms);cpuTime (ms)

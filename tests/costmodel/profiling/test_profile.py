@@ -86,7 +86,7 @@ def test_profile(mlp: Path) -> None:
     assert costs.meta["noise"] >= 0
     assert set(costs.spread) == set(costs.work_ns)
     assert json.loads(json.dumps(costs.meta)) == costs.meta
-    assert said[-1] == ("profile", 1.0)
+    assert [each for each in said if each[0] == "profile"][-1] == ("profile", 1.0)
     assert {phase for phase, _ in said} == {"profile"}
 
 
