@@ -3,15 +3,17 @@
     python -m benchmarks.reports [--splits FOLDER] [--pictures] [NAME ...]
 
 splits each model in eight by computed costs, writes its report with the real command line and opens it, for
-a page of 1600 and one of 400 pixels. Fails where a report has more than 2 MB or takes more than 5 s to build,
-where the browser complains or is asked for anything but the file, or where a page scrolls sideways.
-``--splits`` keeps the splits for another run; ``--pictures`` renews the screenshots of the documentation.
+a page of 1600 and one of 400 pixels. Fails where a report has more than 2 MB or takes more than 5 s of the
+processor, which a busy machine does not change, where the browser complains or is asked for anything but the
+file, or where a page scrolls sideways. ``--splits`` keeps the splits for another run, ``--pictures`` renews
+the screenshots of the documentation.
 """
 
 from __future__ import annotations
 
 import argparse
 import io
+import resource
 import shutil
 import statistics
 import subprocess
@@ -35,13 +37,15 @@ PICTURES = (
 )
 
 
-def run(*arguments: str) -> float:
-    """Run the command line; return its seconds."""
-    start = time.perf_counter()
+def run(*arguments: str) -> tuple[float, float]:
+    """Run the command line; return its seconds, and those of the processor."""
+    start, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run([sys.executable, "-m", "onnx_pipeline", *arguments], capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(f"{' '.join(arguments)}: exit {done.returncode}: {done.stderr.strip()}")
-    return time.perf_counter() - start
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    busy = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return time.perf_counter() - start, busy
 
 
 def split(name: str, path: Path, output: Path) -> None:
@@ -82,7 +86,7 @@ def open_page(browser, file: Path, width: int, height: int = 900, scheme: str = 
     return page, heard
 
 
-def check(browser, file: Path, seconds: float) -> list[str]:
+def check(browser, file: Path, busy: float) -> list[str]:
     """Return what is wrong with a report."""
     wrong = []
     for width in WIDTHS:
@@ -91,8 +95,8 @@ def check(browser, file: Path, seconds: float) -> list[str]:
         page.close()
     if file.stat().st_size > MOST_BYTES:
         wrong.append(f"more than {MOST_BYTES} bytes")
-    if seconds > MOST_SECONDS:
-        wrong.append(f"more than {MOST_SECONDS} s")
+    if busy > MOST_SECONDS:
+        wrong.append(f"more than {MOST_SECONDS} s of the processor")
     return wrong
 
 
@@ -121,17 +125,19 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch, chromium() as browser:
         folder = options.splits or Path(scratch)
         folder.mkdir(parents=True, exist_ok=True)
-        print("| model | kB | seconds | browser |\n|---|---|---|---|")
+        print("| model | kB | seconds | of the processor | browser |\n|---|---|---|---|---|")
         for name, path in models().items():
             if options.names and name not in options.names:
                 continue
             split(name, path, folder / name)
             file = folder / f"{name}.html"
-            times.append(run("report", str(folder / name), "-o", str(file), "--force", "-q"))
-            wrong = check(browser, file, times[-1])
+            seconds, busy = run("report", str(folder / name), "-o", str(file), "--force", "-q")
+            times.append(seconds)
+            wrong = check(browser, file, busy)
             failed += [name] * bool(wrong)
             size = file.stat().st_size / 1000
-            print(f"| {name} | {size:.0f} | {times[-1]:.2f} | {'; '.join(wrong) or 'ok'} |", flush=True)
+            row = (name, f"{size:.0f}", f"{seconds:.2f}", f"{busy:.2f}", "; ".join(wrong) or "ok")
+            print(f"| {' | '.join(row)} |", flush=True)
         if options.pictures:
             for target, name, width, height, scheme, section in PICTURES:
                 file = folder / f"{name}.html"

@@ -18,6 +18,7 @@ from onnx_pipeline.figures import (
 
 if TYPE_CHECKING:
     from onnx_pipeline.costmodel.devices import Device
+    from onnx_pipeline.exploration import Exploration
     from onnx_pipeline.graph.costgraph import CostGraph
     from onnx_pipeline.graph.objective import StageCost
     from onnx_pipeline.graph.target import Target
@@ -114,6 +115,19 @@ def of_manifest(manifest: Manifest) -> str:
     return _line(
         manifest, manifest.model.file, _verdict(stages, manifest.target["device"], manifest.certificate)
     )
+
+
+def of_exploration(found: Exploration) -> str:
+    """How many plans, for which numbers of stages, and what the best of them reaches."""
+    counts = [row.stages for row in found]
+    times = [row.bottleneck_seconds for row in found if row.bottleneck_seconds is not None]
+    figures = [
+        format_count(len(counts), "plan"),
+        f"{min(counts)} to {format_count(max(counts), 'stage')}" if counts else "",
+        f"bottleneck {format_seconds(max(times))} to {format_seconds(min(times))}" if times else "",
+        f"{len(counts) - len(times)} without any partition" if len(times) < len(counts) else "",
+    ]
+    return _line(found, repr(found.graph.name), figures)
 
 
 def _stages(used: int, wanted: int) -> str:

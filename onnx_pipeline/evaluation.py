@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from onnx_pipeline.errors import Advice, InfeasibleError, UsageError
 from onnx_pipeline.figures import format_bytes
 from onnx_pipeline.given import Given, GivenPartition
+from onnx_pipeline.graph.constraints import NO_DEMANDS
 from onnx_pipeline.graph.costgraph import CostGraph
 from onnx_pipeline.graph.target import INFEASIBLE, Target
 from onnx_pipeline.parameters import PathLike, SearchParams, as_target
@@ -36,6 +37,9 @@ def evaluate(
     seed: int = 0,
     threads: int | None = None,
     bounds: Collection[str] | None = None,
+    pins: Mapping[str, int] | None = None,
+    together: Iterable[Collection[str]] = (),
+    no_cut: Collection[str] = (),
     progress: ProgressLike = silent,
 ) -> PartitionResult:
     """Price a partition of your own and prove how much better another one could be.
@@ -52,8 +56,9 @@ def evaluate(
         Number of stages k that the bounds are for; by default as many as the partition has.
     time_limit : float
         Seconds for the bounds, which hold whenever it ends.
-    gap, seed, threads, bounds, progress
-        As in :func:`onnx_pipeline.partition`, which looks for bounds and better partitions.
+    gap, seed, threads, bounds, pins, together, no_cut, progress
+        As in :func:`onnx_pipeline.partition`, which looks for bounds and better partitions. What is demanded
+        has to be kept, and the bounds are of partitions that keep it.
 
     Returns
     -------
@@ -83,6 +88,7 @@ def evaluate(
     wanted = SearchParams(time_limit, gap, seed, threads, bounds=bounds)
     stages = None if stages is None else check("stages", stages)
     given = GivenPartition.load(stage_of)
+    graph = NO_DEMANDS.joined(pins, together, no_cut).apply(graph)
     return evaluate_given(graph, given, as_target(target, graph), stages, wanted, progress)
 
 

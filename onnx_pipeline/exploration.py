@@ -196,6 +196,12 @@ class Exploration:
     answers: tuple[tuple[Setup, Answer], ...] = ()
     interrupted: bool = False
 
+    def __repr__(self) -> str:
+        """Return the figures that matter, in one line."""
+        from onnx_pipeline.brief import of_exploration
+
+        return of_exploration(self)
+
     def __iter__(self) -> Iterator[Row]:
         """Iterate over the rows."""
         return iter(self.rows)

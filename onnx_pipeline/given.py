@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,7 +49,7 @@ class GivenPartition:
         ----------
         given : sequence of int, ndarray, mapping of str to int, or path-like
             The stage of every node in the graph's order, or by name. A file is JSON (a mapping, a list,
-            PLAN.json or a manifest) or CSV with the columns ``name,stage``.
+            PLAN.json or a manifest) or CSV with the columns ``name,stage``; a folder is that of a split.
 
         Raises
         ------
@@ -59,8 +59,17 @@ class GivenPartition:
         if not isinstance(given, str | os.PathLike):
             return cls(given)
         path = Path(given)
+        if path.is_dir():
+            path /= "manifest.json"
         with _naming(path):
             return cls(_read(path), path)
+
+    @property
+    def stages(self) -> int:
+        """As many stages as the partition has, as far as that can be told without a graph."""
+        values = self.values.values() if isinstance(self.values, Mapping) else self.values
+        known = values if isinstance(values, Iterable) else ()
+        return 1 + max((value for value in known if isinstance(value, int) and value >= 0), default=0)
 
     def of(self, graph: CostGraph, stages: int | None = None) -> tuple[IntArray, int]:
         """Return the stage of every node and k, which by default is as many as the partition has.

@@ -249,7 +249,7 @@ class MeasureParams(Parameters):
         profiled costs, none for others.
     measure_seconds : float or None
         Time that measuring may take, sessions' loading included; no round begins that would not end before.
-        By default 4 seconds, or 32 inferences of a slower model, a minute at most.
+        By default 4 seconds, or 64 inferences of a slower model, a minute at most.
     """
 
     measure: int | None = None

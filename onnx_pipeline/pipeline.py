@@ -116,7 +116,7 @@ def split(
         profiled costs, none for others. What is optimal in the costs is written unless another partition is
         certainly faster.
     measure_seconds : float, optional
-        Time that measuring may take; by default 4 seconds, or 32 inferences of a slower model, a minute at
+        Time that measuring may take; by default 4 seconds, or 64 inferences of a slower model, a minute at
         most. It ends as soon as it is decided which partition to write.
     memory_mode : {"overflow", "hard"}
         Whether what exceeds the memory is streamed over the link or forbidden.

@@ -80,6 +80,15 @@ def test_results(tmp_path: Path) -> None:
     assert all(len(repr(thing)) < 200 for thing in (result, result.partition, result.graph, written))
 
 
+def test_an_exploration() -> None:
+    """Not its rows."""
+    found = op.explore(two_branches(), stages=[1, 2, 4], memory=3 << 19, memory_mode="hard", time_limit=2)
+    shown = "<Exploration 'two branches': 3 plans, 1 to 4 stages, bottleneck 14.0 ms to "
+    assert repr(found).startswith(shown)
+    none = op.explore(two_branches(), stages=[1, 2], memory=1024, memory_mode="hard", time_limit=2)
+    assert repr(none) == "<Exploration 'two branches': 2 plans, 1 to 2 stages, 2 without any partition>"
+
+
 def test_what_is_wrong_can_still_be_shown() -> None:
     """A debugger must not fail on an invalid partition; names move no cursor."""
     wrong = Partition(two_branches(), op.Target(), 2, np.array([9, 0, -1, 0]))

@@ -66,6 +66,16 @@ def test_every_node_is_where_it_was_put() -> None:
     assert op.evaluate(two_branches(), [0, 0, 0, 1], stages=7).stages == 7
 
 
+def test_demands() -> None:
+    """They have to be kept, and the bound is that of the constrained problem; progress may be shown."""
+    home = {"source": 0, "left": 0, "right": 1, "join": 1}
+    free = op.evaluate(two_branches(), home)
+    bound = op.evaluate(two_branches(), home, pins={"r*": 1}, progress=True)
+    assert bound.lower == op.partition(two_branches(), 2, pins={"right": 1}).lower >= free.lower
+    with pytest.raises(op.UsageError, match="'right' in stage 1 is apart from"):
+        op.evaluate(two_branches(), home, no_cut=["s"])
+
+
 def test_a_hard_limit() -> None:
     """A stage that cannot run has no cost; one that can is evaluated where no search finds any."""
     tight = replace(LINK, memory=float(1 << 19), memory_mode="hard")

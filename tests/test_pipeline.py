@@ -87,6 +87,15 @@ def test_the_three_calls_of_the_readme(model: Path, tmp_path: Path) -> None:
     )
 
 
+def test_split_keeps_the_history_of_its_search(model: Path, tmp_path: Path) -> None:
+    """The manifest says when bottleneck and bound improved, up to what the certificate states."""
+    manifest = op.split(model, stages=2, output=tmp_path / "out", cost_model="analytic", time_limit=2.0)
+    last = manifest.search["history"][-1]
+    assert last["upper_seconds"] == pytest.approx(manifest.certificate["bottleneck_seconds"])
+    assert last["lower_seconds"] == pytest.approx(manifest.certificate["lower_bound_seconds"])
+    assert op.Manifest.from_json(manifest.to_json()) == manifest
+
+
 def test_split_tells_its_phases_and_keeps_their_seconds(model: Path, tmp_path: Path) -> None:
     """Every phase is announced, measured and written to the manifest, in the order of the work."""
     notes = Notes()

@@ -14,13 +14,36 @@ from onnx_pipeline.settings import BOUNDS, MEMORY_MODES, WEIGHTS
 
 PATH = click.Path(path_type=Path)
 
-stages = click.option(
-    "-k",
-    "--stages",
-    type=Stages(),
-    required=True,
-    metavar="K",
-    help="Number of stages, one per device; several, as 2-16 or 1,2,4,8, are compared.",
+
+def _stages(stages: Any, partition: Path | None) -> dict[str, Any]:
+    """Take the number of stages from the partition where only that is given."""
+    if stages is None:
+        if partition is None:
+            context = click.get_current_context()
+            missing = next(each for each in context.command.params if each.name == "stages")
+            raise click.MissingParameter(None, context, missing)
+        from onnx_pipeline.given import GivenPartition
+
+        stages = GivenPartition.load(partition).stages
+    return {"stages": stages, "partition": partition}
+
+
+stages = gathered(
+    _stages,
+    click.option(
+        "-k",
+        "--stages",
+        type=Stages(),
+        metavar="K",
+        help="Number of stages, one per device; several, as 2-16 or 1,2,4,8, are compared.  "
+        "[required without --partition]",
+    ),
+    click.option(
+        "--partition",
+        type=PATH,
+        metavar="FILE",
+        help="Take this partition, search none: JSON (stages by node, a list, a plan) or CSV (name,stage).",
+    ),
 )
 goals = group(
     click.option(
@@ -244,12 +267,6 @@ constraints = gathered(
         help=f"Lower bounds to compute: {', '.join(BOUNDS)}.",
     ),
 )
-given = click.option(
-    "--partition",
-    type=PATH,
-    metavar="FILE",
-    help="Take this partition, search none: JSON (stages by node, a list, a plan) or CSV (name,stage).",
-)
 log = click.option("--log", type=PATH, metavar="FILE.csv", help="Write the history of the search as CSV.")
 
 measure = group(
@@ -265,7 +282,7 @@ measure = group(
         type=Value("measure_seconds", click.FLOAT),
         metavar="SECONDS",
         help="Time that measuring stages may take; it ends when it is decided.  "
-        "[default: 4, or 32 inferences, at most 60]",
+        "[default: 4, or 64 inferences, at most 60]",
     ),
 )
 writing = group(

@@ -28,7 +28,6 @@ from onnx_pipeline.errors import Advice, UsageError
 @options.costs
 @options.search
 @options.constraints
-@options.given
 @options.goals
 @options.log
 @options.measure
@@ -137,7 +136,6 @@ def profile(model: Path, output: Path | None, report: Report, **choices: Any) ->
 )
 @options.search
 @options.constraints
-@options.given
 @options.log
 @config
 @reporting

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 #: Adds to a manifest, and to its folder, what is known from measurements.
 Describe = Callable[[Manifest, Path], Manifest]
 #: Time that measuring may take by default: seconds, or inferences where these take longer, and the most.
-SECONDS, INFERENCES, MOST_SECONDS = 4.0, 32, 60.0
+SECONDS, INFERENCES, MOST_SECONDS = 4.0, 64, 60.0
 
 
 def improve(

@@ -1,13 +1,7 @@
-"""The charts as Vega-Lite specifications, drawn to SVG; their colours are variables of the page's style.
-
-References
-----------
-Okabe, Ito, *Color Universal Design*, 2008: the palette that the style takes its colours from.
-"""
+"""The charts as Vega-Lite specifications; their colours are variables of the page's style."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -20,45 +14,6 @@ Row = Mapping[str, Any]
 WIDE, NARROW = 740, 340
 #: More stages than this have no figures inside the cells of a matrix, or on the bars of a timeline.
 LEGIBLE = 16
-_VERSION = "6.1"
-_FONT = "system-ui, sans-serif"
-_CONFIG: Spec = {
-    "background": None,
-    "font": _FONT,
-    "view": {"stroke": None},
-    "axis": {
-        "labelColor": "var(--ink)",
-        "titleColor": "var(--ink)",
-        "titleFontWeight": "normal",
-        "labelFontSize": 12,
-        "titleFontSize": 12,
-        "gridColor": "var(--line)",
-        "domainColor": "var(--line)",
-        "tickColor": "var(--line)",
-    },
-    "legend": {
-        "labelColor": "var(--ink)",
-        "labelFontSize": 12,
-        "title": None,
-        "orient": "top",
-        "symbolType": "square",
-        "columns": 0,
-        "offset": 24,
-    },
-    "text": {"color": "var(--ink)", "fontSize": 12, "font": _FONT},
-    "rule": {"color": "var(--ink)"},
-}
-
-
-def svg(spec: Spec, label: str) -> str:
-    """Draw a specification as the SVG element of a labelled picture; its texts come out escaped."""
-    import vl_convert
-
-    text = vl_convert.vegalite_to_svg({**spec, "config": _CONFIG}, vl_version=_VERSION)
-    # One picture for screen readers, who have the table; what a mark says is for the page's own tooltips.
-    text = text.replace(' aria-label="', ' data-tip="')
-    text = re.sub(r' (?:aria-roledescription|role|aria-hidden|pointer-events)="[^"]*"', "", text)
-    return re.sub(r"^<svg ", f'<svg role="img" aria-label="{label}" ', text)
 
 
 def stages(rows: Sequence[Row], scale: Scale, bound: float, width: int) -> Spec:

@@ -10,7 +10,8 @@ from importlib import resources
 from typing import Any
 
 from onnx_pipeline.errors import printable
-from onnx_pipeline.reporting import boxes, charts, layers, layout, sections, verdict
+from onnx_pipeline.partition.result import Partition
+from onnx_pipeline.reporting import boxes, charts, drawing, layers, layout, sections, verdict
 from onnx_pipeline.reporting.subject import Subject
 
 
@@ -58,7 +59,7 @@ def render(
         warnings=verdict.warnings(subject),
         sections=parts,
         drawn={part.key: _drawn(part) for part in parts},
-        graph=None if subject.partition is None else _graph(subject),
+        graph=None if subject.partition is None else _graph(subject, subject.partition),
         origin=list(sections.origin(subject)),
         style=_resource("report.css"),
         script=script,
@@ -80,11 +81,11 @@ def _drawn(part: sections.Section) -> list[tuple[str, str]]:
     if part.chart is None:
         return []
     widths = (("wide", charts.WIDE), ("narrow", charts.NARROW))
-    return [(name, charts.svg(part.chart(width), part.title)) for name, width in widths]
+    return [(name, drawing.svg(part.chart(width), part.title)) for name, width in widths]
 
 
 def target_text(target: Mapping[str, Any]) -> str:
-    """Return what was partitioned for: ``8 stages on cpu, 10 GB/s, 8 GiB each``."""
+    """Return what was partitioned for: ``8 devices (cpu), 10 GB/s, 8 GiB each``."""
     from onnx_pipeline.cli.units import format_bandwidth, format_bytes, format_count
 
     parts = [f"{format_count(target['stages'], 'device')} ({target['device']})"]
@@ -94,18 +95,17 @@ def target_text(target: Mapping[str, Any]) -> str:
     return ", ".join(parts)
 
 
-def _graph(subject: Subject) -> dict[str, Any]:
+def _graph(subject: Subject, partition: Partition) -> dict[str, Any]:
     """Return what the picture of the graph is made of."""
-    assert subject.partition is not None
-    drawing = layers.draw(subject.partition)
-    places = layout.arrange(drawing)
-    found = boxes.boxes(subject, drawing, places)
+    drawn = layers.draw(partition)
+    places = layout.arrange(drawn)
+    found = boxes.boxes(subject, drawn, places)
     return {
         "layout": places,
         "boxes": found,
         "times": boxes.times(subject),
-        "collapsed": drawing.collapsed,
-        "nodes": subject.partition.graph.num_nodes,
+        "collapsed": drawn.collapsed,
+        "nodes": partition.graph.num_nodes,
         "data": [_harmless(asdict(box)) for box in found],
     }
 

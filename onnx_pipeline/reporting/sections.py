@@ -274,12 +274,8 @@ def command(subject: Subject) -> str:
     target, verb = document["target"], "split" if subject.is_split else "plan"
     file = subject.name if subject.is_split else document["graph"].get("file", "costs.json")
     words = ["onnx-pipeline", verb, file, "-k", str(target["stages"]), "--device", str(target["device"])]
-    for option, key, unit in (
-        ("--bandwidth", "bandwidth_bytes_per_second", "B/s"),
-        ("--memory", "memory_bytes", "B"),
-    ):
-        value = target.get(key)
-        words += [option, "inf" if value is None else f"{value:.0f}{unit}"]
+    words += ["--bandwidth", _quantity(target.get("bandwidth_bytes_per_second"), 1000, "B/s")]
+    words += ["--memory", _quantity(target.get("memory_bytes"), 1024, "B")]
     if target.get("memory_mode") == "hard":
         words += ["--memory-mode", "hard"]
     if subject.is_split:
@@ -288,3 +284,12 @@ def command(subject: Subject) -> str:
         words += [word for name, size in dims.items() for word in ("--dim", f"{name}={size}")]
     words += ["--seed", str(document["search"]["seed"])]
     return shlex.join(words)
+
+
+def _quantity(value: float | None, step: int, unit: str) -> str:
+    """Return a size or rate as an option takes it: exactly, in the largest unit that leaves it whole."""
+    if value is None:
+        return "inf"
+    prefixes = ["", "k", "M", "G", "T"] if step == 1000 else ["", "Ki", "Mi", "Gi", "Ti"]
+    power = max(p for p in range(len(prefixes)) if p == 0 or value % step**p == 0)
+    return f"{value / step**power:.17g}{prefixes[power]}{unit}"

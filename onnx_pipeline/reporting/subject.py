@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -102,13 +102,11 @@ def _plan(path: Path) -> Subject:
     return Subject(document, partition, missing, hashes=tuple(hashes))
 
 
-def _partition(document: Document, read: Any) -> tuple[Partition | None, str]:
+def _partition(document: Document, read: Callable[[], CostGraph]) -> tuple[Partition | None, str]:
     """Return the partition of the cost graph, or why it cannot be had."""
-    claim = claim_of(document)
     try:
-        graph: CostGraph = read()
-        homes = {name for names in claim.nodes for name in names}
-        if homes != set(graph.node_names):
+        graph, claim = read(), claim_of(document)
+        if {name for names in claim.nodes for name in names} != set(graph.node_names):
             return None, "the costs are those of other nodes"
         return claimed_partition(graph, claim), ""
     except PipelineError as error:

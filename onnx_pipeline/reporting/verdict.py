@@ -108,6 +108,11 @@ def _doubts(subject: Subject) -> Iterator[str]:
     kind = meta.get("kind", meta.get("cost_model"))
     if kind == "analytic":
         yield "costs are estimates from shapes and a device's data sheet, not measurements"
+    dims = meta.get("dims")
+    ones = [name for name, size in dims.items() if size == 1] if isinstance(dims, Mapping) else []
+    if ones:
+        given = ", ".join(f"{name}=1" for name in ones)
+        yield f"costs are for {given}; if that is not so, give sizes with --dim"
     estimated = meta.get("estimated_operators")
     if isinstance(estimated, list) and estimated:
         yield f"no cost rule for {', '.join(map(str, estimated))}: priced by the bytes moved"

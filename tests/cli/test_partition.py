@@ -79,7 +79,7 @@ def test_split_writes_exactly_these_stages(run: Run) -> None:
     assert dict(homes) == dict(mine()[1:])
     assert outcome.document["search"]["methods"] == ["given"]
     assert run("verify", "out", "--model", "mlp.onnx").code == 0
-    again = run("split", *common, "--partition", "out/manifest.json", "-o", "again", "--json")
+    again = run("split", *common, "--partition", "out", "-o", "again", "--json")
     assert [stage["node_names"] for stage in again.document["stages"]] == [
         stage["node_names"] for stage in outcome.document["stages"]
     ]
@@ -129,6 +129,23 @@ def test_errors_name_file_node_and_remedy(run: Run) -> None:
     outcome = run("split", "absent.onnx", "-k", 2, "--partition", "absent.csv")
     assert outcome.code == 3
     assert "absent.csv: cannot be read" in outcome.err
+
+
+def test_the_number_of_stages_may_be_left_out(run: Run) -> None:
+    """It is that of the file, for the directory's name, too; without either it is asked for."""
+    outcome = run("plan", "costs.json", "--partition", "mine.csv", "--json", *QUICK)
+    assert outcome.document["target"]["stages"] == 2
+    assert run("split", "mlp.onnx", "--partition", "mine.csv", "--cost-model", "costs.json", *QUICK).code == 0
+    assert len(list(Path("mlp-k2").glob("stage_*.onnx"))) == 2
+    Path("odd.json").write_text('{"a": "first"}', encoding="utf-8")
+    outcome = run("plan", "costs.json", "--partition", "odd.json")
+    assert outcome.code == 3
+    assert "odd.json: the stage of node 'a' must be a whole number from 0, got 'first'" in outcome.err
+    Path("empty").mkdir()
+    assert "empty/manifest.json: cannot be read" in run("plan", "costs.json", "--partition", "empty").err
+    outcome = run("plan", "costs.json")
+    assert outcome.code == 2
+    assert "Missing option '-k' / '--stages'" in outcome.err
 
 
 def test_one_number_of_stages(run: Run) -> None:

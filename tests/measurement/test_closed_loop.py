@@ -147,6 +147,17 @@ def test_loop_finds_the_faster_partition() -> None:
     assert corrected.graph.meta["corrections"] == 2
 
 
+def test_a_chain_that_takes_longer_than_the_whole_does_so_in_every_set() -> None:
+    """Where two partitions run without the whole model, its time follows from the first one's."""
+    world = World([30, 30, 10, 10])
+    for cut in (1, 2, 3):
+        world.penalty[np.repeat([0, 1], [cut, 4 - cut]).tobytes()] = 0.3
+    found = world.close([20, 20, 20, 20])
+    assert found.outcome == "improved"
+    assert found.measurement.stage_seconds == pytest.approx((0.039, 0.065), rel=0.03)
+    assert found.measurement.sets >= 2
+
+
 def test_loop_keeps_the_first_when_it_is_better() -> None:
     """A partition that only looks better by corrected costs is not taken: its border costs what none knew."""
     world = World([22, 18, 18, 18, 18])

@@ -161,7 +161,9 @@ def test_what_no_costs_explain_is_told_from_errors_of_nodes(border: float) -> No
         seen.append(replace(each, seconds=ticks * off / NS))
     likely = likely_prior(graph, seen, kinds, PRIOR)
     assert (likely.misfit >= 0.04) == (border > 0)
-    assert likely_prior(graph, seen[:1], kinds, PRIOR) == PRIOR
+    wild = observed(graph, rng, 8, 0.005, error=0.9)
+    assert likely_prior(graph, [wild], kinds, PRIOR) == PRIOR
+    assert likely_prior(graph, [wild, wild], kinds, PRIOR) != PRIOR
     works = [condition(graph, seen, kinds, prior).work for prior in (PRIOR, likely)]
     errors = [float(np.abs(work / graph.work - factors).mean()) for work in works]
     assert errors[1] < errors[0] * (0.6 if border else 1.01)

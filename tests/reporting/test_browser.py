@@ -144,3 +144,19 @@ def test_zoom(hostile: Path, opened: Any) -> None:
     assert page.evaluate(width) > natural
     page.click("#fit")
     assert page.evaluate(width) <= page.evaluate("document.getElementById('picture').clientWidth")
+
+
+@pytest.mark.parametrize("name", ["squeezenet", "inception_v1", "densenet121"])
+def test_reports_of_real_models(name: str, light_dir: Path, opened: Any, tmp_path: Path) -> None:
+    """A split in eight: small enough, with operators and shapes, and the browser is content."""
+    model = light_dir / f"light_{name}.onnx"
+    op.split(model, stages=8, output=tmp_path / "out", cost_model="analytic", time_limit=2.0)
+    output = op.report(tmp_path / "out", tmp_path / "report.html")
+    assert output.stat().st_size <= 2_000_000
+    page = opened(output)
+    page.fill("#search", "MaxPool")
+    assert page.inner_text("#found") not in ("", "0 found")
+    page.keyboard.press("Enter")
+    tip = page.inner_text("#tip")
+    assert "· MaxPool\n" in tip
+    assert "float32[1, " in tip

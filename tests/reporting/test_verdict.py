@@ -52,6 +52,7 @@ def test_no_replicas_where_the_model_does_not_fit() -> None:
         ({"target": {"stages": 5}}, "3 of 5 devices are used"),
         ({"graph": {"meta": {"cost_model": "x", "estimated_operators": ["Foo"]}}}, "no cost rule for Foo"),
         ({}, "not proved optimal: a partition up to 20.0 % better may exist"),
+        ({"graph": {"meta": {"dims": {"batch": 1, "seq": 16}}}}, "costs are for batch=1; if"),
         ({}, "costs are estimates"),
         ({}, "3 replicas of the whole model answer more requests"),
         ({}, "transfers take longer than work in stages 0, 2"),
