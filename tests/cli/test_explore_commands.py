@@ -198,16 +198,13 @@ def test_the_questions_of_the_readme(run: Run) -> None:
     write_graph(builder.build(), Path("costs.json"))
     readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
     lines = [line.split("#")[0] for line in readme.splitlines() if line.startswith("    onnx-pipeline ")]
-    asked = [line.split()[1:] for line in lines if " explore " in line or " --perturb " in line]
-    assert len(asked) == 6
+    asked = [line.split()[1:] for line in lines if {"explore", "--perturb", "--cuts"} & set(line.split())]
+    assert len(asked) == 7
+    assert run("plan", "costs.json", "-k", "8", "-o", "plan.json").code == 0
     for arguments in asked:
         outcome = run(*arguments)
         assert (outcome.code, outcome.err) == (0, "")
-        said = {
-            "--for-rate": "devices",
-            "--for-latency": "devices",
-            "--fit": "devices",
-            "--perturb": "sensitivity",
-        }
+        goals = dict.fromkeys(("--for-rate", "--for-latency", "--fit"), "devices")
+        said = {**goals, "--perturb": "sensitivity", "--cuts": "stage 0 -> stage 1"}
         label = next((said[word] for word in arguments if word in said), "replicas")
         assert any(line.startswith(label) for line in outcome.out.splitlines())

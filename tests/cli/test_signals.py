@@ -111,6 +111,20 @@ def test_plan_interrupted_prints_the_best_so_far(tmp_path: Path) -> None:
     assert cost == round(certificate["bottleneck_seconds"] * NS)
 
 
+def test_explore_interrupted_keeps_its_rows(tmp_path: Path) -> None:
+    """Every row is there with a valid bound, and exit code 130."""
+    write_graph(tangle(), tmp_path / "costs.json")
+    arguments = ["explore", "costs.json", "-k", "4-6", "--bandwidth", "1GB/s", "--json", *FOREVER[2:]]
+    returncode, out, err = interrupt(tmp_path, signal.SIGINT, arguments, "6 stages: ")
+    assert returncode == 130, err
+    assert "Traceback" not in err
+    assert "certificates are valid" in err
+    document = json.loads(out)
+    assert document["interrupted"] is True
+    for row in document["rows"]:
+        assert row["lower_bound_seconds"] <= row["bottleneck_seconds"]
+
+
 def test_killed_while_profiling_leaves_no_output(tmp_path: Path) -> None:
     """Nothing can run after SIGKILL, so nothing may lie beside the output before it is complete."""
     onnx.save(builders.cnn(batch=1), tmp_path / "model.onnx")
