@@ -10,7 +10,7 @@ install: .venv/installed
 
 .venv/installed: pyproject.toml
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[dev,docs,benchmarks]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[dev,docs,report,benchmarks]"
 	touch $@
 
 demo: install

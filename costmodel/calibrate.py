@@ -25,7 +25,7 @@ from onnx_pipeline.costmodel.borders import (
 )
 from onnx_pipeline.costmodel.cache import processor
 from onnx_pipeline.costmodel.computed.operator_rates import operator_rates
-from onnx_pipeline.costmodel.devices import Device
+from onnx_pipeline.costmodel.devices import CALIBRATED, Device
 from onnx_pipeline.errors import UsageError
 from onnx_pipeline.ort.session import SessionSettings, open_session
 from onnx_pipeline.progress import Progress, silent
@@ -59,7 +59,7 @@ class Calibration:
             memory_bandwidth=self.memory_bandwidth,
             launch_overhead=self.launch_overhead,
             operator_rates=self.operator_rates,
-            source=f"measured by onnx-pipeline calibrate on {processor()}, stages as {self.transport}",
+            source=f"{CALIBRATED} on {processor()}, stages as {self.transport}",
         )
 
 

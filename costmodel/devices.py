@@ -14,11 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from onnx_pipeline.costmodel.plugins import load_plugin, plugin_names
-from onnx_pipeline.costmodel.units import parse_bandwidth, parse_bytes, parse_seconds
 from onnx_pipeline.errors import InputError, UsageError
 from onnx_pipeline.files.toml import read_toml
 from onnx_pipeline.graph.target import Target
+from onnx_pipeline.graph.units import parse_bandwidth, parse_bytes, parse_seconds
 
+#: How the source of a device begins that this package measured.
+CALIBRATED = "measured by onnx-pipeline calibrate"
 DEVICE_GROUP = "onnx_pipeline.devices"
 
 
@@ -75,6 +77,12 @@ class Device:
             if value != {} or key == "peak_flops":
                 object.__setattr__(self, key, read(value, key))
 
+    def __repr__(self) -> str:
+        """Return the figures that matter, in one line."""
+        from onnx_pipeline.brief import of_device
+
+        return of_device(self)
+
     def target(self, host_io: bool = True) -> Target:
         """Return the partitioner's view of this device."""
         return Target(
@@ -129,6 +137,29 @@ def load_device(name_or_path: str | os.PathLike[str] | Device) -> Device:
         return _device(read_toml(path, "a TOML device description"), path.stem, source=path)
     known = ", ".join((*built_in_devices(), *plugin_names(DEVICE_GROUP)))
     raise UsageError(f"unknown device {name!r}: give {known}, or the path of a TOML file")
+
+
+def measured_elsewhere(meta: Mapping[str, Any], device: Device) -> str | None:
+    """Say that the work of nodes is not that of the device, where the costs tell so.
+
+    Parameters
+    ----------
+    meta : mapping
+        Of a cost graph: ``cost_model``, and the ``provider`` or ``device`` that it timed or computed.
+    device : Device
+        Whose links and memory are priced. The built-in ``cpu`` and a calibrated device are what a CPU's
+        timings are about; ``ideal`` is no device at all.
+    """
+    kind, name = meta.get("cost_model"), device.name
+    if kind == "profile" and meta.get("provider") == "CPUExecutionProvider":
+        if name in ("cpu", "ideal") or device.source.startswith(CALIBRATED):
+            return None
+        made = f"timed on CPUExecutionProvider, not on {name}"
+    elif kind == "analytic" and name not in (meta.get("device", name), "ideal"):
+        made = f"computed for {meta['device']}, not for {name}"
+    else:
+        return None
+    return f"the work of nodes was {made}: only links and memory are those of {name}"
 
 
 @cache

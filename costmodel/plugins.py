@@ -14,6 +14,14 @@ def plugin_names(group: str) -> list[str]:
     return sorted({point.name for point in entry_points(group=group)})
 
 
+def plugin_version(group: str, name: str) -> str | None:
+    """Version of the package that registers ``name``, or None if it is not known."""
+    from importlib.metadata import entry_points
+
+    versions = [point.dist.version for point in entry_points(group=group, name=name) if point.dist]
+    return versions[0] if versions else None
+
+
 def load_plugin(group: str, name: str) -> Any:
     """Return the object registered as ``name``, or None if there is none.
 

@@ -27,7 +27,7 @@ project = "onnx-pipeline"
 release = version = installed_version("onnx-pipeline")
 copyright = "the authors of onnx-pipeline; Apache-2.0"
 
-extensions = ["myst_parser", "numpydoc", "sphinx.ext.autodoc"]
+extensions = ["myst_nb", "numpydoc", "sphinx.ext.autodoc"]
 exclude_patterns = ["*.csv"]
 suppress_warnings = ["config.cache"]
 # A reference that leads nowhere is an error; the Makefile turns warnings into errors.
@@ -43,6 +43,8 @@ html_show_sourcelink = False
 html_copy_source = False
 
 myst_heading_anchors = 3
+# The notebook is shown as it was stored; its tests execute it.
+nb_execution_mode = "off"
 
 # Signatures name parameters and defaults; the numpydoc sections below them give the types.
 autodoc_typehints = "none"

@@ -14,17 +14,23 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from onnx_pipeline.borders.crossings import Crossing as Crossing
+    from onnx_pipeline.borders.crossings import cuts as cuts
     from onnx_pipeline.costmodel.devices import Device as Device
     from onnx_pipeline.costmodel.devices import load_device as load_device
     from onnx_pipeline.costmodel.request import CostModel as CostModel
     from onnx_pipeline.costmodel.request import CostRequest as CostRequest
     from onnx_pipeline.costmodel.request import NodeCosts as NodeCosts
+    from onnx_pipeline.emitting import emit as emit
     from onnx_pipeline.errors import InfeasibleError as InfeasibleError
     from onnx_pipeline.errors import InputError as InputError
     from onnx_pipeline.errors import PipelineError as PipelineError
     from onnx_pipeline.errors import StageError as StageError
     from onnx_pipeline.errors import UsageError as UsageError
     from onnx_pipeline.errors import VerificationError as VerificationError
+    from onnx_pipeline.evaluation import evaluate as evaluate
+    from onnx_pipeline.exploration import Exploration as Exploration
+    from onnx_pipeline.exploration import explore as explore
     from onnx_pipeline.graph.builder import GraphBuilder as GraphBuilder
     from onnx_pipeline.graph.constraints import Demands as Demands
     from onnx_pipeline.graph.costgraph import CostGraph as CostGraph
@@ -48,6 +54,8 @@ if TYPE_CHECKING:
     from onnx_pipeline.pipeline import plan as plan
     from onnx_pipeline.pipeline import profile as profile
     from onnx_pipeline.pipeline import split as split
+    from onnx_pipeline.planned import read_plan as read_plan
+    from onnx_pipeline.reporting.build import report as report
     from onnx_pipeline.runtime import PipelineSession as PipelineSession
     from onnx_pipeline.verification.checks import VerifyReport as VerifyReport
     from onnx_pipeline.verification.checks import verify as verify
@@ -59,8 +67,10 @@ _HOME = {
     "CostGraph": "graph",
     "CostModel": "costmodel",
     "CostRequest": "costmodel",
+    "Crossing": "borders.crossings",
     "Demands": "graph.constraints",
     "Device": "costmodel.devices",
+    "Exploration": "exploration",
     "GraphBuilder": "graph.builder",
     "InfeasibleError": "errors",
     "InputError": "errors",
@@ -82,11 +92,17 @@ _HOME = {
     "VerificationError": "errors",
     "VerifyReport": "verification.checks",
     "bench": "measurement.bench",
+    "cuts": "borders.crossings",
+    "emit": "emitting",
+    "evaluate": "evaluation",
+    "explore": "exploration",
     "load_device": "costmodel.devices",
     "partition": "partition",  # the subpackage, which is callable
     "plan": "pipeline",
     "profile": "pipeline",
     "read_graph": "graph.costs_json",
+    "read_plan": "planned",
+    "report": "reporting.build",
     "simulate": "measurement.simulation",
     "split": "pipeline",
     "stage_costs": "graph",

@@ -21,7 +21,7 @@ def contradictions(document: Manifest) -> Iterator[str]:
         yield "the stages are not numbered 0, 1, 2, ..."
         return
     if len(stages) > document.target["stages"]:
-        yield f"there are {len(stages)} stages for {document.target['stages']} devices"
+        yield f"more stages ({len(stages)}) than devices ({document.target['stages']})"
     yield from _names(document)
     yield from _wiring(document)
     if document.measurement is not None:

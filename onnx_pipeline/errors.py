@@ -67,9 +67,9 @@ def spelled(text: str, spell: Spell) -> str:
     return text.spelled(spell) if isinstance(text, Advice) else text
 
 
-def did_you_mean(name: str, known: Iterable[str]) -> str | None:
-    """Return a hint at names close to one that is unknown."""
-    close = difflib.get_close_matches(name, list(known), 3)
+def did_you_mean(name: str, known: Iterable[str], full: Callable[[str], str] = str) -> str | None:
+    """Return a hint at names close to one that is unknown, written in full."""
+    close = dict.fromkeys(map(full, difflib.get_close_matches(name, list(known), 3)))
     return f"did you mean {' or '.join(map(repr, close))}?" if close else None
 
 

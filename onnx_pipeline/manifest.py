@@ -116,6 +116,18 @@ class Manifest:
     #: What users demanded beyond what the model does: ``pins`` by node, ``together`` groups of nodes.
     constraints: Mapping[str, Any] | None = None
 
+    def __repr__(self) -> str:
+        """Return the verdict in one line."""
+        from onnx_pipeline.brief import of_manifest
+
+        return of_manifest(self)
+
+    def _repr_html_(self) -> str:
+        """Return the verdict and a bar for every stage, for notebooks."""
+        from onnx_pipeline.cards import card
+
+        return card(self.to_json())
+
     def to_json(self) -> dict[str, Any]:
         """Return the JSON document."""
         document = {"format": FORMAT, "format_version": FORMAT_VERSION, **_plain(asdict(self))}
@@ -205,13 +217,15 @@ def read_alone(directory: str | os.PathLike[str]) -> Manifest:
         If the directory or its manifest is missing or malformed.
     """
     from onnx_pipeline.files.json import read_json
+    from onnx_pipeline.files.kinds import refuse_other
 
     folder = Path(directory)
+    refuse_other(folder, "split")
     if not folder.is_dir():
         raise InputError(folder, "no such directory" if not folder.exists() else "not a directory")
     path = folder / FILE_NAME
     if not path.is_file():
-        raise InputError(folder, f"has no {FILE_NAME}: not an output of `onnx-pipeline split`")
+        raise InputError(folder, f"has no {FILE_NAME}: not the output of a split")
     return Manifest.from_json(read_json(path), path)
 
 

@@ -9,20 +9,26 @@ import math
 import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, Union
 
 from onnx_pipeline.errors import Advice, UsageError
 from onnx_pipeline.settings import check, load
 
 if TYPE_CHECKING:
     import numpy as np
+    import onnx
+    import onnx_ir
 
     from onnx_pipeline.costmodel.devices import Device
+    from onnx_pipeline.costmodel.request import CostModel
     from onnx_pipeline.graph.costgraph import CostGraph
     from onnx_pipeline.graph.target import Target
+    from onnx_pipeline.progress import Progress
 
 PathLike = str | os.PathLike[str]
 Feeds = Mapping[str, "np.ndarray[Any, Any]"]
+#: A model: a file, or one in memory.
+ModelLike = Union[str, os.PathLike[str], "onnx.ModelProto", "onnx_ir.Model"]
 
 
 @dataclass(frozen=True)
@@ -91,8 +97,9 @@ class ProfileParams(Parameters):
 
     Attributes
     ----------
-    cost_model : str
-        ``"profile"``, ``"analytic"``, an installed cost model, or a COSTS.json or CSV file.
+    cost_model : str or callable
+        ``"profile"``, ``"analytic"``, an installed cost model, a COSTS.json or CSV file, or a function from
+        :class:`~onnx_pipeline.CostRequest` to :class:`~onnx_pipeline.NodeCosts`.
     device : str, path-like or Device
         Its rates serve cost models that compute instead of measure.
     dims : mapping of str to int, optional
@@ -115,7 +122,7 @@ class ProfileParams(Parameters):
         Of the measured sessions.
     """
 
-    cost_model: str = "profile"
+    cost_model: str | CostModel = "profile"
     device: PathLike | Device | None = "cpu"
     dims: Mapping[str, int] | None = None
     inputs: PathLike | Feeds | None = None
@@ -167,15 +174,8 @@ class TargetParams(Parameters):
         InputError
             If the device's file is wrong.
         """
-        from onnx_pipeline.costmodel.devices import load_device
-
         meta = {} if graph is None else graph.meta
-        device = self.device
-        if device is None and graph is not None and graph.net_time is not None:
-            device = "ideal"
-        target = load_device("cpu" if device is None else device).target(
-            host_io=meta.get("host_io", True) is not False
-        )
+        target = self._device(graph).target(host_io=meta.get("host_io", True) is not False)
         overrides: dict[str, Any] = {"memory_mode": self.memory_mode, "activations": self.activations}
         if self.bandwidth is not None:
             overrides["bandwidth"] = self.bandwidth
@@ -184,6 +184,48 @@ class TargetParams(Parameters):
         elif self.memory is not None:
             overrides["memory"] = self.memory
         return replace(target, **overrides)
+
+    def check_costs(self, graph: CostGraph, progress: Progress) -> None:
+        """Note where a graph's work is not that of these devices."""
+        from onnx_pipeline.costmodel.devices import measured_elsewhere
+
+        warning = measured_elsewhere(graph.meta, self._device(graph))
+        if warning is not None:
+            progress("note", None, warning)
+
+    def _device(self, graph: CostGraph | None) -> Device:
+        from onnx_pipeline.costmodel.devices import load_device
+
+        own_times = graph is not None and graph.net_time is not None
+        return load_device(self.device or ("ideal" if own_times else "cpu"))
+
+
+def as_target(given: Target | Device | PathLike | None, graph: CostGraph | None = None) -> Target:
+    """Return the target that somebody gave in one of its forms; none is free transfers, unlimited memory.
+
+    Parameters
+    ----------
+    given : Target, Device, str, path-like or None
+        A device may be given by name or as a TOML file.
+    graph : CostGraph, optional
+        Says whether model inputs and outputs are paid for, where a device is given.
+
+    Raises
+    ------
+    UsageError
+        If it is something else, or the device is unknown.
+    InputError
+        If the device's file is wrong.
+    """
+    from onnx_pipeline.graph.target import Target
+
+    if given is None or isinstance(given, Target):
+        return given or Target()
+    try:
+        device = check("device", given)
+    except UsageError:
+        raise UsageError(f"target must be a Target, a Device or the name of one, got {given!r}") from None
+    return TargetParams(device).target(graph)
 
 
 def _stated_memory(meta: Mapping[str, Any]) -> float:
@@ -213,7 +255,7 @@ class MeasureParams(Parameters):
     measure: int | None = None
     measure_seconds: float | None = None
 
-    def rounds(self, cost_model: str) -> int:
+    def rounds(self, cost_model: str | CostModel) -> int:
         """Return how often for costs of this kind."""
         return 3 * (cost_model == "profile") if self.measure is None else self.measure
 

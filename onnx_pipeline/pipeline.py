@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from onnx_pipeline.graph.constraints import NO_DEMANDS, Demands
 from onnx_pipeline.parameters import (
     Feeds,
     MeasureParams,
+    ModelLike,
     OutputParams,
     PathLike,
     ProfileParams,
@@ -20,27 +22,30 @@ from onnx_pipeline.parameters import (
 )
 from onnx_pipeline.planner import Planner
 from onnx_pipeline.price import price
-from onnx_pipeline.progress import Phases, Progress, silent
+from onnx_pipeline.progress import Phases, ProgressLike, shows_progress, silent
 from onnx_pipeline.settings import check
 
 if TYPE_CHECKING:
     from onnx_pipeline.costmodel.devices import Device
+    from onnx_pipeline.costmodel.request import CostModel
+    from onnx_pipeline.given import Given
     from onnx_pipeline.graph.costgraph import CostGraph
     from onnx_pipeline.manifest import Manifest
     from onnx_pipeline.partition.result import PartitionResult
 
 
+@shows_progress("splitting")
 def split(
-    model: PathLike,
+    model: ModelLike,
     *,
     stages: int,
     output: PathLike,
     device: str | PathLike | Device = "cpu",
-    bandwidth: float | None = None,
-    memory: float | None = None,
+    bandwidth: float | str | None = None,
+    memory: float | str | None = None,
     memory_mode: str = "overflow",
     activations: bool = True,
-    cost_model: str = "profile",
+    cost_model: str | CostModel = "profile",
     dims: Mapping[str, int] | None = None,
     inputs: PathLike | Feeds | None = None,
     time_limit: float = 10.0,
@@ -55,29 +60,35 @@ def split(
     measure: int | None = None,
     measure_seconds: float | None = None,
     demands: Demands = NO_DEMANDS,
+    pins: Mapping[str, int] | None = None,
+    together: Iterable[Collection[str]] = (),
+    no_cut: Collection[str] = (),
+    partition: Given | None = None,
     log: PathLike | None = None,
     annotate: bool = False,
     weights: str = "copy",
     custom_ops: Sequence[PathLike] = (),
     force: bool = False,
-    progress: Progress = silent,
+    progress: ProgressLike = silent,
 ) -> Manifest:
     """Profile an ONNX model, partition it, certify the partition and write the stages.
 
     Parameters
     ----------
-    model : path-like
-        The ONNX file.
+    model : path-like, onnx.ModelProto or onnx_ir.Model
+        The ONNX file, or a model in memory, which is not changed.
     stages : int
         Number of devices k; stages that stay empty are not written.
     output : path-like
         Directory that appears complete or not at all.
     device : str, path-like or Device
         Built-in or installed device, or a TOML file.
-    bandwidth, memory : float, optional
-        Override the device's link in bytes/second and its fast memory in bytes.
-    cost_model : str
-        ``"profile"``, ``"analytic"``, an installed cost model, or a COSTS.json or CSV file.
+    bandwidth, memory : float or str, optional
+        Override the device's link in bytes/second and its fast memory in bytes, also as ``"16GB/s"`` and
+        ``"8GiB"``.
+    cost_model : str or callable
+        ``"profile"``, ``"analytic"``, an installed cost model, a COSTS.json or CSV file, or a function from
+        :class:`CostRequest` to :class:`NodeCosts`.
     dims : mapping of str to int, optional
         Values of symbolic dimensions; 1 by default.
     inputs : path-like or mapping of str to ndarray, optional
@@ -113,6 +124,15 @@ def split(
         Whether the peak of live activations counts against the memory, next to parameters.
     demands : Demands
         Constraints, and the bounds to compute.
+    pins : mapping of str to int, optional
+        More constraints: the stage, counted from 0, that a node must be in. The names here and below may be
+        patterns, ``pins={"encoder/*": 0}``.
+    together : iterable of collections of str
+        Groups of nodes that must share a stage.
+    no_cut : collection of str
+        Tensors that must not cross a stage border.
+    partition : mapping of str to int, sequence of int or path-like, optional
+        Write exactly these stages instead of searching better ones, see :func:`evaluate`.
     log : path-like, optional
         CSV file for the history of the search: seconds, method, bottleneck and bound.
     annotate : bool
@@ -125,8 +145,8 @@ def split(
         Libraries of custom operators for onnxruntime. Loading one runs its code.
     force : bool
         Replace an existing output of this package.
-    progress : Progress
-        Called with the phase, the share done and a message.
+    progress : Progress or bool
+        Called with the phase, the share done and a message; ``True`` draws a bar in a terminal or notebook.
 
     Returns
     -------
@@ -142,6 +162,7 @@ def split(
     """
     from onnx_pipeline.emission.emit import emit
     from onnx_pipeline.files.directory import check_output
+    from onnx_pipeline.given import given
     from onnx_pipeline.measurement.improve import improve
 
     wanted = ProfileParams(
@@ -158,20 +179,24 @@ def split(
         seed=seed,
     )
     devices = TargetParams(device, bandwidth, memory, memory_mode, activations)
+    demands = demands.joined(pins, together, no_cut)
     search = SearchParams(time_limit, gap, seed, threads, demands.exactly, demands.bounds)
     measuring = MeasureParams(measure, measure_seconds)
     writing = OutputParams(force, annotate, weights)
 
     output = Path(output)
-    check_output(output, force=force, keep=[model])
+    check_output(output, force=force, keep=[model] if isinstance(model, str | os.PathLike) else ())
     check_writable(output)
     phases = Phases()
     repeats = measuring.rounds(cost_model) > 0  # all searches share the time limit
-    planner = Planner(stages, devices.target(), search, demands, log, progress, phases, repeats)
+    planner = Planner(
+        stages, devices.target(), search, demands, log, progress, phases, given(partition), repeats
+    )
 
     priced = price(model, wanted, progress, phases)
     with phases.measure("lower", progress):
         graph = priced.graph
+    devices.check_costs(graph, progress)
     first = planner.partition_to_emit(graph)
     result, describe = improve(first, priced, planner, measuring, output)
     return emit(
@@ -189,11 +214,12 @@ def split(
     )
 
 
+@shows_progress("pricing")
 def profile(
-    model: PathLike,
+    model: ModelLike,
     *,
     device: str | PathLike | Device = "cpu",
-    cost_model: str = "profile",
+    cost_model: str | CostModel = "profile",
     dims: Mapping[str, int] | None = None,
     inputs: PathLike | Feeds | None = None,
     profile_runs: int | None = None,
@@ -203,7 +229,7 @@ def profile(
     provider: str = "CPUExecutionProvider",
     seed: int = 0,
     custom_ops: Sequence[PathLike] = (),
-    progress: Progress = silent,
+    progress: ProgressLike = silent,
     phases: Phases | None = None,
 ) -> CostGraph:
     """Measure (or estimate) the cost graph of an ONNX model; parameters as in :func:`split`.
@@ -231,12 +257,13 @@ def profile(
         return priced.graph
 
 
+@shows_progress("planning")
 def plan(
     graph: CostGraph | PathLike,
     *,
     stages: int,
     device: str | PathLike | Device | None = None,
-    bandwidth: float | None = None,
+    bandwidth: float | str | None = None,
     memory: float | str | None = None,
     memory_mode: str = "overflow",
     activations: bool = True,
@@ -246,8 +273,12 @@ def plan(
     seed: int = 0,
     threads: int | None = None,
     demands: Demands = NO_DEMANDS,
+    pins: Mapping[str, int] | None = None,
+    together: Iterable[Collection[str]] = (),
+    no_cut: Collection[str] = (),
+    partition: Given | None = None,
     log: PathLike | None = None,
-    progress: Progress = silent,
+    progress: ProgressLike = silent,
     phases: Phases | None = None,
 ) -> PartitionResult:
     """Partition and certify a cost graph; no ONNX model is needed.
@@ -259,10 +290,13 @@ def plan(
     device : optional
         As in :func:`split`; by default ``cpu``, or for a graph with transfer times of its own an ideal
         device without overheads and limits.
-    memory : float or ``"file"``, optional
-        Bytes per device; ``"file"`` takes the limit that an MSR file states, for parameters only.
+    memory : float or str, optional
+        Bytes per device, also as ``"8GiB"``; ``"file"`` takes the limit that an MSR file states, for
+        parameters only.
     ignore_colocation : bool
         Ignore the graph's colocation groups.
+    partition : mapping of str to int, sequence of int or path-like, optional
+        Evaluate this partition instead of searching a better one, see :func:`evaluate`.
 
     Returns
     -------
@@ -273,18 +307,22 @@ def plan(
     -----
     Other parameters as in :func:`split`.
     """
+    from onnx_pipeline.given import given
     from onnx_pipeline.graph.costgraph import CostGraph
     from onnx_pipeline.graph.costs_json import read_graph
 
     devices = TargetParams(device, bandwidth, memory, memory_mode, activations)
+    demands = demands.joined(pins, together, no_cut)
     search = SearchParams(time_limit, gap, seed, threads, demands.exactly, demands.bounds)
     check("stages", stages)
+    own = given(partition)
     phases = Phases() if phases is None else phases
     with phases.measure("load", progress):
         if not isinstance(graph, CostGraph):
             graph = read_graph(graph, ignore_colocation=ignore_colocation)
     target = devices.target(graph)
+    devices.check_costs(graph, progress)
     if memory_mode == "overflow" and target.memory < float("inf") == target.bandwidth:
         free = "over an unlimited link the memory limit costs nothing; give {bandwidth}, too"
         progress("note", None, Advice(free, bandwidth=...))
-    return Planner(stages, target, search, demands, log, progress, phases).partition(graph)
+    return Planner(stages, target, search, demands, log, progress, phases, own).partition(graph)

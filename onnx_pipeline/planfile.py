@@ -8,16 +8,21 @@ import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from onnx_pipeline.errors import InputError
+from onnx_pipeline.figures import format_count
 from onnx_pipeline.files.atomic import new_file
+from onnx_pipeline.files.kinds import refuse_other
 from onnx_pipeline.graph.demanded import constraints
-from onnx_pipeline.graph.objective import StageCost
+from onnx_pipeline.graph.objective import StageCost, price_stages
 from onnx_pipeline.graph.target import INFEASIBLE, Target
-from onnx_pipeline.partition.result import HistoryPoint, Partition, PartitionResult
+from onnx_pipeline.sizing import alternatives
+
+if TYPE_CHECKING:
+    from onnx_pipeline.partition.result import HistoryPoint, PartitionResult
 
 FORMAT = "onnx-pipeline/plan"
 FORMAT_VERSION = 1
@@ -53,18 +58,7 @@ def plan_document(result: PartitionResult, file: str | os.PathLike[str] | None =
         "target": target_fields(result.target, result.stages),
         **({} if demands is None else {"constraints": demands}),
         "certificate": certificate_fields(result),
-        "search": {
-            **result.search.to_json(),
-            "history": [
-                {
-                    "seconds": p.seconds,
-                    "method": p.method,
-                    "upper_seconds": _fitting(p.bottleneck, result.graph.ticks_per_second),
-                    "lower_seconds": p.lower_bound,
-                }
-                for p in result.history
-            ],
-        },
+        "search": search_fields(result),
         "stages": [
             {
                 "index": index,
@@ -109,6 +103,30 @@ def target_fields(target: Target, stages: int) -> dict[str, Any]:
     }
 
 
+def read_target(entry: Mapping[str, Any]) -> Target:
+    """Return the devices of a ``target`` object, as :func:`target_fields` wrote it or as a manifest has it.
+
+    Raises
+    ------
+    UsageError
+        If a figure is out of its range.
+    """
+
+    def limit(key: str) -> float:
+        return math.inf if entry[key] is None else float(entry[key])
+
+    return Target(
+        bandwidth=limit("bandwidth_bytes_per_second"),
+        memory=limit("memory_bytes"),
+        transfer_latency=entry.get("transfer_latency_seconds", 0.0),
+        stage_overhead=entry.get("stage_overhead_seconds", 0.0),
+        host_io=entry["host_io"],
+        memory_mode=entry.get("memory_mode", "overflow"),
+        activations=entry.get("activations", False),
+        name=entry["device"],
+    )
+
+
 def certificate_fields(result: PartitionResult) -> dict[str, Any]:
     """Return the ``certificate`` object."""
     return {
@@ -119,7 +137,24 @@ def certificate_fields(result: PartitionResult) -> dict[str, Any]:
         "status": result.status,
         "costs": costs_text(result),
         "one_device_seconds": one_device_seconds(result),
+        **alternatives(result),
         "bounds": [bound.to_json() for bound in result.bounds],
+    }
+
+
+def search_fields(result: PartitionResult) -> dict[str, Any]:
+    """Return the ``search`` object; its ``history`` says when bottleneck or bound improved."""
+    return {
+        **result.search.to_json(),
+        "history": [
+            {
+                "seconds": p.seconds,
+                "method": p.method,
+                "upper_seconds": _fitting(p.bottleneck, result.graph.ticks_per_second),
+                "lower_seconds": p.lower_bound,
+            }
+            for p in result.history
+        ],
     }
 
 
@@ -127,7 +162,9 @@ def costs_text(result: PartitionResult) -> str:
     """Return which costs the certificate refers to."""
     kind = str(result.graph.meta.get("cost_model", "file"))
     times = result.graph.meta.get("corrections", 0)
-    return f"{kind}, corrected by {times} measurement{'s'[: times > 1]} of the stages" if times else kind
+    if not isinstance(times, int) or not times:  # of a file, where it may be anything
+        return kind
+    return f"{kind}, corrected by {format_count(times, 'measurement')} of the stages"
 
 
 def cost_fields(cost: StageCost, ticks_per_second: int) -> dict[str, float]:
@@ -138,8 +175,9 @@ def cost_fields(cost: StageCost, ticks_per_second: int) -> dict[str, float]:
 
 def one_device_seconds(result: PartitionResult) -> float | None:
     """Cost of everything on one such device, which the speed-up compares with; None if it does not fit."""
-    whole = Partition(result.graph, result.target, 1, np.zeros_like(result.stage_of))
-    return _fitting(whole.bottleneck, result.graph.ticks_per_second)
+    graph = result.graph
+    (whole,) = price_stages(graph, result.target, np.zeros_like(result.stage_of), 1, up=True)
+    return _fitting(graph.seconds(whole.total), graph.ticks_per_second)
 
 
 def _fitting(seconds: float, ticks_per_second: int) -> float | None:
@@ -163,9 +201,10 @@ def read_plan(path: str | os.PathLike[str]) -> dict[str, Any]:
     """
     from onnx_pipeline.files.json import check_schema, read_json
 
+    refuse_other(path, "plan")
     document = read_json(path)
     if not isinstance(document, dict) or document.get("format") != FORMAT:
-        raise InputError(path, f'not a plan ("format": "{FORMAT}")', "plan a cost graph to make one")
+        raise InputError(path, f'not a plan ("format": "{FORMAT}")', "`plan` makes one")
     if document.get("format_version") != FORMAT_VERSION:
         raise InputError(
             path, f"plan version {document.get('format_version')!r}; this program reads {FORMAT_VERSION}"
@@ -186,13 +225,13 @@ def _contradictions(document: Mapping[str, Any]) -> Iterator[str]:
     for stage in stages:
         names = stage["node_names"]
         if stage["nodes"] != len(names):
-            yield f"stage {stage['index']} has {len(names)} nodes, not {stage['nodes']}"
+            yield f"stage {stage['index']} has {format_count(len(names), 'node')}, not {stage['nodes']}"
         for name in names:
             if name in seen:
                 yield f"node {name!r} is listed twice"
             seen.add(name)
     if len(seen) != document["graph"]["nodes"]:
-        yield f"{len(seen)} nodes are in stages, the graph has {document['graph']['nodes']}"
+        yield f"the stages hold {format_count(len(seen), 'node')}, the graph has {document['graph']['nodes']}"
 
 
 def _finite(value: float) -> float | None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from onnx_pipeline.errors import InfeasibleError, UsageError
+from onnx_pipeline.figures import format_count
 from onnx_pipeline.files.atomic import check_writable
 from onnx_pipeline.graph.constraints import NO_DEMANDS, Demands
 from onnx_pipeline.parameters import PathLike, SearchParams
@@ -16,6 +17,7 @@ from onnx_pipeline.progress import Phases, Progress, silent
 from onnx_pipeline.settings import check
 
 if TYPE_CHECKING:
+    from onnx_pipeline.given import GivenPartition
     from onnx_pipeline.graph.costgraph import CostGraph
     from onnx_pipeline.graph.target import Target
     from onnx_pipeline.partition.result import HistoryPoint, PartitionResult
@@ -41,6 +43,8 @@ class Planner:
     progress : Progress
     phases : Phases
         Takes the seconds of ``partition``.
+    given : GivenPartition, optional
+        To evaluate instead of searching one.
     repeats : bool
         Whether more searches may follow: each takes half of the time that is left at most.
     """
@@ -52,6 +56,7 @@ class Planner:
     log: PathLike | None = None
     progress: Progress = silent
     phases: Phases = field(default_factory=Phases)
+    given: GivenPartition | None = None
     repeats: bool = False
     _spent: list[float] = field(default_factory=list)
     _history: list[HistoryPoint] = field(default_factory=list)
@@ -66,21 +71,20 @@ class Planner:
 
     def partition(self, graph: CostGraph) -> PartitionResult:
         """Partition and certify a graph, write the log and note surprises."""
-        from onnx_pipeline.partition.portfolio import solve
-
-        if self.stages > graph.num_nodes:
-            self._note(f"{self.stages} stages for {graph.num_nodes} nodes: empty stages are not written")
+        if self.stages > graph.num_nodes and not self.search.exactly:
+            nodes = format_count(graph.num_nodes, "node")
+            self._note(f"{self.stages} stages for {nodes}: empty stages are not written")
         began = time.monotonic()
         left = max(self.search.time_limit - sum(self._spent), self.search.time_limit / LEAST_SHARE)
         search = replace(self.search, time_limit=left / (1 + self.repeats))
         with self.phases.measure("partition", self.progress):
-            result = solve(self.demands.apply(graph), self.stages, self.target, search, self.progress)
+            result = self._solve(self.demands.apply(graph), search)
         self._spent.append(time.monotonic() - began)
         if self.log is not None:
             before = self._history[-1].seconds if self._history else 0.0
             self._history.extend(p._replace(seconds=before + p.seconds) for p in result.history)
             write_log(self._history, self.log)
-        if result.used < min(self.stages, graph.num_nodes):
+        if self.given is None and result.used < min(self.stages, graph.num_nodes):
             self._note(f"the best partition found uses {result.used} of {self.stages} stages")
         return result
 
@@ -89,9 +93,35 @@ class Planner:
         result = self.partition(graph)
         if result.interrupted:
             raise KeyboardInterrupt
-        if result.used <= int(result.stage_of.max(initial=0)):
-            raise InfeasibleError("the pins leave an earlier stage empty", "pin to lower stages")
+        check_dense(result)
         return result
+
+    def _solve(self, graph: CostGraph, search: SearchParams) -> PartitionResult:
+        if self.given is not None:
+            from onnx_pipeline.evaluation import evaluate_given
+
+            return evaluate_given(graph, self.given, self.target, self.stages, search, self.progress)
+        from onnx_pipeline.partition.portfolio import solve
+
+        return solve(graph, self.stages, self.target, search, self.progress)
 
     def _note(self, message: str) -> None:
         self.progress("note", None, message)
+
+
+def check_dense(result: PartitionResult) -> None:
+    """Refuse a partition with an empty stage in between: there is no file to write for it.
+
+    Raises
+    ------
+    InfeasibleError
+        If pins may be the reason.
+    UsageError
+        If a user's own partition must be.
+    """
+    if result.used > int(result.stage_of.max(initial=0)):
+        return
+    if (result.graph.pinned >= 0).any():
+        raise InfeasibleError("the pins leave an earlier stage empty", "pin to lower stages")
+    empty = next(s for s, cost in enumerate(result.costs) if not cost.nodes)
+    raise UsageError(f"stage {empty} of the partition is empty", "number its stages without gaps")

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from onnx_pipeline.errors import Advice, InputError, UsageError
-from onnx_pipeline.parameters import Feeds, PathLike, ProfileParams
+from onnx_pipeline.parameters import Feeds, ModelLike, PathLike, ProfileParams
 from onnx_pipeline.progress import Phases, Progress, silent
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class Priced:
 
 
 def price(
-    model: PathLike,
+    model: ModelLike,
     params: ProfileParams,
     progress: Progress = silent,
     phases: Phases | None = None,
@@ -49,8 +49,8 @@ def price(
 
     Parameters
     ----------
-    model : path-like
-        The ONNX file.
+    model : path-like, onnx.ModelProto or onnx_ir.Model
+        The ONNX file, or a model in memory.
     params : ProfileParams
     progress : Progress
     phases : Phases, optional
@@ -102,7 +102,7 @@ def price_source(
         feeds = tried_feeds(source, dims, params.seed, progress) if feeds is None else feeds
     problems: list[InputError] = []
     with phases.measure("shapes", progress):
-        infos, nodes = _shapes(source, dims, feeds, problems.append)
+        infos, nodes = shapes(source, dims, feeds, problems.append)
     with phases.measure("profile", progress):
         request = CostRequest(
             source=source,
@@ -158,13 +158,21 @@ def _cost_model(params: ProfileParams) -> CostModel:
     return found
 
 
-def _shapes(
+def shapes(
     source: SourceModel,
     dims: Mapping[str, int],
     feeds: Feeds | None,
-    tell: Callable[[InputError], None],
+    tell: Callable[[InputError], None] | None = None,
 ) -> tuple[Mapping[str, TensorInfo], Sequence[onnx_ir.Node]]:
-    """Return type and shape of every value, and the nodes that need a cost."""
+    """Return type and shape of every value, and the nodes that need a cost.
+
+    Parameters are those of :func:`onnx_pipeline.model.shapes.value_infos`.
+
+    Raises
+    ------
+    InputError
+        If shapes cannot be found out, or nothing is executable.
+    """
     from onnx_pipeline.model.lowering import NOTHING
     from onnx_pipeline.model.roles import executable_nodes
     from onnx_pipeline.model.shapes import value_infos
@@ -199,8 +207,7 @@ def bind(
                     Advice("leave out {dims}", dims={name: given[name]}),
                 )
     bound = bound_dims(source, given)
-    left = {name: 1 for name in bound if name not in given}
+    left = ", ".join(f"{name}=1" for name in bound if name not in given)
     if left:
-        note = f"symbolic dimensions left at 1: {', '.join(left)} (set them with {{dims}})"
-        progress("note", None, Advice(note, dims=...))
+        progress("note", None, Advice(f"costs are for {left}; give real sizes with {{dims}}", dims=...))
     return bound, feeds

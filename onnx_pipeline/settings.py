@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import reprlib
 from collections.abc import Callable, Mapping
 from numbers import Integral, Real
@@ -128,7 +129,7 @@ def _path(*, optional: bool = False) -> Setting:
 
 
 class _Quantity(Setting):
-    """Bytes or bytes/second, as a number or as text with a unit."""
+    """Bytes, bytes/second or seconds, as a number or as text with a unit."""
 
     def __init__(self, unit: str, *words: str) -> None:
         super().__init__(lambda value: value, "", optional=True)
@@ -136,13 +137,14 @@ class _Quantity(Setting):
 
     def check(self, value: Any, label: str) -> Any:
         """Return a float, or one of the words that are allowed instead."""
-        from onnx_pipeline.costmodel.units import parse_bandwidth, parse_bytes
+        from onnx_pipeline.graph.units import parse_bandwidth, parse_bytes, parse_seconds
 
         if value is None or (isinstance(value, str) and value in self.words):
             return value
-        if isinstance(value, Real) and not isinstance(value, bool | int | float):
-            value = float(value)  # a number of numpy's
-        return (parse_bytes if self.unit == "bytes" else parse_bandwidth)(value, label)
+        if self.unit == "seconds" and isinstance(value, Real) and not value:
+            raise UsageError(f"{label} must be positive, got {value!r}")
+        readers = {"bytes": parse_bytes, "bytes/second": parse_bandwidth, "seconds": parse_seconds}
+        return readers[self.unit](value, label)
 
 
 def _device(value: Any) -> Any:
@@ -151,6 +153,12 @@ def _device(value: Any) -> Any:
 
         return value if isinstance(value, Device) else None
     return value
+
+
+def _cost_model(value: Any) -> Any:
+    if callable(value):
+        return value
+    return os.fspath(value) if _path_like(value) is not None else None
 
 
 def _names(value: Any) -> tuple[str, ...] | None:
@@ -184,21 +192,42 @@ def _numbered(what: str, *, optional: bool = False) -> Setting:
     return Setting(accept, f"whole numbers from 0 to {LARGEST} by {what}", optional=optional)
 
 
+def _given(value: Any) -> Any:
+    """A partition; what it says is checked against its graph."""
+    if isinstance(value, Mapping | list | tuple) or hasattr(value, "__array__"):
+        return value
+    return _path_like(value)
+
+
 def _bounds(value: Any) -> tuple[str, ...] | None:
     names = () if value in ((), [], set(), frozenset()) else _names(value)
     return names if names is not None and set(names) <= set(BOUNDS) else None
 
 
+def numbers_of_stages(value: Any) -> tuple[int, ...] | None:
+    """Read a number of stages, a list of numbers, or text such as ``"2-16"`` and ``"1,2,4-8"``; ascending."""
+    if isinstance(value, str):
+        match = re.fullmatch(r"\s*\d{1,9}(-\d{1,9})?(\s*,\s*\d{1,9}(-\d{1,9})?)*\s*", value)
+        parts = [[int(end) for end in part.split("-")] for part in value.split(",")] if match else []
+        value = [k for ends in parts for k in range(ends[0], min(ends[-1], MOST_STAGES + 1) + 1)]
+    number = _whole(1, MOST_STAGES).accept
+    if not hasattr(value, "__iter__") or isinstance(value, Mapping):
+        value = [value]
+    found = {number(each) for each in value}
+    return tuple(sorted(found)) if found and None not in found else None
+
+
 SETTINGS: dict[str, Setting] = {
     # The devices.
     "stages": _whole(1, MOST_STAGES),
+    "stages_list": Setting(numbers_of_stages, f"numbers from 1 to {MOST_STAGES}, such as 8, 2-16 or 1,2,4,8"),
     "device": Setting(_device, "the name of a device or a TOML file", optional=True),
     "bandwidth": _Quantity("bytes/second"),
     "memory": _Quantity("bytes", "file"),
     "memory_mode": _choice(*MEMORY_MODES),
     "activations": _flag(),
     # The costs.
-    "cost_model": _text("the name of a cost model or a file"),
+    "cost_model": Setting(_cost_model, "the name of a cost model, a file or a function"),
     "dims": _numbered("dimension", optional=True),
     "inputs": Setting(
         lambda value: value if isinstance(value, Mapping) else _path_like(value), "a file", optional=True
@@ -222,6 +251,11 @@ SETTINGS: dict[str, Setting] = {
     "uncut": _list(lambda name: name if isinstance(name, str) and name else None, "tensors"),
     "pins": _numbered("node"),
     "ignore_colocation": _flag(),
+    "partition": Setting(_given, "stages by node, a list of them or a file", optional=True),
+    # The goals.
+    "for_rate": _number(lambda x: 0 < x < math.inf, "a number of requests per second above 0", optional=True),
+    "for_latency": _Quantity("seconds"),
+    "fit": _Quantity("bytes"),
     # What is measured, and what is written.
     "measure": _whole(0, optional=True),
     "measure_seconds": _seconds(optional=True),
@@ -238,7 +272,7 @@ SETTINGS: dict[str, Setting] = {
 }
 
 #: Settings that no command reads from a file, and those whose option has another name.
-_NOT_IN_FILES = {"recheck"}
+_NOT_IN_FILES = {"recheck", "stages_list"}
 _RENAMED = {"dims": "dim", "pins": "pin", "uncut": "no-cut", "as_json": "json"}
 KEYS = {name: _RENAMED.get(name, name.replace("_", "-")) for name in SETTINGS if name not in _NOT_IN_FILES}
 

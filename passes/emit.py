@@ -8,11 +8,13 @@ from pathlib import Path
 import onnx_ir as ir
 from onnx_ir.passes import PassBase, PassResult
 
+from onnx_pipeline.costmodel.devices import Device
 from onnx_pipeline.emission.emit import emit
 from onnx_pipeline.graph.target import Target
 from onnx_pipeline.manifest import Manifest
 from onnx_pipeline.model.roles import executable_nodes
 from onnx_pipeline.model.source import SourceModel
+from onnx_pipeline.parameters import PathLike
 from onnx_pipeline.passes import metadata
 from onnx_pipeline.passes.origin import origin, with_digest
 from onnx_pipeline.passes.partition import STAGE_REMEDY, annotated_infos, read_stages
@@ -23,7 +25,7 @@ def emit_stages(
     source: SourceModel,
     output: Path,
     *,
-    target: Target | None = None,
+    target: Target | Device | PathLike | None = None,
     force: bool = False,
     annotate: bool = False,
     progress: Progress = silent,
@@ -39,7 +41,7 @@ def emit_stages(
         Its ``ir`` carries costs and stages.
     output : Path
         Directory to create.
-    target : Target or None
+    target : Target, Device, str, path-like or None
         Devices to evaluate the stages for; None for the annotated ones.
     force, annotate
         As in :func:`onnx_pipeline.split`.
@@ -82,7 +84,7 @@ class EmitPass(PassBase):
 
     source: SourceModel | None = None
     output: str | Path = "out"
-    target: Target | None = None
+    target: Target | Device | PathLike | None = None
     force: bool = False
     annotate: bool = False
     manifest: Manifest | None = field(default=None, init=False)

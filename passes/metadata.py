@@ -28,11 +28,10 @@ import onnx_ir as ir
 from onnx_ir.passes import PreconditionError
 
 from onnx_pipeline.costmodel.request import NodeCosts
+from onnx_pipeline.emission.metadata import PREFIX, WORK
+from onnx_pipeline.emission.metadata import STAGE as STAGE
 from onnx_pipeline.model.shapes import TensorInfo
 
-PREFIX = "onnx_pipeline."
-WORK = f"{PREFIX}work_ns"
-STAGE = f"{PREFIX}stage"
 BYTES = f"{PREFIX}bytes"
 TENSOR = f"{PREFIX}tensor"
 COSTS = f"{PREFIX}costs"

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import replace
 from pathlib import Path
 
 import onnx_ir as ir
 
 from onnx_pipeline.errors import InputError
-from onnx_pipeline.model.protos import serialize
+from onnx_pipeline.model.digest import content_digest
+from onnx_pipeline.model.external import external_tensors
+from onnx_pipeline.model.memory import name_of
 from onnx_pipeline.model.source import SourceModel
 
 
@@ -26,13 +27,8 @@ def origin(model: ir.Model, source: SourceModel | None) -> SourceModel:
     """
     if source is not None:
         return replace(source, ir=model)
-    name = Path(f"{model.graph.name or 'model'}.onnx")
-    folders = {
-        Path(value.const_value.base_dir).resolve()
-        for graph in model.graphs()
-        for value in graph.initializers.values()
-        if isinstance(value.const_value, ir.ExternalTensor)
-    }
+    name = name_of(model)
+    folders = {Path(tensor.base_dir).resolve() for tensor in external_tensors(model)}
     if len(folders) > 1:
         raise InputError(name, "external weights lie in several folders; load with onnx_pipeline.model.load")
     data_dir = folders.pop() if folders else Path.cwd()
@@ -40,7 +36,7 @@ def origin(model: ir.Model, source: SourceModel | None) -> SourceModel:
 
 
 def with_digest(source: SourceModel) -> SourceModel:
-    """Fill in the hash of a model that did not come from a file: that of the bytes it would be saved as."""
+    """Fill in the hash of a model that did not come from a file."""
     if source.sha256:
         return source
-    return replace(source, sha256=hashlib.sha256(serialize(source.ir, source.path)).hexdigest())
+    return replace(source, sha256=content_digest(source.ir))

@@ -6,13 +6,14 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, astuple, dataclass, replace
 from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes import InPlacePass, PassResult, PostconditionError, PreconditionError
 
+from onnx_pipeline.costmodel.devices import Device
 from onnx_pipeline.graph.costgraph import CostGraph
 from onnx_pipeline.graph.costs_json import graph_to_json
 from onnx_pipeline.graph.objective import check_partition, countable
@@ -21,7 +22,7 @@ from onnx_pipeline.model.lowering import lower
 from onnx_pipeline.model.roles import executable_nodes
 from onnx_pipeline.model.shapes import TensorInfo, value_infos
 from onnx_pipeline.model.source import SourceModel
-from onnx_pipeline.parameters import SearchParams, TargetParams
+from onnx_pipeline.parameters import PathLike, SearchParams, TargetParams, as_target
 from onnx_pipeline.partition.result import Bound, Certificate, Partition, PartitionResult, SearchRecord
 from onnx_pipeline.passes import metadata
 from onnx_pipeline.passes.origin import origin
@@ -48,7 +49,7 @@ def annotated_graph(source: SourceModel, infos: Mapping[str, TensorInfo]) -> Cos
 def annotate_stages(
     source: SourceModel,
     stages: int,
-    target: Target | None = None,
+    target: Target | Device | PathLike | None = None,
     *,
     time_limit: float = 10.0,
     gap: float = 0.0,
@@ -64,7 +65,7 @@ def annotate_stages(
         Its ``ir`` carries costs and is annotated in place.
     stages : int
         Number of stages k.
-    target : Target
+    target : Target, Device, str or path-like, optional
         The devices; by default those of :func:`onnx_pipeline.split`.
     time_limit : float
         Time limit in seconds, proofs included.
@@ -82,7 +83,7 @@ def annotate_stages(
 
     params = SearchParams(time_limit, gap, seed, threads)
     graph = annotated_graph(source, annotated_infos(source))
-    result = solve(graph, stages, target or TargetParams().target(), params, progress)
+    result = solve(graph, stages, as_target(target or TargetParams().target(), graph), params, progress)
     if result.interrupted:
         raise KeyboardInterrupt  # a pass manager would go on with what is not what was asked for
     write_stages(source.ir, result)
@@ -111,7 +112,7 @@ def write_stages(model: ir.Model, result: PartitionResult) -> None:
 
 
 def read_stages(
-    source: SourceModel, infos: Mapping[str, TensorInfo], target: Target | None
+    source: SourceModel, infos: Mapping[str, TensorInfo], target: Target | Device | PathLike | None
 ) -> PartitionResult:
     """Return the annotated partition with its certificate, whichever pass wrote the stages.
 
@@ -122,7 +123,7 @@ def read_stages(
     ----------
     source : SourceModel
     infos : mapping of str to TensorInfo
-    target : Target or None
+    target : Target, Device, str, path-like or None
         None for the annotated one; a model without any has free and unlimited devices.
 
     Raises
@@ -132,7 +133,7 @@ def read_stages(
     """
     record = metadata.read_record(source.ir, metadata.PARTITION)
     graph = annotated_graph(source, infos)
-    target = target or _target(record)
+    target = as_target(target or _target(record), graph)
     given = metadata.read_integers(executable_nodes(source), metadata.STAGE, STAGE_REMEDY)
     stage_of = _dense([_stage(given, names) for names in graph.onnx_nodes])
     stages = max(int(record.get("stages", 0)), int(stage_of.max(initial=-1)) + 1, 1)
@@ -184,7 +185,7 @@ def _fingerprint(graph: CostGraph, target: Target, stages: int) -> str:
     """Identify the instance that a lower bound was proved for."""
     document = graph_to_json(graph)
     del document["meta"], document["name"]
-    text = json.dumps([document, repr(target), stages], sort_keys=True)
+    text = json.dumps([document, astuple(target), stages], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -194,7 +195,7 @@ class PartitionPass(InPlacePass):
 
     source: SourceModel | None = None
     stages: int = 2
-    target: Target | None = None
+    target: Target | Device | PathLike | None = None
     time_limit: float = 10.0
     gap: float = 0.0
     seed: int = 0

@@ -12,7 +12,7 @@ import onnx_ir as ir
 from onnx_ir.passes import InPlacePass, PassResult, PostconditionError, PreconditionError
 
 from onnx_pipeline.costmodel.devices import Device
-from onnx_pipeline.costmodel.request import NodeCosts
+from onnx_pipeline.costmodel.request import CostModel, NodeCosts
 from onnx_pipeline.model.roles import executable_nodes
 from onnx_pipeline.model.source import SourceModel
 from onnx_pipeline.parameters import ProfileParams
@@ -25,7 +25,7 @@ from onnx_pipeline.progress import Progress, silent
 def annotate_costs(
     source: SourceModel,
     *,
-    cost_model: str = "profile",
+    cost_model: str | CostModel = "profile",
     device: str | Path | Device = "cpu",
     dims: Mapping[str, int] | None = None,
     feeds: Mapping[str, npt.NDArray[Any]] | None = None,
@@ -41,8 +41,8 @@ def annotate_costs(
     ----------
     source : SourceModel
         Its ``ir`` is annotated in place.
-    cost_model : str
-        Cost model: ``"profile"``, ``"analytic"``, an installed one or a file.
+    cost_model : str or callable
+        Cost model: ``"profile"``, ``"analytic"``, an installed one, a file or a function.
     device : str, Path or Device
         Its rates serve cost models that compute instead of measure.
     dims : mapping of str to int
@@ -88,7 +88,7 @@ class ProfilePass(InPlacePass):
     """
 
     source: SourceModel | None = None
-    cost_model: str = "profile"
+    cost_model: str | CostModel = "profile"
     device: str | Path | Device = "cpu"
     dims: Mapping[str, int] = field(default_factory=dict)
     feeds: Mapping[str, npt.NDArray[Any]] | None = None

@@ -79,7 +79,7 @@ def test_field_names_are_the_contract(tmp_path: Path) -> None:
         (("certificate", "status"), "great", "status"),
         (("target", "stages"), "two", "stages"),
         (("target", "stages"), 10**9, "stages"),
-        (("target", "stages"), 1, "2 stages for 1 devices"),
+        (("target", "stages"), 1, r"more stages \(2\) than devices \(1\)"),
         (("target", "memory_bytes"), 1e300, "not a number"),
         (("certificate", "bottleneck_seconds"), math.nan, "NaN"),
         (("certificate", "gap"), math.inf, "Infinity"),

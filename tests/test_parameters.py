@@ -108,7 +108,8 @@ def test_values_take_their_final_form() -> None:
 def test_defaults_of_the_facade() -> None:
     """The facade's keyword arguments and the objects that it packs them into agree."""
     defaults = {item.name: item.default for kind in SETS for item in fields(kind)}  # type: ignore[arg-type]
-    own = {"device", "demands", "log", "phases", "progress", "ignore_colocation"}
+    own = {"device", "demands", "partition", "log", "phases", "progress", "ignore_colocation"}
+    own |= {"pins", "together", "no_cut"}  # added to the demands
     for function in (op.split, op.profile, op.plan):
         for name, parameter in inspect.signature(function).parameters.items():
             if parameter.default is not parameter.empty and name not in own:

@@ -87,6 +87,15 @@ def test_the_three_calls_of_the_readme(model: Path, tmp_path: Path) -> None:
     )
 
 
+def test_split_keeps_the_history_of_its_search(model: Path, tmp_path: Path) -> None:
+    """The manifest says when bottleneck and bound improved, up to what the certificate states."""
+    manifest = op.split(model, stages=2, output=tmp_path / "out", cost_model="analytic", time_limit=2.0)
+    last = manifest.search["history"][-1]
+    assert last["upper_seconds"] == pytest.approx(manifest.certificate["bottleneck_seconds"])
+    assert last["lower_seconds"] == pytest.approx(manifest.certificate["lower_bound_seconds"])
+    assert op.Manifest.from_json(manifest.to_json()) == manifest
+
+
 def test_split_tells_its_phases_and_keeps_their_seconds(model: Path, tmp_path: Path) -> None:
     """Every phase is announced, measured and written to the manifest, in the order of the work."""
     notes = Notes()
@@ -95,7 +104,7 @@ def test_split_tells_its_phases_and_keeps_their_seconds(model: Path, tmp_path: P
     assert list(manifest.phases) == order
     assert [phase for phase in notes.phases if phase in order] == order
     assert all(seconds >= 0 for seconds in manifest.phases.values())
-    assert notes[0].startswith("symbolic dimensions left at 1: batch")
+    assert notes[0].startswith("costs are for batch=1;")
 
 
 def test_device_overrides_reach_the_target(model: Path, tmp_path: Path) -> None:
@@ -109,6 +118,19 @@ def test_device_overrides_reach_the_target(model: Path, tmp_path: Path) -> None:
     assert manifest.target["memory_bytes"] == 1e6
     assert manifest.target["transfer_latency_seconds"] == device.transfer_latency
     assert manifest.target["stage_overhead_seconds"] == device.stage_overhead
+
+
+def test_timings_of_this_machine_are_not_those_of_another_device(model: Path, tmp_path: Path) -> None:
+    """Split and plan note it; for the machine itself there is nothing to note."""
+    split, plan, own = Notes(), Notes(), Notes()
+    graph = op.profile(model, dims={"batch": 1}, profile_runs=2)
+    op.plan(graph, stages=2, device="gpu", progress=plan)
+    op.plan(graph, stages=2, progress=own)
+    options = {"stages": 2, "output": tmp_path / "out", "device": "gpu", "dims": {"batch": 1}, "measure": 0}
+    op.split(model, progress=split, **(QUICK | options))
+    warning = "the work of nodes was timed on CPUExecutionProvider, not on gpu"
+    for notes, expected in ((split, 1), (plan, 1), (own, 0)):
+        assert sum(note.startswith(warning) for note in notes) == expected
 
 
 def test_arrays_as_inputs(model: Path) -> None:

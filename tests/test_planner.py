@@ -66,6 +66,16 @@ def test_searches_share_the_time_limit(graph: CostGraph, monkeypatch: pytest.Mon
     assert clock < 8.5
 
 
+def test_stages_that_must_be_filled_are_not_said_to_stay_empty(graph: CostGraph) -> None:
+    """The error alone says that there are not enough nodes."""
+    said: list[Any] = []
+    search = SearchParams(time_limit=1, threads=1, exactly=True)
+    planner = Planner(4, Target(), search, Demands(exactly=True), progress=lambda *told: said.append(told))
+    with pytest.raises(InfeasibleError, match="4 stages cannot all be filled: the graph has 3 nodes"):
+        planner.partition(graph)
+    assert not [text for phase, _, text in said if phase == "note"]
+
+
 def test_pins_that_leave_a_gap(graph: CostGraph) -> None:
     """Files are numbered without gaps, so there is no such split; a plan there is."""
     planner = Planner(4, Target(), QUICK, Demands(pins={"a": 1, "b": 3, "c": 3}))

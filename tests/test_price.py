@@ -78,8 +78,8 @@ def test_the_note_on_open_dimensions(model: Path) -> None:
     bind(models.load(model), None, None, lambda *told: said.append(told))
     ((phase, _, note),) = said
     assert phase == "note"
-    assert note == "symbolic dimensions left at 1: batch (set them with dims=...)"
-    assert spelled(note, as_option).endswith("(set them with --dim NAME=INT)")
+    assert note == "costs are for batch=1; give real sizes with dims=..."
+    assert spelled(note, as_option).endswith("give real sizes with --dim NAME=INT")
 
 
 DIVISION = "m (int64[4] a, int64[4] b) => (int64[4] y) { c = Abs(b)  d = Div(a, c)  e = Abs(d)  y = Neg(e) }"

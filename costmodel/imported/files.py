@@ -13,6 +13,7 @@ from typing import Any
 from onnx_pipeline.costmodel.imported.foreign import read_foreign
 from onnx_pipeline.costmodel.request import CostModel, CostRequest, NodeCosts
 from onnx_pipeline.errors import InputError
+from onnx_pipeline.figures import format_count
 from onnx_pipeline.graph.costs_json import read_graph
 from onnx_pipeline.graph.ticks import NS
 
@@ -103,7 +104,7 @@ def _parse_csv(path: Path, rows: Any) -> dict[str, float]:
 
 def _cells(path: Path, line: int, header: Sequence[str], row: Sequence[str]) -> tuple[str, float]:
     if len(row) < len(header):
-        raise InputError(path, f"line {line}: {len(row)} values for {len(header)} columns")
+        raise InputError(path, f"line {line}: {format_count(len(row), 'value')} for {len(header)} columns")
     text = row[header.index("work_us")]
     try:
         microseconds = float(text)
@@ -118,13 +119,17 @@ def _check_names(path: Path, names: Sequence[str], work: Mapping[str, float]) ->
     """Require exactly the model's nodes: a name that does not fit tells of another model."""
     expected = set(names)
     problems = [
-        (f"no cost for {{}} of the model's {len(names)} nodes", [name for name in names if name not in work]),
-        ("{} nodes that the model does not have", [name for name in work if name not in expected]),
+        (
+            f"no cost for {{}} of the model's {len(names)} nodes",
+            [name for name in names if name not in work],
+        ),
+        ("{} that the model does not have", [name for name in work if name not in expected]),
     ]
     texts = []
     for text, found in problems:
         if found:
             more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
-            texts.append(f"{text.format(len(found))}: {', '.join(found[:_SHOWN])}{more}")
+            count = str(len(found)) if text.startswith("no") else format_count(len(found), "node")
+            texts.append(f"{text.format(count)}: {', '.join(found[:_SHOWN])}{more}")
     if texts:
         raise InputError(path, "; ".join(texts))

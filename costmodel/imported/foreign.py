@@ -26,6 +26,7 @@ from onnx_pipeline.costmodel.profiling.mapping import (
 )
 from onnx_pipeline.costmodel.request import CostModel, CostRequest, NodeCosts
 from onnx_pipeline.errors import InputError
+from onnx_pipeline.figures import format_count, format_seconds
 from onnx_pipeline.graph.ticks import NS
 
 BoolArray = npt.NDArray[np.bool_]
@@ -109,14 +110,14 @@ def _attribute(path: Path, kind: str, layers: Sequence[Layer], request: CostRequ
 def _notes(path: Path, lost: Mapping[str, float], covered: BoolArray, computed: float) -> Iterator[str]:
     """Say which layers match nothing, and what share of the total is computed because no layer covers it."""
     if lost:
-        shown = ", ".join(f"{name} ({1e6 * s:.0f} us)" for name, s in _largest(lost)[:_SHOWN])
+        shown = ", ".join(f"{name} ({format_seconds(s)})" for name, s in _largest(lost)[:_SHOWN])
         more = f" and {len(lost) - _SHOWN} more" if len(lost) > _SHOWN else ""
-        layers = "1 layer" if len(lost) == 1 else f"{len(lost)} layers"
+        layers = format_count(len(lost), "layer")
         match = "matches" if len(lost) == 1 else "match"
         yield f"{layers} of {path.name} {match} no node of the model: {shown}{more}"
     if not covered.all():
         missing = f"{np.count_nonzero(~covered)} of the model's {len(covered)} nodes"
-        yield f"{path.name} has no time for {missing}: computed costs, {100 * computed:.0f} % of the total"
+        yield f"{path.name} has no time for {missing}: they are computed, {100 * computed:.0f} % of the work"
 
 
 def _covered(
@@ -130,8 +131,8 @@ def _covered(
     if named < MIN_NAMED * mapping.num_nodes or share < MIN_SHARE:
         raise InputError(
             path,
-            f"it has times for only {named} of the model's {mapping.num_nodes} nodes and what was fused with "
-            f"them, {100 * share:.0f} % of the computed costs: is it a profile of the whole model?",
+            f"it has times for only {named} of the model's {mapping.num_nodes} nodes, "
+            f"{100 * share:.0f} % of its work by computed costs: is it a profile of the whole model?",
         )
     return covered
 

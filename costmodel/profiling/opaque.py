@@ -17,6 +17,7 @@ from onnx_pipeline.costmodel.profiling.mapping import Attribution, FloatArray, G
 from onnx_pipeline.costmodel.profiling.sessions import Runner
 from onnx_pipeline.costmodel.profiling.trace import KernelEvent, read_trace
 from onnx_pipeline.costmodel.request import CostRequest
+from onnx_pipeline.figures import format_seconds
 from onnx_pipeline.stop import Deadline
 
 _WARM_UP = 2
@@ -52,7 +53,7 @@ def measure_units(
     for done in range(_WARM_UP + rounds):
         runner.run(traced)
         walls.append(runner.timed(plain))
-        request.progress("profile", None, f"{walls[-1] * 1e3:.3g} ms per inference")
+        request.progress("profile", None, f"{format_seconds(walls[-1])} per inference")
         if deadline() and (done > _WARM_UP or request.seconds is not None):
             break
     warm_up = min(_WARM_UP, len(walls) - 1)

@@ -20,6 +20,7 @@ from onnx_pipeline.costmodel.profiling.rounds import fewest_rounds, measure
 from onnx_pipeline.costmodel.profiling.sessions import Runner
 from onnx_pipeline.costmodel.request import CostRequest, NodeCosts
 from onnx_pipeline.errors import UsageError
+from onnx_pipeline.figures import format_count
 from onnx_pipeline.files.scratch import scratch_folder
 from onnx_pipeline.graph.ticks import NS
 
@@ -49,7 +50,7 @@ def profile(request: CostRequest) -> NodeCosts:
     nodes = original_nodes(request.nodes)
     with scratch_folder() as folder:
         measured = measure(request, runner, nodes, folder)
-    request.progress("profile", 1.0, f"{len(measured.wall)} rounds")
+    request.progress("profile", 1.0, format_count(len(measured.wall), "round"))
     names = [node.name for node in nodes]
     work, spread = _summarise(measured)
     import onnxruntime

@@ -14,6 +14,7 @@ from onnx_pipeline.costmodel.profiling.opaque import measure_units
 from onnx_pipeline.costmodel.profiling.sessions import QUICK_SECONDS, Runner, Traced
 from onnx_pipeline.costmodel.request import CostRequest
 from onnx_pipeline.errors import Advice, InputError
+from onnx_pipeline.figures import format_seconds
 from onnx_pipeline.stop import Deadline
 
 WARM_UP = 2
@@ -144,7 +145,7 @@ def _paired(
         walls.append(runner.timed(plain))
         spent += time.perf_counter() - began
         part = (index + min(1.0, (done + 1) / fewest)) / SESSIONS
-        request.progress("profile", part, f"{walls[-1] * 1e3:.3g} ms per inference")
+        request.progress("profile", part, f"{format_seconds(walls[-1])} per inference")
     if traced is None:
         return Pair(walls, np.zeros((0, 0)))
     kernels, weights = traced.saved()

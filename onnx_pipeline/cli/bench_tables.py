@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import IO, Any
 
-from onnx_pipeline.cli.terminal import make_console, print_lines, print_whole
-from onnx_pipeline.cli.units import format_bytes, format_seconds
+from onnx_pipeline.cli.terminal import make_console, print_lines, print_title, print_whole
+from onnx_pipeline.figures import format_bytes, format_count, format_percent, format_rate, format_seconds
 
 _CONTENDERS = {
     "one_thread": "unsplit, 1 thread",
@@ -21,13 +21,7 @@ def show_bench(document: Mapping[str, Any], stream: IO[str] | None = None) -> No
     from rich.table import Table
 
     console = make_console(stream)
-    console.print(
-        f"{document['model']}: {len(document['stages'])} stages on {document['backend']}, "
-        f"{document['cores']} cores, {document['rounds']} rounds of "
-        f"{document['requests'] // document['rounds']} requests",
-        style="bold",
-        soft_wrap=True,
-    )
+    print_title(console, _headline(document))
     unicode = "utf" in console.encoding.lower()
     style = box.SIMPLE_HEAD if unicode else box.ASCII_DOUBLE_HEAD
     table = Table(box=style, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
@@ -48,13 +42,24 @@ def show_bench(document: Mapping[str, Any], stream: IO[str] | None = None) -> No
     print_lines(console, _lines(document))
 
 
+def _headline(document: Mapping[str, Any]) -> str:
+    stages = format_count(len(document["stages"]), "stage")
+    requests = format_count(document["requests"] // document["rounds"], "request")
+    return (
+        f"{document['model']}: {stages} on {document['backend']}, {format_count(document['cores'], 'core')}, "
+        f"{format_count(document['rounds'], 'round')} of {requests}"
+    )
+
+
 def _lines(document: Mapping[str, Any]) -> list[tuple[str, str]]:
     latency, bottleneck = document["latency_seconds"], document["bottleneck"]
     model = document["simulated"]
+    error = _error(bottleneck["predicted_seconds"], bottleneck["measured_seconds"])
+    devices = format_count(len(document["stages"]), "device")
     lines = [
         (
             "pipeline",
-            f"{document['throughput_per_second']:,.1f} requests/s, one every "
+            f"{format_rate(document['period_seconds'], 'request')}, one every "
             f"{format_seconds(document['period_seconds'])}",
         ),
         (
@@ -65,13 +70,12 @@ def _lines(document: Mapping[str, Any]) -> list[tuple[str, str]]:
         (
             "bottleneck",
             f"{format_seconds(bottleneck['measured_seconds'])} alone, predicted "
-            f"{format_seconds(bottleneck['predicted_seconds'])} "
-            f"({_error(bottleneck['predicted_seconds'], bottleneck['measured_seconds'])})",
+            f"{format_seconds(bottleneck['predicted_seconds'])}" + (f" ({error})" if error else ""),
         ),
-        ("efficiency", f"{document['efficiency']:.3f} (bottleneck stage alone / period)"),
+        ("efficiency", _efficiency(document)),
         (
             "simulated",
-            f"one every {format_seconds(model['period_seconds'])}, "
+            f"on {devices}: one every {format_seconds(model['period_seconds'])}, "
             f"latency p50 {format_seconds(model['latency_seconds']['p50'])}",
         ),
     ]
@@ -82,5 +86,15 @@ def _lines(document: Mapping[str, Any]) -> list[tuple[str, str]]:
     return lines
 
 
+def _efficiency(document: Mapping[str, Any]) -> str:
+    """Say what share of its best rate the pipeline reaches, and what limits it on few cores."""
+    stages, cores = len(document["stages"]), document["cores"]
+    text = f"{format_percent(document['efficiency'])} (slowest stage alone / period)"
+    if stages <= cores:
+        return text
+    share = f"{format_count(stages, 'stage')} share {format_count(cores, 'core')}"
+    return f"{text}: {share}; simulate {format_count(stages, 'device')} with `onnx_pipeline.simulate`"
+
+
 def _error(predicted: float, measured: float) -> str:
-    return f"{100 * (predicted / measured - 1):+.0f} %"
+    return f"{100 * (predicted / measured - 1):+.0f} %" if measured else ""

@@ -9,7 +9,7 @@ import click
 
 from onnx_pipeline.cli import options
 from onnx_pipeline.cli.once import Command
-from onnx_pipeline.cli.results import Report, reporting
+from onnx_pipeline.cli.results import Report, output_file, reporting
 from onnx_pipeline.cli.types import Value
 from onnx_pipeline.errors import InputError, UsageError, VerificationError
 
@@ -34,9 +34,9 @@ from onnx_pipeline.errors import InputError, UsageError, VerificationError
 @options.custom_ops
 @reporting
 def verify(directory: Path, model: Path | None, report: Report, **choices: Any) -> None:
-    """Check files, hashes, wiring and certificate of a split; with --model also its outputs.
+    """Check files, wiring and certificate of a split or plan.
 
-    Of a plan, check the certificate.
+    With --model, compare the outputs of a split with those of the unsplit model.
     """
     from onnx_pipeline.cli import tables
     from onnx_pipeline.verification.checks import inspect
@@ -48,19 +48,38 @@ def verify(directory: Path, model: Path | None, report: Report, **choices: Any) 
         for note in found.notes:
             console.note(note)
     if found.ok or report.as_json:
-        report.result(found.to_json(), lambda: tables.show_verification(found))
+        report.result(found.to_json(), lambda: tables.show_verification(found, every=report.verbose > 0))
     if not found.ok:
         raise VerificationError(f"{directory}: {'; '.join(found.problems)}")
 
 
 @click.command(cls=Command)
 @click.argument("path", type=options.PATH, metavar="DIR|PLAN.json")
+@click.option("--cuts", is_flag=True, help="List the tensors at every border instead.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["csv", "dot", "mermaid", "svg"]),
+    help="Write the cuts as a table or a picture of the stages.",
+)
+@click.option(
+    "--node-data",
+    type=click.Choice(["stage", "work"]),
+    help="Write stage or work of every node for Model Explorer.",
+)
+@output_file("FILE")
 @reporting
-def show(path: Path, report: Report) -> None:
-    """Print the summary of a split or plan again."""
+def show(path: Path, report: Report, **choices: Any) -> None:
+    """Print the summary of a split or plan again, or where it cuts the model."""
     from onnx_pipeline.cli import tables
 
     report.console()  # nothing takes time here, only the log level counts
+    if any(value for name, value in choices.items() if name != "output"):
+        from onnx_pipeline.cli.cuts import show_cuts
+
+        return show_cuts(path, report, **choices)
+    if choices["output"] is not None:
+        raise UsageError("-o needs --cuts, --format or --node-data: the summary is printed only")
     document: dict[str, Any]
     if path.is_dir():
         from onnx_pipeline import manifest
@@ -73,3 +92,4 @@ def show(path: Path, report: Report) -> None:
     else:
         raise InputError(path, "no such file or directory")
     report.result(document, lambda: tables.show(document))
+    return None

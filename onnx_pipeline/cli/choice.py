@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from onnx_pipeline.cli.units import format_percent
+from onnx_pipeline.figures import format_count, format_percent
 
 Document = Mapping[str, Any]
 #: Share of waiting worth mentioning.
@@ -37,7 +37,7 @@ def choice(certificate: Document, measurement: Document) -> str | None:
         left = f"up to {format_percent(corrected['gap'])} may be left in the corrected costs"
         if corrected["status"] == "optimal":
             left = "optimal in the corrected costs, too"
-    tried = f"{measurement['candidates']} partitions measured"
+    tried = f"{format_count(measurement['candidates'], 'partition')} measured"
     if outcome == "improved":
         above = f"up to {format_percent(certificate['gap'])} above the optimum in the profiled costs"
         if certificate["status"] == "optimal":

@@ -8,7 +8,15 @@ from collections.abc import Sequence
 
 import click
 
-from onnx_pipeline.cli import check_commands, host_commands, run_commands, split_commands
+from onnx_pipeline.cli import (
+    check_commands,
+    emit_commands,
+    explore_commands,
+    host_commands,
+    report_commands,
+    run_commands,
+    split_commands,
+)
 from onnx_pipeline.errors import UsageError
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
@@ -42,7 +50,17 @@ def run(arguments: Sequence[str] | None, program: str) -> int:
     return code if isinstance(code, int) else 0
 
 
-@click.group(context_settings=CONTEXT, invoke_without_command=True, epilog=EXIT_CODES)
+class Program(click.Group):
+    """Commands whose short descriptions are folded instead of cut."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write one row per command."""
+        rows = [(name, self.commands[name].get_short_help_str(1000)) for name in self.list_commands(ctx)]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
+
+@click.group(cls=Program, context_settings=CONTEXT, invoke_without_command=True, epilog=EXIT_CODES)
 @click.option("--version", is_flag=True, help="Show the version and exit.")
 @click.pass_context
 def cli(context: click.Context, version: bool) -> None:
@@ -61,10 +79,13 @@ for command in (
     split_commands.split,
     split_commands.profile,
     split_commands.plan,
+    emit_commands.emit,
+    explore_commands.explore,
     check_commands.verify,
     run_commands.run,
     run_commands.bench,
     check_commands.show,
+    report_commands.report,
     host_commands.calibrate,
     host_commands.cache,
 ):

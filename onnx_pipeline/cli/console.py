@@ -1,22 +1,22 @@
-"""What a running command prints on stderr: a bar on a terminal, notes always, phases on request.
+"""What running work prints on stderr: a bar in a terminal or notebook, notes always, phases on request.
 
-Its result goes to stdout.
+The result of a command goes to stdout.
 """
 
 from __future__ import annotations
 
 import json
-import logging
 import sys
 from collections.abc import Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from onnx_pipeline.cli.phases import Course, phase_name
+from onnx_pipeline.cli.terminal import folded
 from onnx_pipeline.errors import Spell, as_keyword, printable, spelled
 
 if TYPE_CHECKING:
-    from rich.progress import Progress as Bar
-    from rich.progress import TaskID
+    from onnx_pipeline.cli.bar import Bar
 
 PROGRAM = "onnx-pipeline"
 #: Phases whose message is said once on stderr, terminal or not; all others only move the bar.
@@ -24,42 +24,38 @@ SPOKEN = {"note", "compile"}
 
 
 class Console:
-    """The :data:`~onnx_pipeline.progress.Progress` of the command line, used as a context manager.
+    """The :data:`~onnx_pipeline.progress.Progress` that people see, used as a context manager.
 
     Parameters
     ----------
     quiet : bool
         Print nothing but errors.
     verbose : int
-        1 logs every message of every phase, 2 asks for tracebacks too.
+        Whether to print every message of every phase, without a bar.
     spell : callable
         Writes the parameters that messages name.
+    steps : mapping of str to float, optional
+        Phases to come, with the seconds that each may take.
     """
 
-    def __init__(self, quiet: bool = False, verbose: int = 0, spell: Spell = as_keyword) -> None:
-        self.quiet, self.verbose, self._spell = quiet, verbose, spell
+    def __init__(
+        self,
+        quiet: bool = False,
+        verbose: int = 0,
+        spell: Spell = as_keyword,
+        steps: Mapping[str, float] | None = None,
+    ) -> None:
+        self.quiet, self.verbose, self._spell, self._steps = quiet, verbose, spell, steps or {}
         self._bar: Bar | None = None
-        self._task: TaskID | None = None
-        self._phase = ""
         self._said: set[str] = set()
-        level = logging.DEBUG if verbose > 1 else logging.INFO if verbose else logging.WARNING
-        logging.getLogger("onnx_pipeline").setLevel(level)
 
     def __enter__(self) -> Console:
-        """Start the bar where there is a terminal to draw it on."""
-        if not self.quiet and not self.verbose and sys.stderr.isatty():
-            from rich.console import Console as RichConsole
-            from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+        """Start the bar where there is a terminal or a notebook to draw it on."""
+        notebook = in_notebook()
+        if not self.quiet and not self.verbose and (notebook or sys.stderr.isatty()):
+            from onnx_pipeline.cli.bar import Bar
 
-            self._bar = Progress(
-                TextColumn("{task.description:<10}"),
-                BarColumn(bar_width=24),
-                TimeElapsedColumn(),
-                TextColumn("{task.fields[message]}", markup=False),
-                console=RichConsole(stderr=True),
-                transient=True,
-            )
-            self._bar.start()
+            self._bar = Bar(Course(self._steps), sys.stderr, notebook)
         return self
 
     def __exit__(
@@ -76,10 +72,10 @@ class Console:
         if phase in SPOKEN:
             self.note(message)
         elif self._bar is not None:
-            self._move(self._bar, phase, fraction, message)
+            self._bar.move(phase, fraction, message)
         elif self.verbose and message and f"{phase}: {message}" not in self._said:
             self._said.add(f"{phase}: {message}")
-            self._print(f"{PROGRAM}: {phase}: {message}")
+            self._print(f"{PROGRAM}: {phase_name(phase)}: {message}")
 
     def note(self, message: str) -> None:
         """Print a note, once."""
@@ -88,22 +84,19 @@ class Console:
             self._said.add(message)
             self._print(f"{PROGRAM}: note: {message}")
 
-    def _move(self, bar: Bar, phase: str, fraction: float | None, message: str) -> None:
-        if self._task is None or phase != self._phase:
-            if self._task is not None:
-                bar.remove_task(self._task)
-            self._phase = phase
-            self._task = bar.add_task(phase, total=None, message=message)
-        if fraction is None:
-            bar.update(self._task, message=message)
-        else:
-            bar.update(self._task, total=1.0, completed=fraction, message=message)
-
     def _print(self, line: str) -> None:
+        line = folded(line, sys.stderr)
         if self._bar is not None:
-            self._bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
+            self._bar.print(line)
         else:
             print(line, file=sys.stderr, flush=True)
+
+
+def in_notebook() -> bool:
+    """Whether this is the kernel of a notebook; IPython is not imported to find out."""
+    ipython = sys.modules.get("IPython")
+    shell = None if ipython is None else ipython.get_ipython()
+    return getattr(shell, "kernel", None) is not None
 
 
 def print_json(document: Mapping[str, Any]) -> None:

@@ -82,6 +82,7 @@ def _fail(error: BaseException, message: str, code: int) -> int:
     wanted = os.environ.get(TRACEBACK_VARIABLE) or logging.getLogger("onnx_pipeline").isEnabledFor(
         logging.DEBUG
     )
+    from onnx_pipeline.cli.terminal import folded
     from onnx_pipeline.errors import printable
 
     with suppress(OSError, ValueError):  # nobody may be listening
@@ -90,7 +91,7 @@ def _fail(error: BaseException, message: str, code: int) -> int:
 
             traceback.print_exception(error)
         line = printable(" ".join(message.split()))
-        print(f"{PROGRAM}: error: {line}", file=sys.stderr, flush=True)
+        print(folded(f"{PROGRAM}: error: {line}", sys.stderr), file=sys.stderr, flush=True)
     return code
 
 

@@ -9,6 +9,8 @@ import click
 from onnx_pipeline.cli.once import Command
 from onnx_pipeline.cli.results import Report, output_file, reporting
 
+_NO_FOLDER = "no folder, since there is no home"
+
 
 @click.command(cls=Command)
 @output_file("DEVICE.toml")
@@ -44,23 +46,22 @@ def cache() -> None:
 @cache.command(cls=Command)
 def clear() -> None:
     """Remove all profiles."""
-    from onnx_pipeline.cli.units import format_bytes, format_count
     from onnx_pipeline.costmodel.cache import clear as clear_cache
+    from onnx_pipeline.figures import format_bytes, format_count
     from onnx_pipeline.files.user_cache import user_cache
 
     count, size = clear_cache()
-    click.echo(
-        f"removed {format_count(count, 'profile')}, {format_bytes(size)}, from {user_cache() or 'nowhere'}"
-    )
+    place = user_cache() or _NO_FOLDER
+    click.echo(f"removed {format_count(count, 'profile')}, {format_bytes(size)}, from {place}")
 
 
 @cache.command(cls=Command)
 def info() -> None:
     """Show where profiles are kept and how many there are."""
-    from onnx_pipeline.cli.units import format_bytes, format_count
     from onnx_pipeline.costmodel.cache import usage
+    from onnx_pipeline.figures import format_bytes, format_count
     from onnx_pipeline.files.user_cache import user_cache
 
     count, size = usage()
-    place = user_cache() or "no folder: there is no home"
+    place = user_cache() or _NO_FOLDER
     click.echo(f"{format_count(count, 'profile')}, {format_bytes(size)}, in {place}")

@@ -8,19 +8,62 @@ from typing import Any
 import click
 
 from onnx_pipeline.cli.groups import Decorator, gathered, group
-from onnx_pipeline.cli.types import Names, Pair, Value
+from onnx_pipeline.cli.types import Names, Pair, Stages, Value
 from onnx_pipeline.parameters import OutputParams, ProfileParams, SearchParams, TargetParams
 from onnx_pipeline.settings import BOUNDS, MEMORY_MODES, WEIGHTS
 
 PATH = click.Path(path_type=Path)
 
-stages = click.option(
-    "-k",
-    "--stages",
-    type=Value("stages", click.INT),
-    required=True,
-    metavar="K",
-    help="Number of stages, one per device.",
+
+def _stages(stages: Any, partition: Path | None) -> dict[str, Any]:
+    """Take the number of stages from the partition where only that is given."""
+    if stages is None:
+        if partition is None:
+            context = click.get_current_context()
+            missing = next(each for each in context.command.params if each.name == "stages")
+            raise click.MissingParameter(None, context, missing)
+        from onnx_pipeline.given import GivenPartition
+
+        stages = GivenPartition.load(partition).stages
+    return {"stages": stages, "partition": partition}
+
+
+stages = gathered(
+    _stages,
+    click.option(
+        "-k",
+        "--stages",
+        type=Stages(),
+        metavar="K",
+        help="Number of stages, one per device; several, as 2-16 or 1,2,4,8, are compared.  "
+        "[required without --partition]",
+    ),
+    click.option(
+        "--partition",
+        type=PATH,
+        metavar="FILE",
+        help="Take this partition, search none: JSON (stages by node, a list, a plan) or CSV (name,stage).",
+    ),
+)
+goals = group(
+    click.option(
+        "--for-rate",
+        type=Value("for_rate", click.FLOAT),
+        metavar="RATE",
+        help="Find the fewest stages that serve so many requests per second.",
+    ),
+    click.option(
+        "--for-latency",
+        type=Value("for_latency"),
+        metavar="TIME",
+        help="Find the fewest stages that answer one request in 50ms, 2s, ...",
+    ),
+    click.option(
+        "--fit",
+        type=Value("fit"),
+        metavar="SIZE",
+        help="Find the fewest stages that need at most so much memory each: 8GiB, 800MB.",
+    ),
 )
 
 
@@ -43,6 +86,23 @@ bandwidth = click.option(
 )
 
 
+memory_counts = group(
+    click.option(
+        "--memory-mode",
+        type=click.Choice(MEMORY_MODES),
+        default=TargetParams.memory_mode,
+        show_default=True,
+        help="Stream what exceeds the memory in every inference, or forbid it.",
+    ),
+    click.option(
+        "--activations/--no-activations",
+        default=TargetParams.activations,
+        show_default=True,
+        help="Count live activations, or parameters only, against the memory.",
+    ),
+)
+
+
 def memory(of_file: bool = False) -> Decorator[Any]:
     """Fast memory per device, how it counts and what fills it."""
     more = ", or the graph file's own limit" if of_file else ""
@@ -53,19 +113,7 @@ def memory(of_file: bool = False) -> Decorator[Any]:
             metavar="SIZE|file" if of_file else "SIZE",
             help=f"Fast memory of one device: 8GiB, 800MB, inf{more}.  [default: the device's]",
         ),
-        click.option(
-            "--memory-mode",
-            type=click.Choice(MEMORY_MODES),
-            default=TargetParams.memory_mode,
-            show_default=True,
-            help="Stream what exceeds the memory in every inference, or forbid it.",
-        ),
-        click.option(
-            "--activations/--no-activations",
-            default=TargetParams.activations,
-            show_default=True,
-            help="Count live activations, or parameters only, against the memory.",
-        ),
+        memory_counts,
     )
 
 
@@ -161,17 +209,15 @@ search = group(
         "--time-limit",
         type=Value("time_limit", click.FLOAT),
         default=SearchParams.time_limit,
-        show_default=True,
         metavar="SECONDS",
-        help="Time limit of the search, proofs included.",
+        help=f"Time limit of the search, proofs included.  [default: {SearchParams.time_limit:g}]",
     ),
     click.option(
         "--gap",
         type=Value("gap", click.FLOAT),
         default=SearchParams.gap,
-        show_default=True,
         metavar="FRACTION",
-        help="Stop once this gap is proved.",
+        help=f"Stop once this gap is proved.  [default: {SearchParams.gap:g}]",
     ),
     seed,
     click.option(
@@ -197,21 +243,21 @@ constraints = gathered(
         type=Pair("NODE=STAGE", "a stage counted from 0"),
         multiple=True,
         metavar="NODE=STAGE",
-        help="Put a node into a stage; repeatable.",
+        help="Put a node into a stage, or all nodes that match: 'encoder/*=0'; repeatable.",
     ),
     click.option(
         "--together",
         type=Names(),
         multiple=True,
         metavar="NODE,NODE...",
-        help="Keep nodes in one stage; repeatable.",
+        help="Keep nodes in one stage, also by patterns: 'layer1/*'; repeatable.",
     ),
     click.option(
         "--no-cut",
         "uncut",
         multiple=True,
         metavar="TENSOR",
-        help="Keep a tensor within one stage; repeatable.",
+        help="Keep a tensor within one stage, or all that match; repeatable.",
     ),
     click.option("--exactly", is_flag=True, help="Leave no stage empty."),
     click.option(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,10 +27,18 @@ class Report:
     quiet: bool
     verbose: int
 
-    def console(self) -> Console:
-        """Return what is told of the progress; it spells parameters as options."""
+    def console(self, steps: Mapping[str, float] | None = None) -> Console:
+        """Return what is told of the progress; it spells parameters as options.
+
+        Parameters
+        ----------
+        steps : mapping of str to float, optional
+            Phases to come, with the seconds that each may take.
+        """
+        level = logging.DEBUG if self.verbose > 1 else logging.INFO if self.verbose else logging.WARNING
+        logging.getLogger("onnx_pipeline").setLevel(level)
         program = click.get_current_context().find_root().command
-        return Console(self.quiet, self.verbose, speller(program))
+        return Console(self.quiet, self.verbose, speller(program), steps)
 
     def result(
         self, document: Mapping[str, Any], show: Callable[[], object], written: Path | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ from onnx_pipeline.cli import options
 from onnx_pipeline.cli.groups import gathered, group
 from onnx_pipeline.cli.once import Command
 from onnx_pipeline.cli.results import Report, output_file, reporting
-from onnx_pipeline.cli.types import Provider
+from onnx_pipeline.cli.types import Count, Provider
 from onnx_pipeline.files.atomic import check_file
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ streaming = group(
     ),
     click.option(
         "--queue-depth",
-        type=click.IntRange(min=1),
+        type=Count(),
         default=2,
         show_default=True,
         metavar="N",
@@ -83,7 +84,7 @@ streaming = group(
     ),
     click.option(
         "--max-in-flight",
-        type=click.IntRange(min=1),
+        type=Count(),
         metavar="N",
         help="Requests in flight at most.  [default: as many as stages and queues hold]",
     ),
@@ -128,13 +129,13 @@ def run(directory: Path, inputs: Path, output: Path | None, report: Report, **ch
 @click.argument("directory", type=options.PATH, metavar="DIR")
 @click.option(
     "--requests",
-    type=click.IntRange(min=1),
+    type=Count(),
     metavar="N",
     help="Pipelined requests in total.  [default: half a second per measurement]",
 )
 @click.option(
     "--rounds",
-    type=click.IntRange(min=1),
+    type=Count(),
     default=5,
     show_default=True,
     metavar="N",
@@ -152,7 +153,10 @@ def run(directory: Path, inputs: Path, output: Path | None, report: Report, **ch
 @streaming
 @reporting
 def bench(directory: Path, inputs: Path | None, no_baselines: bool, report: Report, **choices: Any) -> None:
-    """Measure DIR: throughput and stage times against the prediction and the unsplit model."""
+    """Measure the throughput and the stage times of DIR.
+
+    Compare them with the prediction and with the unsplit model.
+    """
     from onnx_pipeline import manifest
     from onnx_pipeline.cli import bench_tables
     from onnx_pipeline.files import npz
@@ -161,7 +165,7 @@ def bench(directory: Path, inputs: Path | None, no_baselines: bool, report: Repo
     feeds: Mapping[str, Any] | None = None
     if inputs is not None:
         feeds = npz.load_inputs(inputs, manifest.read(directory))
-    with report.console() as console:
+    with report.console({"load": 1.0, "bench": math.inf}) as console:
         document = bench.bench(
             directory, inputs=feeds, baselines=not no_baselines, progress=console, **choices
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,10 @@ import click
 from onnx_pipeline.cli import options
 from onnx_pipeline.cli.config import config
 from onnx_pipeline.cli.once import Command
+from onnx_pipeline.cli.phases import planning, pricing, splitting
 from onnx_pipeline.cli.results import Report, output, output_file, reporting
 from onnx_pipeline.cli.types import Value
+from onnx_pipeline.errors import Advice, UsageError
 
 
 @click.command(cls=Command)
@@ -25,21 +28,61 @@ from onnx_pipeline.cli.types import Value
 @options.costs
 @options.search
 @options.constraints
+@options.goals
 @options.log
 @options.measure
 @options.writing
 @config
 @reporting
-def split(model: Path, stages: int, output: Path | None, report: Report, **choices: Any) -> None:
-    """Profile MODEL, partition it, certify the partition and write the stages."""
+def split(
+    model: Path, stages: int | tuple[int, ...], output: Path | None, report: Report, **choices: Any
+) -> None:
+    """Profile, partition and certify MODEL; write the stages.
+
+    Of several numbers of stages, the fewest that reach the goals are taken.
+    """
     from onnx_pipeline import pipeline
     from onnx_pipeline.cli import tables
+    from onnx_pipeline.goals import Goals
 
+    goals = {name: choices[name] for name in ("for_rate", "for_latency", "fit")}
+    if isinstance(stages, tuple) or Goals(**goals):
+        stages = _fewest(model, stages, output, choices, report)
+    if choices.pop("fit") is not None:
+        choices |= {"memory": goals["fit"], "memory_mode": "hard"}
+    del choices["for_rate"], choices["for_latency"]
     output = output or Path(f"{model.stem}-k{stages}")
-    with report.console() as console:
+    with report.console(splitting(choices)) as console:
         manifest = pipeline.split(model, stages=stages, output=output, progress=console, **choices)
     document = manifest.to_json() | {"output": os.fspath(output)}
     report.result(document, lambda: tables.show(document), output)
+
+
+def _fewest(
+    model: Path,
+    stages: int | tuple[int, ...],
+    output: Path | None,
+    choices: Mapping[str, Any],
+    report: Report,
+) -> int:
+    """Return the fewest stages that reach the goals, before anything is written."""
+    if choices["partition"] is not None:
+        raise UsageError("--partition has its number of stages: give -k K, and no goals")
+    from onnx_pipeline.cli import explore_commands
+    from onnx_pipeline.files.directory import check_output
+    from onnx_pipeline.goals import Goals
+
+    if not Goals(choices["for_rate"], choices["for_latency"], choices["fit"]):
+        hint = Advice(
+            "explore compares several; {for_rate}, {for_latency} or {fit} choose the fewest",
+            for_rate=...,
+            for_latency=...,
+            fit=...,
+        )
+        raise UsageError("a split has one number of stages", hint)
+    if output is not None:
+        check_output(output, force=choices["force"], keep=[model])
+    return explore_commands.choose(model, stages, choices, report)
 
 
 @click.command(cls=Command)
@@ -51,7 +94,7 @@ def split(model: Path, stages: int, output: Path | None, report: Report, **choic
 @config
 @reporting
 def profile(model: Path, output: Path | None, report: Report, **choices: Any) -> None:
-    """Measure MODEL only: work, parameter and output sizes of every node."""
+    """Measure MODEL only: time and sizes of every node."""
     from onnx_pipeline import pipeline
     from onnx_pipeline.cli import tables
     from onnx_pipeline.files.atomic import new_file
@@ -59,12 +102,14 @@ def profile(model: Path, output: Path | None, report: Report, **choices: Any) ->
     from onnx_pipeline.progress import Phases
 
     phases = Phases()
-    with report.console() as console:
+    with report.console(pricing(choices)) as console:
         graph = pipeline.profile(model, progress=console, phases=phases, **choices)
     if output is not None:
         with new_file(output) as temporary:
             costs_json.write_graph(graph, temporary)
-    report.result(costs_json.graph_to_json(graph), lambda: tables.show_costs(graph, phases), output)
+    report.result(
+        costs_json.graph_to_json(graph), lambda: tables.show_costs(graph, phases, name=model.name), output
+    )
 
 
 @click.command(cls=Command)
@@ -95,15 +140,30 @@ def profile(model: Path, output: Path | None, report: Report, **choices: Any) ->
 @config
 @reporting
 def plan(
-    graph: Path, output: Path | None, report: Report, perturb: float | None, samples: int, **choices: Any
+    graph: Path,
+    stages: int | tuple[int, ...],
+    output: Path | None,
+    report: Report,
+    perturb: float | None,
+    samples: int,
+    **choices: Any,
 ) -> int:
-    """Partition and certify GRAPH only: COSTS.json or MSR JSON; no ONNX model needed."""
+    """Partition and certify GRAPH only; no ONNX model is needed.
+
+    GRAPH is COSTS.json or an MSR workload. Several numbers of stages give the table of `explore`.
+    """
     from onnx_pipeline import pipeline, planfile
-    from onnx_pipeline.cli import tables
+    from onnx_pipeline.cli import explore_commands, tables
     from onnx_pipeline.progress import Phases
 
+    if isinstance(stages, tuple):
+        only_one = (perturb, choices.pop("log"), choices.pop("partition"))
+        if any(choice is not None for choice in only_one):
+            raise UsageError("--perturb, --log and --partition need one number of stages")
+        return explore_commands.run(graph, choices | {"stages": stages}, output, report, planning(choices))
+    choices["stages"] = stages
     phases = Phases()
-    with report.console() as console:
+    with report.console(planning(choices, samples if perturb else 0)) as console:
         result = pipeline.plan(graph, progress=console, phases=phases, **choices)
         if result.interrupted:
             console.note("interrupted: this is the best partition so far; its certificate is valid")

@@ -7,12 +7,13 @@ The table of stages is rendered from a document, manifest or PLAN.json, so it ne
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from onnx_pipeline.cli.terminal import harmless, make_console, print_lines, print_whole
-from onnx_pipeline.cli.units import format_bandwidth, format_bytes, format_seconds
-from onnx_pipeline.cli.verdict import spent, verdict
+from onnx_pipeline.cli.terminal import harmless, make_console, print_lines, print_title, print_whole
+from onnx_pipeline.cli.verdict import costs, spent, verdict
 from onnx_pipeline.errors import printable
+from onnx_pipeline.figures import format_bandwidth, format_bytes, format_count, format_percent, format_seconds
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -21,13 +22,17 @@ if TYPE_CHECKING:
     from onnx_pipeline.costmodel.calibrate import Calibration
     from onnx_pipeline.graph.costgraph import CostGraph
     from onnx_pipeline.verification.checks import VerifyReport
+    from onnx_pipeline.verification.compare import OutputCheck
 
 Document = Mapping[str, Any]
 #: A column's heading and its cell for every stage.
 Column = tuple[str, list[str]]
 _COUNTS = (("stage", "index"), ("nodes", "nodes"))
-BAR_WIDTH = 10
+#: Columns of a bar, and as few as it may take where that makes everything fit.
+BAR_WIDTH, LEAST_BAR = 10, 4
 TOP_NODES = 10
+#: Between two columns.
+_GUTTER = 2
 
 
 def show(document: Document, stream: IO[str] | None = None, title: str | None = None) -> None:
@@ -48,19 +53,24 @@ def show(document: Document, stream: IO[str] | None = None, title: str | None = 
 def render(console: Console, document: Document, title: str | None = None) -> None:
     """Print onto a rich console."""
     document = harmless(document)
-    console.print(headline(document) if title is None else title, style="bold", soft_wrap=True)
+    print_title(console, headline(document) if title is None else title)
     unicode = "utf" in console.encoding.lower()
-    for columns in _side_by_side(stage_columns(document, unicode=unicode), console.width):
-        print_whole(console, _table(columns, bottlenecks(document), unicode=unicode))
+    columns = stage_columns(document, unicode=unicode)
+    missing = sum(map(_width, columns)) - _GUTTER - console.width
+    if 0 < missing <= BAR_WIDTH - LEAST_BAR:
+        columns = stage_columns(document, unicode=unicode, bar=BAR_WIDTH - missing)
+    for part in _side_by_side(columns, console.width):
+        print_whole(console, _table(part, bottlenecks(document), unicode=unicode))
     print_lines(console, verdict(document))
 
 
 def headline(document: Document) -> str:
     """Return what was split, for how many devices of what kind."""
     target = document["target"]
-    name = document["model"]["file"] if "model" in document else document["graph"]["name"]
+    used, wanted = len(document["stages"]), target.get("stages", 0)
+    stages = format_count(used, "stage") if used >= wanted else f"{used} of {format_count(wanted, 'stage')}"
     exactly = "exactly " if document.get("constraints", {}).get("exactly") else ""
-    parts = [f"{exactly}{len(document['stages'])} stages on {target['device']}"]
+    parts = [f"{exactly}{stages} on {target['device']}"]
     for key, label, form in (
         ("bandwidth_bytes_per_second", "", format_bandwidth),
         ("memory_bytes", " memory", format_bytes),
@@ -69,29 +79,37 @@ def headline(document: Document) -> str:
             parts.append(f"{form(target[key])}{label}")
     if target.get("stage_overhead_seconds"):
         parts.append(f"{format_seconds(target['stage_overhead_seconds'])} overhead per stage")
-    return f"{name}: {', '.join(parts)}"
+    return f"{_subject(document)}: {', '.join(parts)}"
 
 
-def stage_columns(document: Document, *, unicode: bool = True) -> list[Column]:
+def _subject(document: Document) -> str:
+    """Return the file that was split or planned; graphs are often called "main_graph"."""
+    if "model" in document:
+        return str(document["model"]["file"])
+    graph = document["graph"]
+    return Path(graph["file"]).name if "file" in graph else str(graph["name"])
+
+
+def stage_columns(document: Document, *, unicode: bool = True, bar: int = BAR_WIDTH) -> list[Column]:
     """Return every column with a cell per stage; memory overflow has one where there is any."""
     stages: Sequence[Document] = document["stages"]
-    costs = [stage["cost"] for stage in stages]
-    most = max((cost["total_seconds"] for cost in costs), default=0.0)
-    shares = [cost["total_seconds"] / most if most else 0.0 for cost in costs]
+    priced = [stage["cost"] for stage in stages]
+    most = max((cost["total_seconds"] for cost in priced), default=0.0)
+    shares = [cost["total_seconds"] / most if most else 0.0 for cost in priced]
     columns: list[Column] = [(key, [str(stage[name]) for stage in stages]) for key, name in _COUNTS]
     times = [
         (label, f"{key}_seconds") for label, key in (("work", "work"), ("in", "input"), ("out", "output"))
     ]
-    if any(cost["overflow_seconds"] for cost in costs):
+    if any(cost["overflow_seconds"] for cost in priced):
         times.append(("overflow", "overflow_seconds"))
-    columns += [(label, [format_seconds(cost[key]) for cost in costs]) for label, key in times]
+    columns += [(label, [format_seconds(cost[key]) for cost in priced]) for label, key in times]
     columns.append(("params", [format_bytes(stage["parameter_bytes"]) for stage in stages]))
     if all("peak_activation_bytes" in stage for stage in stages):
         columns.append(("peak", [format_bytes(stage["peak_activation_bytes"]) for stage in stages]))
-    columns.append(("total", [format_seconds(cost["total_seconds"]) for cost in costs]))
+    columns.append(("total", [format_seconds(cost["total_seconds"]) for cost in priced]))
     if all(stage.get("measured") for stage in stages):
-        columns.append(("measured", [_measured(stage["measured"]) for stage in stages]))
-    columns.append(("of bottleneck", [f"{_bar(share, unicode)} {100 * share:3.0f} %" for share in shares]))
+        columns.append(("measured", [_measured(stage["measured"], unicode) for stage in stages]))
+    columns.append(("of slowest", [f"{_bar(share, bar, unicode)} {100 * share:3.0f} %" for share in shares]))
     return columns
 
 
@@ -104,11 +122,11 @@ def bottlenecks(document: Document) -> list[bool]:
 def _side_by_side(columns: Sequence[Column], width: int) -> list[list[Column]]:
     """Divide columns over as few tables as a terminal has room for; each begins with the stage."""
     first, *rest = columns
-    tables, room = [[first]], width - _width(first)
+    tables, room = [[first]], width + _GUTTER - _width(first)
     for column in rest:
         if _width(column) > room and len(tables[-1]) > 1:
             tables.append([first])
-            room = width - _width(first)
+            room = width + _GUTTER - _width(first)
         tables[-1].append(column)
         room -= _width(column)
     return tables
@@ -117,7 +135,7 @@ def _side_by_side(columns: Sequence[Column], width: int) -> list[list[Column]]:
 def _width(column: Column) -> int:
     """Columns of a terminal that one of a table takes, with what divides it from the next."""
     label, cells = column
-    return max(map(len, (label, *cells))) + 2
+    return max(map(len, (label, *cells))) + _GUTTER
 
 
 def _table(columns: Sequence[Column], bold: Sequence[bool], *, unicode: bool) -> Table:
@@ -133,26 +151,28 @@ def _table(columns: Sequence[Column], bold: Sequence[bool], *, unicode: bool) ->
     return table
 
 
-def _measured(measured: Document) -> str:
-    return f"{format_seconds(measured['seconds'])} ±{50 * measured['spread']:.0f}%"
+def _measured(measured: Document, unicode: bool) -> str:
+    return f"{format_seconds(measured['seconds'])} {'±' if unicode else '+-'}{50 * measured['spread']:.0f} %"
 
 
-def _bar(share: float, unicode: bool) -> str:
+def _bar(share: float, width: int, unicode: bool) -> str:
     if not unicode:
-        return ("#" * round(share * BAR_WIDTH)).ljust(BAR_WIDTH)
-    eighths = round(share * BAR_WIDTH * 8)
+        return ("#" * round(share * width)).ljust(width)
+    eighths = round(share * width * 8)
     text = "█" * (eighths // 8) + ("", "▏", "▎", "▍", "▌", "▋", "▊", "▉")[eighths % 8]
-    return text.ljust(BAR_WIDTH)
+    return text.ljust(width)
 
 
-def show_costs(graph: CostGraph, phases: Mapping[str, float], stream: IO[str] | None = None) -> None:
-    """Print the totals of a cost graph and its most expensive nodes."""
+def show_costs(
+    graph: CostGraph, phases: Mapping[str, float], stream: IO[str] | None = None, name: str | None = None
+) -> None:
+    """Print the totals of a cost graph, called by its own name unless given one, and its costliest nodes."""
     from rich.table import Table
 
     console = make_console(stream)
     total = int(graph.work.sum())
-    title = f"{printable(graph.name)}: {graph.num_nodes} nodes, {graph.num_nets} tensors"
-    console.print(title, style="bold", soft_wrap=True)
+    counts = f"{format_count(graph.num_nodes, 'node')}, {format_count(graph.num_nets, 'tensor')}"
+    print_title(console, f"{name or graph.name}: {counts}")
     table = Table(box=None, pad_edge=False, show_edge=False)
     for label in ("work", "share", "out", "params"):
         table.add_column(label, justify="right", no_wrap=True)
@@ -167,21 +187,25 @@ def show_costs(graph: CostGraph, phases: Mapping[str, float], stream: IO[str] | 
     for node in sorted(range(graph.num_nodes), key=lambda v: (-int(graph.work[v]), v))[:TOP_NODES]:
         table.add_row(
             format_seconds(graph.seconds(int(graph.work[node]))),
-            f"{100 * graph.work[node] / total if total else 0:.1f} %",
+            format_percent(graph.work[node] / total if total else 0),
             format_bytes(out[node]),
             format_bytes(parameters[node]),
             printable(graph.node_names[node]),
         )
     print_whole(console, table)
-    model = graph.meta.get("cost_model", "file")
-    lines = [("work", f"{format_seconds(graph.seconds(total))} per inference, cost model: {model}")]
-    lines += [("parameters", format_bytes(int(graph.group_bytes.sum()))), ("time", spent(phases))]
+    lines = [
+        ("work", f"{format_seconds(graph.seconds(total))} per inference"),
+        ("costs", costs(str(graph.meta.get("cost_model", "file")), graph.meta)),
+        ("parameters", format_bytes(int(graph.group_bytes.sum()))),
+        ("time", spent(phases)),
+    ]
     print_lines(console, lines)
 
 
 def show_calibration(found: Calibration, stream: IO[str] | None = None) -> None:
     """Print the figures of this host."""
     rates = ", ".join(f"{dtype} {rate / 1e9:.3g} GFLOP/s" for dtype, rate in found.peak_flops.items())
+    operators = ", ".join(f"{kind} {rate / 1e9:.3g}" for kind, rate in found.operator_rates.items())
     lines = [
         ("call", f"{format_seconds(found.call_seconds)} per onnxruntime call"),
         ("tensor", f"{format_seconds(found.tensor_seconds)} per tensor in or out"),
@@ -190,10 +214,7 @@ def show_calibration(found: Calibration, stream: IO[str] | None = None) -> None:
         ("rates", f"{rates} on one thread"),
         ("memory", f"{format_bandwidth(found.memory_bandwidth)} on one thread"),
         ("launch", f"{format_seconds(found.launch_overhead)} per operator"),
-        (
-            "operators",
-            ", ".join(f"{kind} {rate / 1e9:.3g} G/s" for kind, rate in found.operator_rates.items()),
-        ),
+        ("operators", f"10^9 operations/s (bytes/s of those that move data): {operators}"),
     ]
     print_lines(make_console(stream), lines)
 
@@ -203,7 +224,8 @@ def show_arrays(rows: Sequence[Document], stream: IO[str] | None = None) -> None
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, show_edge=False)
-    for label in ("output", "type", "shape", "min", "max", "mean"):
+    table.add_column("output", overflow="fold")
+    for label in ("type", "shape", "min", "max", "mean"):
         table.add_column(label, no_wrap=True)
     for row in rows:
         figures = [f"{row[key]:.6g}" if key in row else "" for key in ("min", "max", "mean")]
@@ -213,8 +235,8 @@ def show_arrays(rows: Sequence[Document], stream: IO[str] | None = None) -> None
     print_whole(make_console(stream), table)
 
 
-def show_verification(found: VerifyReport, stream: IO[str] | None = None) -> None:
-    """Print what was checked and how the outputs compare."""
+def show_verification(found: VerifyReport, stream: IO[str] | None = None, *, every: bool = False) -> None:
+    """Print what was checked and how the outputs compare, all together or ``every`` one."""
     console = make_console(stream)
     lines = [(check, "ok") for check in found.checks]
     unproved = (("certificate", found.not_rechecked), ("measurement", found.corrected_not_rechecked))
@@ -222,12 +244,32 @@ def show_verification(found: VerifyReport, stream: IO[str] | None = None) -> Non
         if bound is not None:
             warning = f"ok, but the {bound} bound was not rechecked (--recheck SECONDS proves it again)"
             lines[found.checks.index(check)] = (check, warning)
-    for output in found.outputs:
-        comparison = (
-            "bitwise equal"
-            if output.equal
-            else f"within tolerance: {output.max_rel:.2g} of the largest value, {output.tolerance:g} allowed"
-        )
-        lines.append((f"output {output.name}", comparison))
-    console.print(f"{printable(found.directory)}: {found.stages} stages, sound", style="bold", soft_wrap=True)
+    if found.outputs:
+        lines[found.checks.index("outputs")] = ("outputs", f"ok, {_comparison(found.outputs, every=every)}")
+    if every:
+        lines += [(f"output {output.name}", _compared(output)) for output in found.outputs]
+    print_title(console, f"{found.directory}: {format_count(found.stages, 'stage')}, sound")
     print_lines(console, lines)
+
+
+def _comparison(outputs: Sequence[OutputCheck], *, every: bool) -> str:
+    """Return how all outputs compare; the worst stands for those that differ."""
+    differing = [output for output in outputs if not output.equal]
+    count = format_count(len(outputs), "output")
+    listed = "" if every or len(outputs) == 1 else " (-v lists them)"
+    if not differing:
+        return f"{count} bitwise equal{listed}"
+    worst = max(differing, key=lambda output: output.max_rel / (output.tolerance or 1.0))
+    if len(outputs) == 1:
+        return f"1 output {_compared(worst)}"
+    equal = len(outputs) - len(differing)
+    within = f"{len(differing)} of {count}" if equal else count
+    return f"{within} within tolerance{listed}, {worst.name} {_size(worst)}"
+
+
+def _compared(output: OutputCheck) -> str:
+    return "bitwise equal" if output.equal else f"within tolerance: {_size(output)}"
+
+
+def _size(output: OutputCheck) -> str:
+    return f"off by {output.max_rel:.2g} of the largest value, {output.tolerance:g} allowed"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 import sys
 import textwrap
 from collections.abc import Mapping, Sequence
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, TextIO
 
 from onnx_pipeline.errors import printable
 
@@ -15,6 +17,10 @@ if TYPE_CHECKING:
 
 #: Wide enough for any table: where no terminal sets a width, nothing is folded or cut.
 PIPE_WIDTH = 200
+#: Columns that a text which may be folded keeps.
+_LEAST_FOLDED = 16
+#: The space between a figure and what it counts.
+_UNIT = re.compile(r"(?<=\d) (?=[%A-Za-z])")
 
 
 def make_console(stream: IO[str] | None = None) -> Console:
@@ -37,15 +43,21 @@ def harmless(value: Any) -> Any:
     return value
 
 
-def natural_width(console: Console, table: Table) -> int:
-    """Columns that a table takes when nothing limits it."""
-    return console.measure(table, options=console.options.update(width=PIPE_WIDTH)).maximum
+def print_title(console: Console, text: str) -> None:
+    """Print the first line of a result; on a terminal it is folded between words."""
+    text = printable(text)
+    console.print(fold(text, console.width, 2) if console.is_terminal else text, style="bold", soft_wrap=True)
 
 
 def print_whole(console: Console, table: Table) -> None:
-    """Print a table at its natural width: a narrower terminal wraps lines, but no figure is cut."""
+    """Print a table so that no figure is cut; columns that may be folded are, where a terminal needs it."""
     width = console.width
-    console.width = max(width, natural_width(console, table))
+    needed = console.measure(table, options=console.options.update(width=PIPE_WIDTH)).maximum
+    if console.is_terminal:
+        for column in table.columns:
+            if column.overflow == "fold":
+                needed -= max(0, max(len(str(cell)) for cell in column.cells) - _LEAST_FOLDED)
+    console.width = max(width, needed)
     console.print(table, crop=False)
     console.width = width
 
@@ -56,5 +68,19 @@ def print_lines(console: Console, lines: Sequence[tuple[str, str]]) -> None:
     for label, text in lines:
         line = printable(f"{label:<{width}}{text}")
         if console.is_terminal and console.width > 2 * width:
-            line = textwrap.fill(line, console.width, subsequent_indent=" " * width, break_on_hyphens=False)
+            line = fold(line, console.width, width)
         console.print(line, soft_wrap=True)
+
+
+def fold(line: str, width: int, indent: int) -> str:
+    """Return a line folded between words, the following lines indented; a figure keeps its unit beside it."""
+    whole = _UNIT.sub("\xa0", line)
+    folded = textwrap.fill(
+        whole, width, subsequent_indent=" " * indent, break_on_hyphens=False, break_long_words=False
+    )
+    return folded.replace("\xa0", " ")
+
+
+def folded(line: str, stream: TextIO) -> str:
+    """Return a message as a stream shows it best: folded on a terminal, as it is elsewhere."""
+    return fold(line, shutil.get_terminal_size().columns, 2) if stream.isatty() else line

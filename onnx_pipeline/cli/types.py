@@ -39,6 +39,60 @@ class Value(ParamType):
             self.fail(str(error).removeprefix(f"{self.name} "), param, ctx)
 
 
+class Count(ParamType):
+    """A whole number above 0; click's own range would add ``x>=1`` to the help."""
+
+    name = "count"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return the number."""
+        try:
+            number = int(value)
+        except ValueError:
+            number = 0
+        if not 1 <= number <= LARGEST:
+            self.fail(f"must be a whole number from 1 to {LARGEST}, got {value}", param, ctx)
+        return number
+
+
+class Stages(Value):
+    """One number of stages as it is, several as a tuple."""
+
+    def __init__(self) -> None:
+        super().__init__("stages_list")
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int | tuple[int, ...]:
+        """Return the number or the numbers."""
+        numbers: tuple[int, ...] = super().convert(value, param, ctx)
+        return numbers if len(numbers) > 1 else numbers[0]
+
+
+class Several(ParamType):
+    """Values of one type with commas between them.
+
+    Parameters
+    ----------
+    each : click.ParamType
+        Reads every one of them.
+    """
+
+    name = "several"
+
+    def __init__(self, each: ParamType) -> None:
+        self.each = each
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[Any, ...]:
+        """Return the values."""
+        if isinstance(value, tuple):
+            return value
+        parts = value.split(",") if isinstance(value, str) else [value]
+        return tuple(self.each.convert(part, param, ctx) for part in parts)
+
+
 class Pair(ParamType):
     """``NAME=NUMBER`` with a number from 0 to 2^31 - 1; names may hold equals signs.
 

@@ -1,4 +1,4 @@
-"""The whole model with the standard's ``pipeline_stage`` on its nodes."""
+"""The whole model with the standard's ``pipeline_stage`` and our metadata on its nodes."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 import onnx_ir as ir
 
 from onnx_pipeline.emission.boundary import assign_parameters
+from onnx_pipeline.emission.metadata import NodeFacts, annotate
 from onnx_pipeline.emission.stagefile import _add_body, save
 from onnx_pipeline.emission.weights import SharedFiles, WeightStore
 from onnx_pipeline.manifest import ANNOTATED_NAME
@@ -22,7 +23,7 @@ _CONFIGURATION = "pipeline"
 
 def write_annotated(
     source: SourceModel,
-    stage_of: Mapping[str, int],
+    facts: Mapping[str, NodeFacts],
     stores: Sequence[WeightStore],
     stages: int,
     folder: Path,
@@ -51,6 +52,8 @@ def write_annotated(
         if v.name and v.type is not None and not v.is_graph_output()
     )
     configuration = proto.configuration.add(name=_CONFIGURATION, num_devices=stages)
+    annotate(proto.graph, facts)
+    stage_of = {name: known.stage for name, known in facts.items()}
     homes = {**stage_of, **assign_parameters(source, stage_of)}
     for node in proto.graph.node:
         if node.name in homes:

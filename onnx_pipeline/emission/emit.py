@@ -11,13 +11,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import onnx
 import onnx_ir as ir
 
 from onnx_pipeline import manifest, planfile
 from onnx_pipeline.emission.annotated import write_annotated
 from onnx_pipeline.emission.boundary import StagePlan, plan_stages
+from onnx_pipeline.emission.metadata import node_facts
 from onnx_pipeline.emission.stagefile import write_stage
 from onnx_pipeline.emission.weights import SharedFiles, WeightStore
 from onnx_pipeline.files.directory import new_directory
@@ -29,8 +28,12 @@ from onnx_pipeline.manifest import DataFile, Manifest, ModelEntry, Port, Stage, 
 from onnx_pipeline.model.protos import describe
 from onnx_pipeline.model.shapes import TensorInfo
 from onnx_pipeline.model.source import SourceModel
+from onnx_pipeline.model.typenames import dtype_text, type_text
 from onnx_pipeline.partition.result import Partition, PartitionResult
 from onnx_pipeline.progress import Progress, silent
+
+#: What a graph's ``meta`` has that the manifest says elsewhere, or for every node.
+_NOT_COSTS = {"cost_model", "kind", "node_spread", "corrections", "file_memory_bytes"}
 
 
 def emit(
@@ -85,12 +88,8 @@ def emit(
         If the directory cannot be written or weights cannot be read.
     """
     begin = time.perf_counter()
-    stage_of = {
-        name: int(stage)
-        for names, stage in zip(result.graph.onnx_nodes, result.stage_of, strict=True)
-        for name in names
-    }
-    plans = plan_stages(source, stage_of, result.used)
+    facts = node_facts(result)
+    plans = plan_stages(source, {name: known.stage for name, known in facts.items()}, result.used)
     costs, schedules = result.costs, result.schedules
     ordered = result.target.counts_activations and memory_binds(result.graph, result.target)
     with new_directory(output, force=force, keep=[source.path, *source.stamps]) as folder:
@@ -116,7 +115,7 @@ def emit(
             stages.append(entry)
         if annotate:
             progress("emit", None, manifest.ANNOTATED_NAME)
-            write_annotated(source, stage_of, stores, len(plans), folder, shared)
+            write_annotated(source, facts, stores, len(plans), folder, shared)
         costs_json.write_graph(result.graph, folder / manifest.COSTS_NAME)
         spent = {**(phases or {}), "emit": time.perf_counter() - begin}
         document = replace(
@@ -173,39 +172,6 @@ def port(value: ir.Value, infos: Mapping[str, TensorInfo]) -> dict[str, Any]:
     return {"name": info.name, "dtype": dtype_text(info.dtype), "shape": info.declared}
 
 
-def dtype_text(dtype: ir.DataType) -> str:
-    """Return the numpy-style name of an element type: ``float32``, ``int64``, ``bfloat16``, ``string``."""
-    if dtype == ir.DataType.STRING:
-        return "string"
-    try:
-        return np.dtype(dtype.numpy()).name
-    except TypeError:  # a type that numpy has no name for
-        return dtype.name.lower()
-
-
-def type_text(kind: onnx.TypeProto) -> str:
-    """Return a readable name of a type: ``float32``, ``sequence(map(int64,float32))``."""
-    which = kind.WhichOneof("value")
-    if which is None:
-        return "unknown"
-    inside = getattr(kind, which)
-    if which == "tensor_type":
-        return _element_text(inside.elem_type)
-    label = which.removesuffix("_type")
-    if which == "sparse_tensor_type":
-        return f"{label}({_element_text(inside.elem_type)})"
-    if which == "map_type":
-        return f"{label}({_element_text(inside.key_type)},{type_text(inside.value_type)})"
-    return f"{label}({type_text(inside.elem_type)})" if which != "opaque_type" else label
-
-
-def _element_text(number: int) -> str:
-    try:
-        return dtype_text(ir.DataType(number))
-    except ValueError:
-        return "unknown"
-
-
 def _size(value: ir.Value, infos: Mapping[str, TensorInfo]) -> int:
     info = infos.get(str(value.name))
     return 0 if info is None else info.nbytes
@@ -243,7 +209,7 @@ def _manifest(
         target=planfile.target_fields(result.target, result.stages),
         cost_model=_cost_model(result, costs_meta),
         certificate=planfile.certificate_fields(result),
-        search=result.search.to_json(),
+        search=planfile.search_fields(result),
         stages=tuple(stages),
         phases=phases,
     )
@@ -264,5 +230,5 @@ def _constraints(
 
 
 def _cost_model(result: PartitionResult, costs_meta: Mapping[str, Any]) -> dict[str, Any]:
-    rest = {key: value for key, value in costs_meta.items() if key != "cost_model"}
+    rest = {key: value for key, value in costs_meta.items() if key not in _NOT_COSTS}
     return {"kind": result.graph.meta.get("cost_model", "unknown"), **rest}

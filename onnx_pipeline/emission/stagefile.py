@@ -13,12 +13,9 @@ from onnx_pipeline.emission.boundary import StagePlan
 from onnx_pipeline.emission.weights import WeightStore
 from onnx_pipeline.model.external import tensor_protos
 from onnx_pipeline.model.nodes import constant_tensor, node_graphs
-from onnx_pipeline.model.protos import describe, shell
+from onnx_pipeline.model.protos import describe, note_quantization, shell
 from onnx_pipeline.model.shapes import TensorInfo
 from onnx_pipeline.model.source import SourceModel
-
-#: Where onnx_ir keeps the quantization parameters that a graph notes for a value.
-_QUANTIZATION = "quant_parameter_tensor_names"
 
 
 def write_stage(
@@ -85,12 +82,7 @@ def _annotate_quantization(
     present = {t.name for t in graph.initializer} | {v.name for v in graph.input}
     present |= {name for node in graph.node for name in node.output}
     for value in values:
-        parameters = value.meta.get(_QUANTIZATION)
-        if not parameters:
-            continue
-        note = graph.quantization_annotation.add(tensor_name=str(value.name))
-        for key, name in sorted(parameters.items()):
-            note.quant_parameter_tensor_names.add(key=key, value=name)
+        for name in note_quantization(graph, value).values():
             tensor = source.ir.graph.initializers.get(name)
             if name not in present and tensor is not None and tensor.const_value is not None:
                 graph.initializer.append(store.add(name, tensor.const_value))

@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 import onnx
 import onnx_ir as ir
 
-from onnx_pipeline.errors import InputError
+from onnx_pipeline.errors import Advice, InputError
 from onnx_pipeline.model.external import external_entries, stamp
 from onnx_pipeline.model.source import SourceModel
 from onnx_pipeline.settings import check
@@ -78,7 +78,8 @@ class SharedFiles:
             os.link(file, self._folder / name)
         except OSError as error:
             reason = (error.strerror or str(error)).lower()
-            raise InputError(file, f"cannot be hard-linked into the output ({reason}); copy it") from error
+            hint = Advice("{weights} copies it", weights="copy")
+            raise InputError(file, f"cannot be hard-linked into the output ({reason})", hint) from error
         return name
 
     def _relative(self, file: Path) -> str:

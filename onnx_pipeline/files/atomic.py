@@ -89,4 +89,13 @@ def new_file(output: Path) -> Iterator[Path]:
 
 
 def _is_device(path: Path) -> bool:
-    return path.exists() and not path.is_file() and not path.is_dir()
+    return _is_descriptor(path) or (path.exists() and not path.is_file() and not path.is_dir())
+
+
+def _is_descriptor(path: Path) -> bool:
+    """Whether a path is an open file of a process, as /dev/stdout is, whatever that is redirected to.
+
+    Replacing it would take /dev/stdout away from every process of the machine.
+    """
+    ends = [path, path.parent / path.readlink()] if path.is_symlink() else [path]
+    return any(end.parent.resolve().is_relative_to("/proc") for end in ends)

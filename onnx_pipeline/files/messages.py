@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from onnx_pipeline.errors import InputError
+from onnx_pipeline.figures import format_count
 
 
 def is_messages(path: str | os.PathLike[str]) -> bool:
@@ -36,7 +37,8 @@ def load_messages(path: str | os.PathLike[str], kinds: Iterable[tuple[str, str]]
     found = {name: (file, kind) for (name, kind), file in zip(known, files, strict=False) if file.exists()}
     given = len(list(folder.glob("input_*.pb"))) if folder.is_dir() else 1
     if not found or given > len(found):
-        message = f"{given} files input_0.pb, input_1.pb, ... for {len(known)} inputs"
+        count, wanted = format_count(given, "file"), format_count(len(known), "input")
+        message = f"{count} input_0.pb, input_1.pb, ... for {wanted}"
         raise InputError(path, f"cannot read inputs: {message}")
     return {name: _read(file, kind) for name, (file, kind) in found.items()}
 

@@ -49,7 +49,7 @@ def peak_bytes(graph: CostGraph, order: Sequence[int]) -> int:
     change = [0] * (steps + 1)
     for t in {t for v in position for t in graph.node_nets[v]}:
         producer = int(graph.net_producer[t])
-        readers = [int(v) for v in graph.consumers(t)]
+        readers = graph.readers[t]
         inside = [position[v] for v in readers if v in position]
         made_here = producer != HOST and producer in position
         leaves = made_here and (bool(graph.net_to_host[t]) or len(inside) < len(readers))
@@ -103,7 +103,7 @@ def fitting_order(graph: CostGraph, nodes: Sequence[int], room: float) -> tuple[
     held: list[tuple[int, int, int]] = []  # bytes, producer inside, readers that end it (0: stays)
     for t in {t for v in index for t in graph.node_nets[v]}:
         producer, size = index.get(int(graph.net_producer[t])), int(graph.net_bytes[t])
-        readers = [int(v) for v in graph.consumers(t)]
+        readers = graph.readers[t]
         inside = sum(1 << index[v] for v in readers if v in index)
         leaves = producer is not None and (bool(graph.net_to_host[t]) or inside.bit_count() < len(readers))
         if producer is not None and (readers or leaves):
@@ -148,7 +148,7 @@ def frugal_order(graph: CostGraph, nodes: Sequence[int]) -> tuple[int, ...]:
     outs: dict[int, list[int]] = {v: [] for v in position}
     for t in sorted({t for v in position for t in graph.node_nets[v]}):
         producer = int(graph.net_producer[t])
-        readers = [int(v) for v in graph.consumers(t)]
+        readers = graph.readers[t]
         inside = {v for v in readers if v in position}
         made_here = producer in position
         leaves = made_here and (bool(graph.net_to_host[t]) or len(inside) < len(readers))

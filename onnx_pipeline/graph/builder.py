@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from onnx_pipeline.errors import InputError, UsageError
-from onnx_pipeline.graph.costgraph import HOST, CostGraph, topological_order
+from onnx_pipeline.figures import format_bytes
+from onnx_pipeline.graph.costgraph import HOST, CostGraph, TensorType, topological_order
 from onnx_pipeline.graph.ticks import NS, IntArray, choose_ticks, whole
 
 #: Bytes of everything together stay below: sums of them fit into 64 bits.
@@ -49,6 +50,7 @@ class GraphBuilder:
     _nodes: list[tuple[str, float, int, int, tuple[str, ...]]] = field(default_factory=list)
     _nets: list[tuple[str, int, int, bool, list[int], float | None]] = field(default_factory=list)
     _extra: list[float] = field(default_factory=list)
+    _types: list[TensorType] = field(default_factory=list)
     _groups: list[tuple[str, int, list[int]]] = field(default_factory=list)
 
     def add_node(
@@ -93,10 +95,12 @@ class GraphBuilder:
         to_host: bool = False,
         time: float | None = None,
         extra: float = 0,
+        kind: TensorType = (None, None),
     ) -> int:
         """Add a tensor produced by ``producer`` (or ``HOST``); return its index.
 
         ``time`` nanoseconds replace what a target charges for ``nbytes``; ``extra`` ones come on top.
+        ``kind`` is its element type and concrete shape, where known.
 
         Raises
         ------
@@ -104,16 +108,17 @@ class GraphBuilder:
             If something is of the wrong type; ranges are checked in the end.
         """
         self._check_name("tensor", name)
-        for label, value, kind in (
+        for label, value, number in (
             ("producer", producer, Integral),
             ("size", nbytes, Integral),
             ("time", 0 if time is None else time, Real),
             ("border cost", extra, Real),
         ):
-            self._check(f"the {label} of tensor {name!r}", value, kind)
+            self._check(f"the {label} of tensor {name!r}", value, number)
         for v in consumers:
             self._check(f"a consumer of tensor {name!r}", v, Integral)
         self._extra.append(extra)
+        self._types.append(kind)
         self._nets.append((name, producer, nbytes, to_host, sorted(set(consumers)), time))
         return len(self._nets) - 1
 
@@ -176,7 +181,7 @@ class GraphBuilder:
         if not all(0 <= extra < math.inf for extra in self._extra):
             raise InputError(self.source, "a tensor has a negative or infinite border cost")
         if sum(net[2] for net in self._nets) + sum(group[1] for group in self._groups) > MOST_BYTES:
-            raise InputError(self.source, f"tensors and parameters hold more than {MOST_BYTES} bytes")
+            raise InputError(self.source, f"tensors and parameters hold more than {format_bytes(MOST_BYTES)}")
         times = [t[5] for t in self._nets]
         timed = any(t is not None for t in times)
         if timed and None in times:
@@ -216,6 +221,7 @@ class GraphBuilder:
             meta=dict(self.meta),
             net_extra=ticks(self._extra) if any(self._extra) else None,
             ticks_per_second=tick,
+            net_types=tuple(self._types) if any(kind != (None, None) for kind in self._types) else None,
         )
 
 

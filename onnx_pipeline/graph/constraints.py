@@ -6,25 +6,33 @@ the target, and "exactly k stages" to the call of the partitioner.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from onnx_pipeline.errors import UsageError, did_you_mean
+from onnx_pipeline.errors import UsageError
 from onnx_pipeline.graph.costgraph import HOST, CostGraph
+from onnx_pipeline.graph.patterns import matching, unknown
 from onnx_pipeline.parameters import Parameters
+from onnx_pipeline.settings import SETTINGS
 
 
 @dataclass(frozen=True)
 class Demands(Parameters):
     """Constraints on one partition beyond graph and target.
 
+    Every name may be a pattern (``encoder/*``) for all nodes or tensors that it matches; a name that the
+    graph has is itself.
+
     Attributes
     ----------
-    together, uncut, pins
-        As in :func:`constrain`.
+    together : tuple of tuple of str
+        Groups of nodes that must share a stage.
+    uncut : tuple of str
+        Tensors that must not cross a stage border.
+    pins : mapping of str to int
+        Stage, counted from 0, that a node must be in.
     exactly : bool
         Leave no stage empty.
     bounds : tuple of str or None
@@ -38,10 +46,49 @@ class Demands(Parameters):
     bounds: tuple[str, ...] | None = None
 
     def apply(self, graph: CostGraph) -> CostGraph:
-        """Write the constraints into a graph."""
+        """Write the constraints into a graph.
+
+        Raises
+        ------
+        UsageError
+            If a name or pattern meets nothing in the graph, with close names, or a node has two pins.
+        """
         if not (self.together or self.uncut or self.pins):
             return graph
-        return constrain(graph, together=self.together, uncut=self.uncut, pins=self.pins)
+        nodes, nets = dict.fromkeys(graph.node_names), dict.fromkeys(graph.net_names)
+        return constrain(
+            graph,
+            together=[
+                [n for name in group for n in matching(name, nodes, "node")] for group in self.together
+            ],
+            uncut=[n for name in self.uncut for n in matching(name, nets, "tensor")],
+            pins=joint_pins((n, s) for name, s in self.pins.items() for n in matching(name, nodes, "node")),
+        )
+
+    def joined(
+        self,
+        pins: Mapping[str, int] | None = None,
+        together: Iterable[Collection[str]] = (),
+        no_cut: Collection[str] = (),
+    ) -> Demands:
+        """Return these demands and more, which callers gave one by one.
+
+        Raises
+        ------
+        UsageError
+            If one is malformed; the message names the parameter.
+        """
+        more = SETTINGS["pins"].check(pins or {}, "pins")
+        groups = SETTINGS["together"].check(together, "together")
+        uncut = SETTINGS["uncut"].check(no_cut, "no_cut")
+        if not (more or groups or uncut):
+            return self
+        return replace(
+            self,
+            pins=joint_pins([*self.pins.items(), *more.items()]),
+            together=(*self.together, *groups),
+            uncut=(*self.uncut, *uncut),
+        )
 
 
 NO_DEMANDS = Demands()
@@ -113,10 +160,10 @@ def constrain(
         if pinned[v] not in (-1, stage):
             raise UsageError(f"node {name!r} is pinned to stage {pinned[v]} and to stage {stage}")
         pinned[v] = stage
-    return dataclasses.replace(graph, colocation=colocation, pinned=pinned)
+    return replace(graph, colocation=colocation, pinned=pinned)
 
 
 def _find(name: str, known: Mapping[str, int], kind: str) -> int:
     if name not in known:
-        raise UsageError(f"the graph has no {kind} {name!r}", did_you_mean(name, known))
+        raise unknown(name, known, kind)
     return known[name]

@@ -5,6 +5,7 @@ Times are whole ticks (:mod:`onnx_pipeline.graph.ticks`), sizes whole bytes.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     import networkx
 
 BoolArray = npt.NDArray[np.bool_]
+
+#: Element type and concrete shape of a tensor, each None where unknown.
+TensorType = tuple[str | None, tuple[int, ...] | None]
 
 #: Producer of a net that enters from outside (a model input).
 HOST = -1
@@ -68,6 +72,8 @@ class CostGraph:
         makes necessary.
     ticks_per_second : int
         How finely times are counted: a power of ten.
+    net_types : tuple of (str or None, tuple of int or None), length m, or None
+        Element type and concrete shape of each tensor, to show; nothing is computed from them.
     """
 
     name: str
@@ -90,11 +96,28 @@ class CostGraph:
     meta: Mapping[str, Any] = field(default_factory=dict)
     net_extra: IntArray | None = None
     ticks_per_second: int = NS
+    net_types: tuple[TensorType, ...] | None = None
+
+    def __repr__(self) -> str:
+        """Return the figures that matter, in one line."""
+        from onnx_pipeline.brief import of_graph
+
+        return of_graph(self)
 
     @cached_property
     def order(self) -> tuple[int, ...]:
         """The graph's own topological order: the smallest available index first."""
         return tuple(topological_order(self))
+
+    @cached_property
+    def readers(self) -> tuple[tuple[int, ...], ...]:
+        """Distinct consumers of every net, as :meth:`consumers` returns them one by one."""
+        return _parts(self.net_ptr, self.net_consumers)
+
+    @cached_property
+    def users(self) -> tuple[tuple[int, ...], ...]:
+        """Nodes that read each parameter group, as :meth:`group_members` returns them one by one."""
+        return _parts(self.group_ptr, self.group_nodes)
 
     @cached_property
     def node_nets(self) -> tuple[tuple[int, ...], ...]:
@@ -147,28 +170,82 @@ class CostGraph:
             ticks_per_second=ticks_per_second,
         )
 
+    def to_json(self) -> dict[str, Any]:
+        """Return the COSTS.json document, as :func:`onnx_pipeline.write_graph` writes it."""
+        from onnx_pipeline.graph import graph_to_json
+
+        return graph_to_json(self)
+
     def to_networkx(self) -> networkx.MultiDiGraph:
-        """Return a networkx graph: nodes keyed by name, one edge per (tensor, consumer).
+        """Return a networkx graph from which :meth:`from_networkx` makes the same cost graph again.
 
-        Nodes carry ``work`` (seconds) and ``onnx_nodes``; edges carry ``tensor`` and ``bytes``.
+        Nodes are keyed by name and carry ``work`` (seconds), ``onnx_nodes`` and, where they are set,
+        ``colocation`` and ``stage`` (a pin). There is one edge per tensor and consumer, with ``tensor``,
+        ``bytes``, ``index`` (the tensor's number) and, where they apply, ``to_host``, ``time`` and ``border``
+        (seconds). The graph itself carries ``name``, ``meta``, ``ticks_per_second``, ``parameters`` (name,
+        bytes and nodes of every group) and ``tensors``: those that no edge can hold, which are model inputs
+        and results that no node reads, with ``producer`` and ``consumers``.
         """
-        import networkx
+        from onnx_pipeline.graph import to_networkx
 
-        out = networkx.MultiDiGraph(name=self.name)
-        for v, name in enumerate(self.node_names):
-            out.add_node(name, work=self.seconds(int(self.work[v])), onnx_nodes=self.onnx_nodes[v])
-        for t in range(self.num_nets):
-            if self.net_producer[t] == HOST:
-                continue
-            for v in self.consumers(t):
-                out.add_edge(
-                    self.node_names[self.net_producer[t]],
-                    self.node_names[v],
-                    key=self.net_names[t],
-                    tensor=self.net_names[t],
-                    bytes=int(self.net_bytes[t]),
-                )
-        return out
+        return to_networkx(self)
+
+    @classmethod
+    def from_networkx(
+        cls,
+        graph: networkx.DiGraph,
+        *,
+        work: str = "work",
+        bytes: str = "bytes",
+        tensor: str = "tensor",
+        parameters: str = "parameter_bytes",
+    ) -> CostGraph:
+        """Make a cost graph of a directed networkx graph, with or without parallel edges.
+
+        A node costs its ``work`` in seconds. An edge without a tensor name is a tensor of its own with one
+        consumer; edges from one node with the same ``tensor`` are one tensor with several consumers, which
+        every stage receives only once. Everything that :meth:`to_networkx` writes is read back; all of it but
+        ``work`` and ``bytes`` may be missing.
+
+        Parameters
+        ----------
+        graph : networkx.DiGraph or networkx.MultiDiGraph
+            Acyclic; nodes of any kind, named by their text.
+        work : str
+            Node attribute: seconds.
+        bytes : str
+            Edge attribute: size of the tensor.
+        tensor : str
+            Edge attribute: name of the tensor.
+        parameters : str
+            Node attribute, optional: bytes of the weights that only this node reads. Weights that several
+            nodes share are listed in ``graph.graph["parameters"]``.
+
+        Raises
+        ------
+        InputError
+            If the graph is undirected or has a cycle, or an attribute is missing or wrong; the message names
+            node or edge and the attribute.
+
+        Examples
+        --------
+        >>> import networkx
+        >>> plain = networkx.DiGraph()
+        >>> plain.add_node("a", work=0.003)
+        >>> plain.add_node("b", work=0.001)
+        >>> plain.add_edge("a", "b", bytes=4096)
+        >>> CostGraph.from_networkx(plain).num_nets
+        1
+        """
+        from onnx_pipeline.graph import from_networkx
+
+        return from_networkx(graph, work=work, bytes=bytes, tensor=tensor, parameters=parameters)
+
+
+def _parts(ptr: IntArray, flat: IntArray) -> tuple[tuple[int, ...], ...]:
+    """Return the lists of a CSR list of lists, as plain integers."""
+    values = flat.tolist()
+    return tuple(tuple(values[begin:end]) for begin, end in itertools.pairwise(ptr.tolist()))
 
 
 def topological_order(graph: CostGraph, source: str | None = None) -> list[int]:

@@ -16,8 +16,9 @@ from typing import Any
 
 from onnx_pipeline.errors import InputError
 from onnx_pipeline.files.json import read_json
+from onnx_pipeline.files.kinds import refuse_other
 from onnx_pipeline.graph.builder import GraphBuilder
-from onnx_pipeline.graph.costgraph import HOST, CostGraph
+from onnx_pipeline.graph.costgraph import HOST, CostGraph, TensorType
 from onnx_pipeline.graph.fields import Fields
 from onnx_pipeline.graph.msr import from_msr
 from onnx_pipeline.graph.ticks import NS, TICKS
@@ -42,6 +43,7 @@ def read_graph(path: str | os.PathLike[str], *, ignore_colocation: bool = False)
     InputError
         If the file cannot be read or is neither format; the message names the entry at fault.
     """
+    refuse_other(path, "costs")
     document = read_json(path)
     if not isinstance(document, dict):
         raise InputError(path, "expected a JSON object at the top: COSTS.json or the MSR format")
@@ -52,7 +54,7 @@ def read_graph(path: str | os.PathLike[str], *, ignore_colocation: bool = False)
     raise InputError(
         path,
         f'neither COSTS.json ("format": "{FORMAT}") nor the MSR format ("nodes" and "edges")',
-        "profile a model to make the first",
+        "`profile` makes the first",
     )
 
 
@@ -89,6 +91,9 @@ def graph_to_json(graph: CostGraph) -> dict[str, Any]:
             "bytes": int(graph.net_bytes[t]),
             "to_host": bool(graph.net_to_host[t]),
         }
+        if graph.net_types is not None:
+            dtype, shape = graph.net_types[t]
+            entry |= {"dtype": dtype, "shape": None if shape is None else list(shape)}
         if graph.net_time is not None:
             entry["time_ns"] = ns(int(graph.net_time[t]))
         if graph.net_extra is not None and graph.net_extra[t]:
@@ -153,6 +158,7 @@ def graph_from_json(
             to_host=entry.get("to_host") is True,
             time=fields.number(entry, "time_ns", where) if "time_ns" in entry else None,
             extra=fields.number(entry, "border_ns", where) if "border_ns" in entry else 0,
+            kind=_kind(fields, entry, where),
         )
     for where, entry in fields.items(document, "parameters"):
         builder.add_group(
@@ -209,6 +215,16 @@ def _ticks(fields: Fields, document: Mapping[str, Any]) -> int:
     if ticks not in TICKS:
         raise fields.fail("top level", f"'ticks_per_second' must be a power of ten, got {ticks}")
     return ticks
+
+
+def _kind(fields: Fields, entry: Mapping[str, Any], where: str) -> TensorType:
+    """Read element type and shape of a tensor; both may be missing."""
+    shape = entry.get("shape")
+    if shape is not None:
+        if not isinstance(shape, list):
+            raise fields.fail(where, f"'shape' must be a list of sizes, got {shape!r}")
+        shape = tuple(fields.count({"shape": size}, "shape", where) for size in shape)
+    return None if entry.get("dtype") is None else fields.text(entry, "dtype", where), shape
 
 
 def _strings(value: object) -> bool:

@@ -12,14 +12,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from onnx_pipeline.errors import UsageError
+from onnx_pipeline.figures import format_count, format_seconds
 from onnx_pipeline.graph.activations import stage_peaks
 from onnx_pipeline.graph.costgraph import HOST, CostGraph, IntArray
 from onnx_pipeline.graph.target import Target
 from onnx_pipeline.graph.ticks import MOST_TICKS, TICKS
+from onnx_pipeline.parameters import PathLike, as_target
+
+if TYPE_CHECKING:
+    from onnx_pipeline.costmodel.devices import Device
 
 
 @dataclass(frozen=True)
@@ -38,6 +44,12 @@ class StageCost:
     parameter_bytes: int
     activation_bytes: int = 0
 
+    def __repr__(self) -> str:
+        """Return the figures that matter, in one line."""
+        from onnx_pipeline.brief import of_stage
+
+        return of_stage(self)
+
     @property
     def total(self) -> int:
         """cost(S) in ticks."""
@@ -45,14 +57,20 @@ class StageCost:
 
 
 def stage_costs(
-    graph: CostGraph, target: Target, stage_of: Sequence[int] | IntArray, stages: int, *, up: bool = False
+    graph: CostGraph,
+    target: Target | Device | PathLike,
+    stage_of: Sequence[int] | IntArray,
+    stages: int,
+    *,
+    up: bool = False,
 ) -> list[StageCost]:
     """Evaluate the objective of Archer et al. 2024, section 2.
 
     Parameters
     ----------
     graph : CostGraph
-    target : Target
+    target : Target, Device, str or path-like
+        Devices and links, a device also by name or as a TOML file.
     stage_of : sequence of int, length n
         Stage of every node, in ``range(stages)``.
     stages : int
@@ -74,7 +92,7 @@ def stage_costs(
     wrong = _impossible(graph, stage_of, stages)
     if wrong:
         raise UsageError(f"not a partition: {wrong[0]}")
-    return price_stages(graph, target, stage_of, stages, up=up)
+    return price_stages(graph, as_target(target, graph), stage_of, stages, up=up)
 
 
 def price_stages(
@@ -84,25 +102,27 @@ def price_stages(
 
     The cost of one set of nodes is that of stage 1 with everything else in stage 0.
     """
-    transfer = graph.net_ticks(target, up=up)
+    # Plain integers: elements of arrays would take most of the time.
+    transfer, stage_of = graph.net_ticks(target, up=up).tolist(), np.asarray(stage_of).tolist()
     tick = graph.ticks_per_second
     nodes, work, incoming, outgoing = [0] * stages, [0] * stages, [0] * stages, [0] * stages
-    for v in range(graph.num_nodes):
-        nodes[stage_of[v]] += 1
-        work[stage_of[v]] += int(graph.work[v])
-    for t in range(graph.num_nets):
-        producer = int(graph.net_producer[t])
-        home = HOST if producer == HOST else int(stage_of[producer])
-        readers = {int(stage_of[v]) for v in graph.consumers(t)}
+    for s, cost in zip(stage_of, graph.work.tolist(), strict=True):
+        nodes[s] += 1
+        work[s] += cost
+    to_host = graph.net_to_host.tolist()
+    for t, producer in enumerate(graph.net_producer.tolist()):
+        home = HOST if producer == HOST else stage_of[producer]
+        others = {stage_of[v] for v in graph.readers[t]} - {home}
         if producer != HOST or target.host_io:
-            for s in readers - {home}:
-                incoming[s] += int(transfer[t])
-        if producer != HOST and (readers - {home} or (target.host_io and graph.net_to_host[t])):
-            outgoing[home] += int(transfer[t])
+            for s in others:
+                incoming[s] += transfer[t]
+        if producer != HOST and (others or (target.host_io and to_host[t])):
+            outgoing[home] += transfer[t]
     parameters = [0] * stages
-    for g in range(len(graph.group_names)):
-        for s in {int(stage_of[v]) for v in graph.group_members(g)}:
-            parameters[s] += int(graph.group_bytes[g])
+    for users, size in zip(graph.users, graph.group_bytes.tolist(), strict=True):
+        for s in {stage_of[v] for v in users}:
+            parameters[s] += size
+    overhead = target.overhead_ticks(tick, up=up)
     peaks = [0] * stages
     if target.counts_activations:
         peaks = stage_peaks(graph, stage_of, stages, [target.memory - held for held in parameters])
@@ -113,7 +133,7 @@ def price_stages(
             input=incoming[s],
             output=outgoing[s],
             overflow=target.overflow_ticks(parameters[s] + peaks[s], tick, up=up),
-            overhead=target.overhead_ticks(tick, up=up) if nodes[s] else 0,
+            overhead=overhead if nodes[s] else 0,
             parameter_bytes=parameters[s],
             activation_bytes=peaks[s],
         )
@@ -147,7 +167,8 @@ def countable(graph: CostGraph, target: Target, stages: int) -> CostGraph:
     fitting = [ticks for ticks in TICKS if ticks <= tick and seconds * ticks < most]
     if not fitting:
         raise UsageError(
-            f"a partition could pay {seconds:.3g} s, more than can be counted: is the link really so slow?"
+            f"a partition could pay {format_seconds(seconds)}, more than can be counted: "
+            "is the link really so slow?"
         )
     return graph.counted(fitting[-1])
 
@@ -174,33 +195,36 @@ def check_partition(graph: CostGraph, stage_of: Sequence[int] | IntArray, stages
     if len(stage_of) != graph.num_nodes:
         return wrong
     home: dict[int, int] = {}
-    for v in range(graph.num_nodes):
-        colour = int(graph.colocation[v])
-        if colour >= 0 and home.setdefault(colour, int(stage_of[v])) != stage_of[v]:
-            wrong.append(f"node {graph.node_names[v]!r} is apart from its colocation group {colour}")
-        if graph.pinned[v] >= 0 and graph.pinned[v] != stage_of[v]:
+    colours, pins = graph.colocation.tolist(), graph.pinned.tolist()
+    for v, stage in enumerate(np.asarray(stage_of).tolist()):
+        if colours[v] >= 0 and home.setdefault(colours[v], stage) != stage:
+            other = graph.node_names[colours.index(colours[v])]
             wrong.append(
-                f"node {graph.node_names[v]!r} is not in stage {graph.pinned[v]}, to which it is pinned"
+                f"node {graph.node_names[v]!r} in stage {stage} is apart from node {other!r} "
+                f"in stage {home[colours[v]]}, with which it must be"
             )
+        if pins[v] >= 0 and pins[v] != stage:
+            wrong.append(f"node {graph.node_names[v]!r} is not in stage {pins[v]}, to which it is pinned")
     return wrong
 
 
 def _impossible(graph: CostGraph, stage_of: Sequence[int] | IntArray, stages: int) -> list[str]:
     """Return what keeps stages from running one after the other, whatever users demand."""
     if len(stage_of) != graph.num_nodes:
-        return [f"{len(stage_of)} stages given for {graph.num_nodes} nodes"]
+        return [f"{format_count(len(stage_of), 'stage')} given for {format_count(graph.num_nodes, 'node')}"]
+    stage_of, names = np.asarray(stage_of).tolist(), graph.node_names
     wrong = [
-        f"node {graph.node_names[v]!r} is in stage {stage_of[v]}, outside 0..{stages - 1}"
-        for v in range(graph.num_nodes)
-        if not 0 <= stage_of[v] < stages
+        f"node {graph.node_names[v]!r} is in stage {stage}, outside 0..{stages - 1}"
+        for v, stage in enumerate(stage_of)
+        if not 0 <= stage < stages
     ]
-    for t in range(graph.num_nets):
-        u = int(graph.net_producer[t])
+    for t, u in enumerate(graph.net_producer.tolist()):
         if u == HOST:
             continue
+        flows = f"tensor {graph.net_names[t]!r} flows back from node {names[u]!r} in stage {stage_of[u]}"
         wrong += [
-            f"tensor {graph.net_names[t]!r} flows back from stage {stage_of[u]} to stage {stage_of[v]}"
-            for v in graph.consumers(t)
+            f"{flows} to node {names[v]!r} in stage {stage_of[v]}"
+            for v in graph.readers[t]
             if stage_of[u] > stage_of[v]
         ]
     return wrong

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from numbers import Real
 
 from onnx_pipeline.errors import UsageError
 from onnx_pipeline.graph.ticks import IntArray, whole
+from onnx_pipeline.graph.units import parse_bandwidth, parse_bytes, parse_seconds
 
 #: Cost in ticks of a stage that breaks a hard limit; nothing real comes near.
 INFEASIBLE = 1 << 60
@@ -16,6 +16,8 @@ INFEASIBLE = 1 << 60
 @dataclass(frozen=True)
 class Target:
     """k identical devices behind one kind of link.
+
+    Quantities may be given as text with a unit: ``Target(bandwidth="16GB/s", memory="8GiB")``.
 
     Parameters
     ----------
@@ -39,7 +41,7 @@ class Target:
     Raises
     ------
     UsageError
-        If a figure is out of its range.
+        If a figure is no number or quantity, or out of its range.
     """
 
     bandwidth: float = math.inf
@@ -52,22 +54,22 @@ class Target:
     activations: bool = True
 
     def __post_init__(self) -> None:
-        """Check every range once."""
-        for label in ("bandwidth", "memory", "transfer_latency", "stage_overhead"):
-            value = getattr(self, label)
-            if isinstance(value, bool) or not isinstance(value, Real):
-                raise UsageError(f"{label} must be a number, got {value!r}")
-        for label, value in (("bandwidth", self.bandwidth), ("memory", self.memory)):
-            if not value > 0:
-                raise UsageError(f"{label} must be positive, got {value!r}")
-        for label, value in (
-            ("transfer_latency", self.transfer_latency),
-            ("stage_overhead", self.stage_overhead),
+        """Read every quantity and check its range once."""
+        for label, read in (
+            ("bandwidth", parse_bandwidth),
+            ("memory", parse_bytes),
+            ("transfer_latency", parse_seconds),
+            ("stage_overhead", parse_seconds),
         ):
-            if not 0 <= value < math.inf:
-                raise UsageError(f"{label} must be a finite number of seconds >= 0, got {value!r}")
+            object.__setattr__(self, label, read(getattr(self, label), label))
         if self.memory_mode not in ("overflow", "hard"):
             raise UsageError(f"memory_mode must be 'overflow' or 'hard', got {self.memory_mode!r}")
+
+    def __repr__(self) -> str:
+        """Return the figures that matter, in one line."""
+        from onnx_pipeline.brief import of_target
+
+        return of_target(self)
 
     def ticks_per_byte(self, ticks_per_second: int) -> float:
         """Ticks to move one byte over the link."""

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from onnx_pipeline.errors import UsageError
+from onnx_pipeline.figures import format_seconds
 
 IntArray = npt.NDArray[np.int64]
 
@@ -37,7 +38,7 @@ def choose_ticks(seconds: float) -> int:
         return NS
     fitting = [ticks for ticks in TICKS if seconds * ticks <= WORK_TICKS]
     if not fitting:
-        raise UsageError(f"{seconds:.3g} s of work in all is more than can be counted")
+        raise UsageError(f"{format_seconds(seconds)} of work in all are more than can be counted")
     return fitting[-1]
 
 

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 from onnx_pipeline.errors import InputError
 from onnx_pipeline.measurement.reassemble import load_whole
+from onnx_pipeline.model.source import SourceModel, load
 from onnx_pipeline.ort.call import Runner
 from onnx_pipeline.ort.errors import reason
 from onnx_pipeline.ort.providers import CPU
+from onnx_pipeline.parameters import ModelLike
 from onnx_pipeline.runtime import PipelineSession
 from onnx_pipeline.runtime.inputs import check_feeds
 from onnx_pipeline.runtime.placement import usable_cores
 
 
 def unsplit(
-    session: PipelineSession, model: Path | None, feeds: Mapping[str, Any]
+    session: PipelineSession, model: ModelLike | None, feeds: Mapping[str, Any]
 ) -> dict[str, Callable[[int], float]]:
     """Return what a pipeline is compared with: functions from a number of requests to seconds for each.
 
@@ -30,20 +32,22 @@ def unsplit(
         does not run.
     """
     cores, replicas = len(usable_cores()), len(session.manifest.stages)
+    given = model if model is None or isinstance(model, str | os.PathLike) else load(model)
+    file = given.path if isinstance(given, SourceModel) else given
     provider = session.get_stage_providers()[0][0] if session.get_providers() else CPU
 
     def runner(threads: int) -> Runner:
         whole = load_whole(
             session.directory,
             session.manifest,
-            model,
+            given,
             threads,
             provider,
             session.custom_ops,
             session.allow_reference,
         )
         if {value.name for value in whole.get_inputs()} - set(feeds):
-            raise InputError(model, "this is not the model that was split: its inputs differ")
+            raise InputError(file, "this is not the model that was split: its inputs differ")
         return Runner(whole)
 
     arrays = check_feeds(session.manifest, feeds)
@@ -58,7 +62,7 @@ def unsplit(
                 for _ in range(count):
                     run(mine)
             except Exception as error:
-                raise InputError(model, f"the unsplit model does not run: {reason(error)}") from error
+                raise InputError(file, f"the unsplit model does not run: {reason(error)}") from error
             return (time.perf_counter() - begin) / count
 
         return measure

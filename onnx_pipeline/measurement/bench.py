@@ -12,15 +12,16 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from onnx_pipeline.errors import Advice, UsageError
+from onnx_pipeline.figures import format_count
 from onnx_pipeline.measurement.baselines import unsplit
 from onnx_pipeline.measurement.feeds import request_feeds
 from onnx_pipeline.measurement.simulation import simulate
 from onnx_pipeline.measurement.timeline import Observe
-from onnx_pipeline.progress import Progress, silent
+from onnx_pipeline.parameters import ModelLike
+from onnx_pipeline.progress import ProgressLike, shows_progress, silent
 from onnx_pipeline.runtime import PipelineSession
 from onnx_pipeline.runtime.inputs import check_feeds
 from onnx_pipeline.runtime.placement import usable_cores
@@ -44,12 +45,13 @@ class _Round:
     baselines: dict[str, float] = field(default_factory=dict)
 
 
+@shows_progress()
 def bench(
     directory: str | os.PathLike[str],
     *,
     requests: int | None = None,
     rounds: int = 5,
-    model: Path | None = None,
+    model: ModelLike | None = None,
     inputs: Mapping[str, Any] | None = None,
     dims: Mapping[str, int] | None = None,
     providers: Any = None,
@@ -59,7 +61,7 @@ def bench(
     custom_ops: Sequence[str | os.PathLike[str]] = (),
     allow_reference: str | os.PathLike[str] | None = None,
     baselines: bool = True,
-    progress: Progress = silent,
+    progress: ProgressLike = silent,
     observe: Observe | None = None,
 ) -> dict[str, Any]:
     """Measure a split against its prediction, its simulation and the unsplit model.
@@ -72,7 +74,7 @@ def bench(
         Pipelined requests in total; by default each measurement takes about half a second.
     rounds : int
         Every round measures each contender once.
-    model : Path, optional
+    model : path-like, onnx.ModelProto or onnx_ir.Model, optional
         The unsplit model; reassembled from the stages by default.
     inputs : mapping of str to array, optional
         One request; random numbers by default.
@@ -127,7 +129,9 @@ def bench(
         found: list[_Round] = []
         lines: list[Timeline] = []
         for index in range(rounds):
-            progress("bench", index / rounds, f"round {index + 1} of {rounds}, {each} requests")
+            progress(
+                "bench", index / rounds, f"round {index + 1} of {rounds}, {format_count(each, 'request')}"
+            )
             found.append(_measure(session, feeds, each, contenders, lines, index))
         progress("bench", 1.0, "done")
         if observe is not None:

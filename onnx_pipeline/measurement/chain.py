@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from onnx_pipeline import manifest
 from onnx_pipeline.costmodel.profiling.sessions import QUICK_SECONDS
+from onnx_pipeline.figures import format_seconds
 from onnx_pipeline.ort.call import run_session
 from onnx_pipeline.progress import Progress, silent
 from onnx_pipeline.runtime.placement import load, place
@@ -278,7 +279,7 @@ def believed(sets: Sequence[Rows], reference: float | None, progress: Progress =
     usual = float(np.mean([np.median(rows.whole) for rows in sets]))
     if reference is None or usual * (1 + TOLERANCE) >= reference:
         return reference
-    took = f"{usual * 1e3:.3g} ms, not {reference * 1e3:.3g} ms as in the profile"
+    took = f"{format_seconds(usual)}, not {format_seconds(reference)} as in the profile"
     progress("note", None, f"the whole model takes {took} of a busier machine: costs are scaled down")
     return usual
 

@@ -91,13 +91,13 @@ def _measured(
     if feeds is None:
         feeds = make_feeds(priced.source, priced.dims, chosen.seed)
     runner = Runner(priced.source, feeds, priced.dims, chosen.provider, chosen.intra_op_threads)
-    profiled = priced.costs.kind == "profile"
-    if not profiled:  # else it ran already
+    if priced.costs.kind != "profile":  # then it ran already
         runner.try_out(chosen.profile_seconds)
 
     def emit_to(result: PartitionResult, folder: Path) -> None:
         emit(priced.source, priced.infos, result, {}, folder, weights="reference")
 
+    profiled = priced.costs.kind == "profile"
     whole = first.graph.seconds(int(first.graph.work.sum()))
     usual = min(max(SECONDS, INFERENCES * whole * profiled), MOST_SECONDS)
     seconds = usual if params.measure_seconds is None else params.measure_seconds

@@ -13,7 +13,10 @@ import onnx
 from onnx_pipeline.errors import Advice, InputError
 from onnx_pipeline.manifest import Manifest
 from onnx_pipeline.model.limits import MAX_PROTO_BYTES
+from onnx_pipeline.model.protos import serialize
+from onnx_pipeline.model.source import SourceModel
 from onnx_pipeline.ort.session import SessionSettings, open_session
+from onnx_pipeline.parameters import PathLike
 from onnx_pipeline.runtime.placement import weights_folder
 
 
@@ -69,7 +72,7 @@ def reassemble(directory: Path, document: Manifest) -> bytes:
 def load_whole(
     directory: Path,
     document: Manifest,
-    model: Path | None,
+    model: PathLike | SourceModel | None,
     threads: int,
     provider: Any,
     custom_ops: Sequence[str | os.PathLike[str]] = (),
@@ -82,8 +85,8 @@ def load_whole(
     directory : Path
         Of the split.
     document : Manifest
-    model : Path, optional
-        The model's file; reassembled from the stages by default.
+    model : path-like or SourceModel, optional
+        The model's file, or a model in memory; reassembled from the stages by default.
     threads : int
         Intra-op threads.
     provider : str or (str, mapping)
@@ -106,6 +109,10 @@ def load_whole(
         threads=threads,
         custom_ops=[Path(path).absolute() for path in custom_ops],
     )
+    if isinstance(model, SourceModel):
+        own = replace(settings, data_folder=model.data_dir)
+        whole = serialize(model.ir, model.path)
+        return open_session(whole, own, file=model.path, what="the unsplit model")
     if model is not None:
         return open_session(model, settings, what="the unsplit model")
     data = weights_folder(directory, document, allow_reference) or directory.resolve()

@@ -18,6 +18,7 @@ queues with blocking after service.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -119,6 +120,16 @@ def simulate(
     limit = max_in_flight or capacity(stages, queue_depth)
     enter, start, end, handed, done = _flow(times, arrivals, queue_depth, limit, handover)
     return _summary(times, enter, start, end, handed, done)
+
+
+def simulate_stages(stage_seconds: Sequence[float], requests: int, queue_depth: int = 2) -> Simulation:
+    """Simulate stages that take the same time for every request, all of which wait at the door.
+
+    Parameters and errors as in :func:`simulate`.
+    """
+    times = _finite("stage_seconds", stage_seconds, (requests, len(stage_seconds)))
+    limit = capacity(len(stage_seconds), queue_depth)
+    return _summary(times, *_flow(times, np.zeros(requests), queue_depth, limit, 0.0))
 
 
 _Array = npt.NDArray[np.float64]

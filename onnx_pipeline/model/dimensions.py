@@ -25,8 +25,8 @@ def bound_dims(source: SourceModel, dims: Mapping[str, int] | None = None) -> di
     known = dict.fromkeys(_symbol_names(source), 1)
     for name, value in (dims or {}).items():
         if name not in known:
-            have = "they have " + ", ".join(known) if known else "there are none"
-            raise UsageError(f"the inputs of {source.path.name} have no dimension {name!r}; {have}")
+            have = f"only {', '.join(known)}" if known else "their dimensions are fixed"
+            raise UsageError(f"the inputs of {source.path.name} have no dimension {name!r}: {have}")
         if value < 0:
             raise UsageError(f"dimension {name!r} must not be negative, got {value}")
         known[name] = int(value)

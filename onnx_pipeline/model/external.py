@@ -11,6 +11,7 @@ import onnx
 import onnx_ir as ir
 
 from onnx_pipeline.errors import InputError
+from onnx_pipeline.model.nodes import node_graphs
 
 
 def tensor_protos(message: Any) -> Iterator[onnx.TensorProto]:
@@ -39,6 +40,24 @@ def external_entries(tensor: onnx.TensorProto) -> dict[str, str]:
     if tensor.data_location != onnx.TensorProto.EXTERNAL:
         return {}
     return {entry.key: entry.value for entry in tensor.external_data}
+
+
+def external_tensors(model: ir.Model) -> Iterator[ir.ExternalTensor]:
+    """Yield every tensor of a model whose data lies in a file, nested ones included."""
+    graphs: list[ir.Graph | ir.Function] = [model.graph, *model.functions.values()]
+    for owner in graphs:
+        graph = owner.graph if isinstance(owner, ir.Function) else owner
+        subgraphs = [g for node in graph.all_nodes() for g in node_graphs(node)]
+        for each in (graph, *subgraphs):
+            for value in each.initializers.values():
+                if isinstance(value.const_value, ir.ExternalTensor):
+                    yield value.const_value
+        for node in graph.all_nodes():
+            for attribute in node.attributes.values():
+                if attribute.type == ir.AttributeType.TENSOR and not attribute.is_ref():
+                    tensor = attribute.as_tensor()
+                    if isinstance(tensor, ir.ExternalTensor):
+                        yield tensor
 
 
 #: Size and time of last change: a file that keeps both is taken to be the same.

@@ -12,6 +12,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from onnx_pipeline.errors import Advice, InputError
+from onnx_pipeline.figures import format_bytes
 from onnx_pipeline.files.messages import is_messages, load_messages
 from onnx_pipeline.files.npz import unreadable
 from onnx_pipeline.model.dimensions import bound_dims, dims_of, input_shape, is_container
@@ -59,8 +60,8 @@ def make_feeds(
         if size > MAX_RANDOM_BYTES:
             raise InputError(
                 source.path,
-                f"input {value.name!r} of shape {list(shape)} would take {size:,} bytes: random inputs are "
-                f"limited to {MAX_RANDOM_BYTES:,}",
+                f"input {value.name!r} of shape {list(shape)} would take {format_bytes(size)}: random "
+                f"inputs are limited to {format_bytes(MAX_RANDOM_BYTES)}",
                 Advice("set {dims} or give {inputs}", dims=..., inputs=...),
             )
     return {str(v.name): _random(source, v, shapes[str(v.name)], random) for v in source.inputs}

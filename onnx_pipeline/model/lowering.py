@@ -15,13 +15,15 @@ from typing import TYPE_CHECKING
 import onnx_ir as ir
 
 from onnx_pipeline.errors import InputError
+from onnx_pipeline.figures import format_count
 from onnx_pipeline.graph.builder import GraphBuilder
-from onnx_pipeline.graph.costgraph import HOST, CostGraph
+from onnx_pipeline.graph.costgraph import HOST, CostGraph, TensorType
 from onnx_pipeline.model.nodes import node_inputs
 from onnx_pipeline.model.quantised import fused_with
 from onnx_pipeline.model.roles import executable_nodes, parameter_values
 from onnx_pipeline.model.shapes import TensorInfo
 from onnx_pipeline.model.source import SourceModel
+from onnx_pipeline.model.typenames import dtype_text
 
 if TYPE_CHECKING:
     from onnx_pipeline.costmodel.request import NodeCosts
@@ -55,7 +57,7 @@ def lower(source: SourceModel, infos: Mapping[str, TensorInfo], costs: NodeCosts
     missing = [str(node.name) for node in nodes if node.name not in costs.work_ns]
     if missing:
         shown = ", ".join(missing[:10]) + (f" and {len(missing) - 10} more" if len(missing) > 10 else "")
-        raise InputError(source.path, f"no cost for {len(missing)} nodes: {shown}")
+        raise InputError(source.path, f"no cost for {format_count(len(missing), 'node')}: {shown}")
     index = {node: i for i, node in enumerate(nodes)}
     readers: dict[ir.Value, list[int]] = {}
     for node, i in index.items():
@@ -91,7 +93,8 @@ def _add_nets(
     for value in source.inputs:
         if value in readers:
             name = str(value.name)
-            builder.add_net(name, HOST, readers[value], nbytes=infos[name].nbytes)
+            info = infos[name]
+            builder.add_net(name, HOST, readers[value], nbytes=info.nbytes, kind=_kind(info))
     for i, node in enumerate(nodes):
         for value in node.outputs:
             if value in readers or value in results:
@@ -103,7 +106,13 @@ def _add_nets(
                     nbytes=infos[name].nbytes,
                     to_host=value in results,
                     extra=border_ns.get(name, 0),
+                    kind=_kind(infos[name]),
                 )
+
+
+def _kind(info: TensorInfo) -> TensorType:
+    known = info.dtype != ir.DataType.UNDEFINED
+    return dtype_text(info.dtype) if known else None, info.shape
 
 
 def _colocation(

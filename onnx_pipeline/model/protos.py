@@ -3,22 +3,52 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import onnx
 import onnx_ir as ir
 
 from onnx_pipeline.errors import InputError
+from onnx_pipeline.files.kinds import refuse_other
+from onnx_pipeline.model.external import tensor_protos
 from onnx_pipeline.model.limits import MAX_PROTO_BYTES, check_elements
-from onnx_pipeline.model.tensors import graph_protos
+from onnx_pipeline.model.tensors import check_tensor, graph_protos
 
 #: Key of a value's type among its metadata where onnx_ir has no class for it.
 _TYPE = "onnx_pipeline.type"
+#: Where onnx_ir keeps the quantization parameters that a graph notes for a value.
+_QUANTIZATION = "quant_parameter_tensor_names"
 
 
-def read(path: Path) -> tuple[onnx.ModelProto, str]:
-    """Return a model file's message and the file's SHA-256.
+@dataclass(frozen=True, eq=False)
+class Message:
+    """A model as a message that may be changed.
+
+    Attributes
+    ----------
+    path : Path
+        What errors call it.
+    proto : onnx.ModelProto
+        Its tensors are checked, its structure is not.
+    folder : Path
+        What the locations of external data are relative to.
+    weights : mapping of str to onnx_ir.TensorProtocol
+        Initializers of which the message has only name, type and shape.
+    digest : str or None
+        SHA-256 of the file; None for a model in memory.
+    """
+
+    path: Path
+    proto: onnx.ModelProto
+    folder: Path
+    weights: Mapping[str, ir.TensorProtocol] = field(default_factory=dict)
+    digest: str | None = None
+
+
+def read(path: Path) -> Message:
+    """Return the message in a model file.
 
     Raises
     ------
@@ -32,7 +62,9 @@ def read(path: Path) -> tuple[onnx.ModelProto, str]:
         proto.ParseFromString(data)
     except Exception:  # protobuf's DecodeError has no typed home
         raise InputError(path, "this is not an ONNX model, or it is truncated") from None
-    return proto, hashlib.sha256(data).hexdigest()
+    for tensor in tensor_protos(proto):
+        check_tensor(path, tensor)
+    return Message(path, proto, path.parent, digest=hashlib.sha256(data).hexdigest())
 
 
 def to_ir(proto: onnx.ModelProto) -> ir.Model:
@@ -47,6 +79,7 @@ def to_ir(proto: onnx.ModelProto) -> ir.Model:
 
 
 def _read(path: Path) -> bytes:
+    refuse_other(path, "model")
     if path.is_dir():
         raise InputError(path, "this is a directory; give the .onnx file inside it")
     try:
@@ -96,6 +129,16 @@ def describe(value: ir.Value) -> onnx.ValueInfoProto:
     if _TYPE in value.meta:
         proto.type.CopyFrom(value.meta[_TYPE])
     return proto
+
+
+def note_quantization(graph: onnx.GraphProto, value: ir.Value) -> Mapping[str, str]:
+    """Add the quantization parameters that a model notes for a value, if any; return their tensors."""
+    parameters: Mapping[str, str] = value.meta.get(_QUANTIZATION) or {}
+    if parameters:
+        note = graph.quantization_annotation.add(tensor_name=str(value.name))
+        for key, name in sorted(parameters.items()):
+            note.quant_parameter_tensor_names.add(key=key, value=name)
+    return parameters
 
 
 def shell(model: ir.Model) -> onnx.ModelProto:

@@ -6,36 +6,37 @@ Weights stay where they are: external tensors are opened lazily and never gather
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import onnx
 import onnx_ir as ir
 from onnx_ir import Value
 
-from onnx_pipeline.errors import InputError
-from onnx_pipeline.model import protos
-from onnx_pipeline.model.external import Stamp, nbytes, resolve_external_data, tensor_protos
-from onnx_pipeline.model.nodes import constant_tensor, node_graphs
+from onnx_pipeline.errors import InputError, PipelineError
+from onnx_pipeline.model import memory, protos
+from onnx_pipeline.model.digest import content_digest
+from onnx_pipeline.model.external import Stamp, external_tensors, nbytes, resolve_external_data
+from onnx_pipeline.model.nodes import constant_tensor
 from onnx_pipeline.model.quantised import clone_dequantize
 from onnx_pipeline.model.structure import check_structure, node_on_cycle
-from onnx_pipeline.model.tensors import check_tensor, densify
+from onnx_pipeline.model.tensors import densify
 from onnx_pipeline.ort.session import check_libraries
+from onnx_pipeline.parameters import ModelLike, PathLike
 
 
 @dataclass(frozen=True, eq=False)
 class SourceModel:
-    """An ONNX model as loaded from a file.
+    """An ONNX model as loaded from a file or from memory.
 
     Attributes
     ----------
     path : Path
-        The file it came from.
+        The file it came from; of a model in memory the name of a file that it could be in.
     ir : onnx_ir.Model
         The model; external weights are not read. Every node of the main graph has a unique name.
     sha256 : str
-        Hash of the model file itself, without external data.
+        Hash of the model file itself, or of the content of a model in memory; without external data.
     data_dir : Path
         The folder that the locations of external tensors in ``ir`` are relative to; links are resolved.
     stamps : mapping of Path to (int, int)
@@ -73,38 +74,48 @@ class SourceModel:
         return list(self.ir.graph.outputs)
 
 
-def load(path: str | os.PathLike[str], custom_ops: Sequence[str | os.PathLike[str]] = ()) -> SourceModel:
+def load(model: ModelLike, custom_ops: Sequence[PathLike] = ()) -> SourceModel:
     """Load a model and check what every later step relies on.
 
     Nodes that are not in topological order are sorted, unnamed nodes and later nodes of the same name are
     named.
 
+    Parameters
+    ----------
+    model : path-like, onnx.ModelProto or onnx_ir.Model
+        A file, or a model in memory. That one stays as it is, and its weights are shared, not copied.
+    custom_ops : sequence of path-like
+        Libraries of custom operators for onnxruntime. Loading one runs its code.
+
     Raises
     ------
+    UsageError
+        If it is no model.
     InputError
         If the file cannot be read or parsed, exceeds a limit of :mod:`onnx_pipeline.model.limits`, or if the
         model is cyclic, not in single static assignment form, reads values that nothing produces, or has
         external data that is missing or outside its folder.
     """
-    path = Path(path)
-    proto, digest = protos.read(path)
+    path = Path(model) if isinstance(model, str | os.PathLike) else memory.name_of(model)
     try:
-        return _build(path, proto, digest, check_libraries(custom_ops))
-    except InputError:
+        message = protos.read(path) if isinstance(model, str | os.PathLike) else memory.read(model, path)
+        return _build(message, check_libraries(custom_ops))
+    except PipelineError:
         raise
     except Exception as error:  # whatever a malformed message provokes
         raise InputError(path, f"the model is malformed: {protos.root_cause(error)}") from error
 
 
-def _build(path: Path, proto: onnx.ModelProto, digest: str, custom_ops: tuple[Path, ...]) -> SourceModel:
+def _build(message: protos.Message, custom_ops: tuple[Path, ...]) -> SourceModel:
+    path, proto = message.path, message.proto
     densify(path, proto)
     is_sorted = check_structure(path, proto)
-    for tensor in tensor_protos(proto):
-        check_tensor(path, tensor)
-    data_dir, stamps = resolve_external_data(path, proto)
+    data_dir, stamps = resolve_external_data(message.folder / path.name, proto)
     model = protos.to_ir(proto)
-    for outside in _external_tensors(model):
+    for outside in external_tensors(model):
         outside.base_dir = data_dir
+    for name, tensor in message.weights.items():
+        model.graph.initializers[name].const_value = tensor
     if not is_sorted:
         try:
             model.graph.sort()
@@ -112,26 +123,10 @@ def _build(path: Path, proto: onnx.ModelProto, digest: str, custom_ops: tuple[Pa
             raise InputError(path, f"the graph has a cycle through {node_on_cycle(proto.graph)}") from None
     clone_dequantize(model.graph)
     _name_nodes(model.graph)
+    digest = message.digest or content_digest(model)
     source = SourceModel(path, model, digest, data_dir, stamps, custom_ops)
     _check_writable(source)
     return source
-
-
-def _external_tensors(model: ir.Model) -> Iterator[ir.ExternalTensor]:
-    graphs: list[ir.Graph | ir.Function] = [model.graph, *model.functions.values()]
-    for owner in graphs:
-        graph = owner.graph if isinstance(owner, ir.Function) else owner
-        subgraphs = [g for node in graph.all_nodes() for g in node_graphs(node)]
-        for each in (graph, *subgraphs):
-            for value in each.initializers.values():
-                if isinstance(value.const_value, ir.ExternalTensor):
-                    yield value.const_value
-        for node in graph.all_nodes():
-            for attribute in node.attributes.values():
-                if attribute.type == ir.AttributeType.TENSOR and not attribute.is_ref():
-                    tensor = attribute.as_tensor()
-                    if isinstance(tensor, ir.ExternalTensor):
-                        yield tensor
 
 
 def _check_writable(source: SourceModel) -> None:

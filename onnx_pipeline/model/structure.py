@@ -21,9 +21,8 @@ def check_structure(path: Path, proto: onnx.ModelProto) -> bool:
     if not proto.opset_import:
         raise InputError(path, "the model imports no operator set, it may be truncated")
     if not MIN_IR_VERSION <= proto.ir_version <= onnx.IR_VERSION:
-        raise InputError(
-            path, f"IR version {proto.ir_version} is not between {MIN_IR_VERSION} and {onnx.IR_VERSION}"
-        )
+        known = f"onnx {_version()} reads {MIN_IR_VERSION} to {onnx.IR_VERSION}"
+        raise InputError(path, f"the model has IR version {proto.ir_version}; {known}")
     for entry in proto.opset_import:
         if not 1 <= entry.version < 1 << 31:
             raise InputError(path, f"operator set {entry.domain!r} has version {entry.version}")
@@ -48,6 +47,10 @@ def check_structure(path: Path, proto: onnx.ModelProto) -> bool:
             where = f"in function {function.name!r}"
             raise InputError(path, f"{where}: {reader} reads {name!r}, which nothing produces")
     return is_sorted
+
+
+def _version() -> str:
+    return ".".join(onnx.__version__.split(".")[:2])
 
 
 def node_on_cycle(graph: onnx.GraphProto) -> str:

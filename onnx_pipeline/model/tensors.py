@@ -12,6 +12,7 @@ import onnx
 import onnx_ir as ir
 
 from onnx_pipeline.errors import InputError
+from onnx_pipeline.figures import format_bytes
 from onnx_pipeline.model.external import nbytes
 from onnx_pipeline.model.limits import MAX_RANK, MAX_SPARSE_BYTES
 
@@ -100,7 +101,10 @@ def _dense(path: Path, sparse: onnx.SparseTensorProto, room: int) -> tuple[onnx.
         raise InputError(path, f"{where} has an invalid type or shape: {dims[:8]}")
     size = nbytes(ir.DataType(sparse.values.data_type), math.prod(dims))
     if size > room:
-        raise InputError(path, f"{where} takes {size:,} bytes dense; at most {MAX_SPARSE_BYTES:,} for all")
+        raise InputError(
+            path,
+            f"{where} takes {format_bytes(size)} dense; at most {format_bytes(MAX_SPARSE_BYTES)} for all",
+        )
     values = onnx.numpy_helper.to_array(sparse.values).reshape(-1)
     indices = onnx.numpy_helper.to_array(sparse.indices)
     flat = indices if indices.ndim == 1 else _flatten(indices, dims)

@@ -12,6 +12,28 @@ _AFTER_SIGNATURE = re.compile(r" const\b| \[with [^\]]*\]")
 _LONGEST = 500
 
 
+_IR_VERSION = re.compile(r"Unsupported model IR version: (\d+), max supported IR version: (\d+)")
+_OPSET = re.compile(r"Opset (\d+) is under development.* support for domain (\S+) is till opset (\d+)")
+
+
+def too_new(error: BaseException) -> str | None:
+    """Return in a few words what is too new for this onnxruntime, where a model fails to load for that."""
+    line = " ".join(str(error).split())
+    ir, opset = _IR_VERSION.search(line), _OPSET.search(line)
+    if ir:
+        return f"the model has IR version {ir[1]}; onnxruntime {_version()} supports up to {ir[2]}"
+    if opset:
+        what = f"operator set {opset[1]} of {opset[2]}"
+        return f"the model uses {what}; onnxruntime {_version()} supports up to {opset[3]}"
+    return None
+
+
+def _version() -> str:
+    import onnxruntime
+
+    return ".".join(onnxruntime.__version__.split(".")[:2])
+
+
 def reason(error: BaseException) -> str:
     """Return the message of an exception on one line, without onnxruntime's status and source location."""
     line = " ".join(_STATUS.sub("", str(error)).split())

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from onnx_pipeline.errors import InputError, UsageError, did_you_mean
-from onnx_pipeline.ort.errors import reason
+from onnx_pipeline.ort.errors import reason, too_new
 from onnx_pipeline.ort.providers import CPU, Provider, check_providers, provider_name
 
 if TYPE_CHECKING:
@@ -101,7 +101,8 @@ def open_session(
     try:
         session = onnxruntime.InferenceSession(loadable, options, providers=list(settings.providers))
     except Exception as error:  # onnxruntime's exceptions share no base but this one
-        raise InputError(file, f"onnxruntime cannot load {what}: {reason(error)}") from error
+        told = too_new(error) or f"onnxruntime cannot load {what}: {reason(error)}"
+        raise InputError(file, told) from error
     used = session.get_providers()
     if names[0] not in used:
         raise InputError(file, f"{names[0]} could not be started; onnxruntime fell back to {used[0]}")

@@ -120,7 +120,7 @@ def check(partition: Partition, certificate: Certificate) -> list[str]:
         One line per problem.
     """
     partition, certificate = _countable(partition, certificate)
-    graph, k = partition.graph, useful_stages(partition.graph, partition.stages)
+    graph = partition.graph
     problems = check_partition(graph, partition.stage_of, partition.stages)
     if partition.exactly and partition.used < partition.stages:
         problems.append(f"{partition.used} of {partition.stages} stages have nodes, where all had to")
@@ -129,12 +129,16 @@ def check(partition: Partition, certificate: Certificate) -> list[str]:
     value = partition.ticks
     full = build(graph, partition.target)
     for bound in certificate.bounds:
+        # A bound for more stages is recomputed for those.
+        k = useful_stages(graph, bound.stages or partition.stages)
         if bound.ticks > value:
             problems.append(
                 f"bound {bound.method!r} is {bound.seconds} s, above the partition: {graph.seconds(value)} s"
             )
         elif bound.method == "exactly" and not partition.exactly:
             problems.append("the bound 'exactly' holds where no stage may be empty, which was not demanded")
+        elif bound.stages is not None and bound.stages < partition.stages:
+            problems.append(f"bound {bound.method!r} is for {bound.stages} stages only")
         elif bound.method == "simple" and bound.ticks > simple(full, k):
             problems.append("the simple bound cannot be reproduced")
         elif bound.method == "windows" and bound.ticks > window_bound(contract(full), k, value):

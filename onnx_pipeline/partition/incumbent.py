@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from onnx_pipeline.figures import format_percent
 from onnx_pipeline.graph.costgraph import CostGraph, IntArray
 from onnx_pipeline.graph.objective import bottleneck, check_partition
 from onnx_pipeline.graph.target import INFEASIBLE, Target
@@ -86,6 +87,17 @@ class Incumbent:
             self._record(method)
             return True
 
+    def adopt(self, other: Incumbent) -> None:
+        """Take the partition of an incumbent for the same graph and target and fewer stages, if it is better.
+
+        It was priced when that one took it, and what stages cost does not depend on how many stay empty.
+        """
+        with self._lock:
+            if other.upper < self.upper and not self.exactly:
+                self.upper, self.stage_of = other.upper, other.stage_of
+                self.methods += [method for method in other.methods[-1:] if method not in self.methods]
+                self._record(other.methods[-1])
+
     def bound(self, bound: Bound) -> None:
         """Add a lower bound, in place of an earlier one of the same method if it is better."""
         with self._lock:
@@ -110,13 +122,16 @@ class Incumbent:
         best, bound = self.graph.seconds(self.upper), self.graph.seconds(self.lower)
         self.history.append(HistoryPoint(self.seconds, method, best, bound))
         if self.upper > 0:
-            share = self.lower / self.upper
-            self.progress("partition", None, f"{method}: gap {100 * (1 - share):.2f} %")
+            gap = format_percent(1 - self.lower / self.upper)
+            self.progress("partition", None, f"{method}: gap {gap}")
 
     def result(self, stages: int, seed: int, interrupted: bool) -> PartitionResult:
         """Freeze, as a partition into so many stages; further ones are empty."""
+        partition = Partition(self.graph, self.target, stages, self.stage_of, self.exactly)
+        if self.upper < INFEASIBLE:
+            vars(partition)["ticks"] = self.upper  # what the objective said when it was offered
         return PartitionResult(
-            Partition(self.graph, self.target, stages, self.stage_of, self.exactly),
+            partition,
             Certificate(tuple(self.bounds)),
             SearchRecord(
                 tuple(self.methods), self.evaluations, self.seconds, seed, interrupted, tuple(self.history)

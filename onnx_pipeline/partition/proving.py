@@ -68,17 +68,25 @@ class Proving:
     stop : Stop
         Ends every method within about 50 ms, except HiGHS. What each may do before that is counted, so that
         one thread does the same in every run; only HiGHS goes by the clock.
+    reach : Reach, optional
+        Of the instance, where it is known.
     """
 
     def __init__(
-        self, task: Task, wanted: Collection[str], seed: int, deadline: Deadline, stop: Stop
+        self,
+        task: Task,
+        wanted: Collection[str],
+        seed: int,
+        deadline: Deadline,
+        stop: Stop,
+        reach: Reach | None = None,
     ) -> None:
         self.task, self.inst, self.known = task, task.inst, task.known
         self.wanted = wanted
         self.seed = seed
         self.deadline = deadline
         self.stop = stop
-        self.reach: Reach | None = None
+        self.reach = reach
         self.ladder: Ladder | None = None
 
     def by_mincut(self) -> None:
@@ -93,7 +101,7 @@ class Proving:
         pause = self._pause()
 
         def bound() -> int:
-            self.reach = reach_by_cuts(self.inst, reach_by_sets(self.inst), pause)
+            self.reach = self.reach or reach_by_cuts(self.inst, reach_by_sets(self.inst), pause)
             return window_bound(self.inst, self.task.k, self.known.upper, self.reach)
 
         self._prove("windows", MAX_FLOW, bound)

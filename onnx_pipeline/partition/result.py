@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -35,6 +36,9 @@ class Bound:
         Time spent on it.
     ticks_per_second : int
         How finely the graph counts.
+    stages : int or None
+        The number of stages that it was proved for, where that is more than the partition has: what no
+        partition into so many stages can beat, none into fewer can.
     """
 
     method: str
@@ -43,6 +47,7 @@ class Bound:
     solver: str | None = None
     wall_seconds: float = 0.0
     ticks_per_second: int = NS
+    stages: int | None = None
 
     @property
     def seconds(self) -> float:
@@ -57,6 +62,7 @@ class Bound:
             "exact": self.exact,
             "solver": self.solver,
             "wall_seconds": self.wall_seconds,
+            **({} if self.stages is None else {"stages": self.stages}),
         }
 
     @classmethod
@@ -69,6 +75,7 @@ class Bound:
             entry.get("solver"),  # which plans may leave out
             entry["wall_seconds"],
             ticks_per_second,
+            entry.get("stages"),
         )
 
 
@@ -94,6 +101,12 @@ class Partition:
     stages: int
     stage_of: IntArray
     exactly: bool = False
+
+    def __repr__(self) -> str:
+        """Return the figures that matter, in one line."""
+        from onnx_pipeline.brief import of_partition
+
+        return of_partition(self)
 
     @cached_property
     def ticks(self) -> int:
@@ -170,7 +183,7 @@ class SearchRecord:
     wall_seconds: float = 0.0
     seed: int = 0
     interrupted: bool = False
-    history: tuple[HistoryPoint, ...] = ()
+    history: tuple[HistoryPoint, ...] = field(default=(), repr=False)
 
     def to_json(self) -> dict[str, Any]:
         """Return the ``search`` object of manifests and plans, without the history."""
@@ -201,6 +214,18 @@ class PartitionResult:
     partition: Partition
     certificate: Certificate
     search: SearchRecord
+
+    def __repr__(self) -> str:
+        """Return the verdict in one line."""
+        from onnx_pipeline.brief import of_result
+
+        return of_result(self)
+
+    def _repr_html_(self) -> str:
+        """Return the verdict and a bar for every stage, for notebooks."""
+        from onnx_pipeline.cards import card
+
+        return card(self.to_json())
 
     @property
     def graph(self) -> CostGraph:
@@ -286,3 +311,15 @@ class PartitionResult:
     def status(self) -> str:
         """``"optimal"`` when bound and bottleneck agree to the tick, else ``"feasible"``."""
         return "optimal" if self.lower >= self.upper else "feasible"
+
+    def to_json(self, file: str | os.PathLike[str] | None = None) -> dict[str, Any]:
+        """Return the PLAN.json document; ``onnx_pipeline.read_plan`` reads it back.
+
+        Parameters
+        ----------
+        file : path-like, optional
+            The file of the graph, named in the document together with its SHA-256.
+        """
+        from onnx_pipeline.planfile import plan_document
+
+        return plan_document(self, file)

@@ -8,12 +8,11 @@ import numpy as np
 
 from onnx_pipeline.graph.costgraph import IntArray
 from onnx_pipeline.partition.ideals.ladder import Ladder
-from onnx_pipeline.partition.instance.coarsen import coarsen
-from onnx_pipeline.partition.search import slicing, tapes
 from onnx_pipeline.partition.search.annealing import Annealer
 from onnx_pipeline.partition.search.beam import descend
 from onnx_pipeline.partition.search.brkga import DEFAULTS, brkga
 from onnx_pipeline.partition.search.exactly import slice_to_fill
+from onnx_pipeline.partition.search.lanes import cut, lay
 from onnx_pipeline.partition.search.orders import starting_orders
 from onnx_pipeline.partition.task import Task
 from onnx_pipeline.stop import AnyOf, Asked, Stop
@@ -27,8 +26,6 @@ DECODED = 20_000
 TABLE_LIMIT = 1 << 27
 #: Size up to which evolution is worth its time.
 EVOLVE_LIMIT = 3_000
-#: Instances above this size are sliced at the borders of runs.
-COARSE_LIMIT = 4_000
 
 
 class Searching:
@@ -87,22 +84,13 @@ class Searching:
 
     def _offer(self, order: IntArray, method: str) -> None:
         """Slice an order, on large graphs at the borders of its runs, and offer the partition."""
-        task, inst = self.task, self.task.inst
-        if inst.n > COARSE_LIMIT:
-            inst = coarsen(inst, order)
-            order = np.arange(inst.n)
+        task, lane = self.task, lay(self.task.inst, method, order)
         low, high = max(task.lower, 1), task.upper - 1
         task.known.evaluations += 1
         if task.known.exactly:
-            stage = slice_to_fill(inst, order, task.k, low, task.upper - 1, self.stop)
-            if stage is not None:
-                task.known.offer(inst.expand(stage), method)
-            return
-        ends = np.zeros(task.k, dtype=np.int64)
-        if high > 4 * low:
-            # A pass at a large limit is quadratic: come from below.
-            found, _ = slicing.evaluate(inst, order, task.k, low, low + low // 50, 2 * low, ends)
+            stage = slice_to_fill(lane.inst, lane.order, task.k, low, high, self.stop)
+            stage = None if stage is None else lane.inst.expand(stage)
         else:
-            found, _ = slicing.slice_order(tapes.make_tape(inst, order), task.k, low, high, ends)
-        if found:
-            task.known.offer(inst.expand(slicing.stages_of(order, ends, found)), method)
+            stage = cut(lane, task.k, low, high)
+        if stage is not None:
+            task.known.offer(stage, method)

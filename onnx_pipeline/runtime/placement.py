@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from onnx_pipeline.errors import Advice, InputError, UsageError
+from onnx_pipeline.figures import format_count
 from onnx_pipeline.manifest import COSTS_NAME, FILE_NAME, Manifest, file_names
 from onnx_pipeline.ort.providers import CPU, Provider, check_providers
 from onnx_pipeline.ort.session import SessionSettings, open_session
@@ -216,5 +217,5 @@ def _providers(named: Any, optioned: Any) -> tuple[Provider, ...]:
     if not optioned:
         return tuple(pairs)
     if len(optioned) != len(pairs):
-        raise UsageError(f"{len(pairs)} providers but {len(optioned)} provider_options")
+        raise UsageError(f"{format_count(len(pairs), 'provider')} but {len(optioned)} provider_options")
     return tuple((name, {**own, **more}) for (name, own), more in zip(pairs, optioned, strict=True))

@@ -12,9 +12,11 @@ import onnx_ir as ir
 
 from onnx_pipeline.emission.emit import port
 from onnx_pipeline.errors import PipelineError
-from onnx_pipeline.graph.costgraph import CostGraph
+from onnx_pipeline.figures import format_count
+from onnx_pipeline.graph.costgraph import CostGraph, TensorType
 from onnx_pipeline.graph.demanded import constraints, lost_groups
 from onnx_pipeline.manifest import Manifest, Port, Stage, StageInput, StageOutput
+from onnx_pipeline.model.digest import content_digest
 from onnx_pipeline.model.dimensions import dims_of
 from onnx_pipeline.model.shapes import TensorInfo, value_infos
 from onnx_pipeline.model.source import SourceModel
@@ -35,12 +37,14 @@ def check_nodes(folder: Path, document: Manifest, graph: CostGraph) -> Iterator[
         nodes = onnx.load(folder / stage.file, load_external_data=False).graph
         found = {node.name for node in nodes.node}
         if len(nodes.node) != stage.nodes:
-            yield f"{stage.file} has {len(nodes.node)} nodes, not {stage.nodes}"
+            yield f"{stage.file} has {format_count(len(nodes.node), 'node')}, not {stage.nodes}"
         for name in sorted(own - found)[:1]:
-            yield f"{stage.file} lacks {len(own - found)} nodes of its stage, {name!r} for one"
+            count = format_count(len(own - found), "node")
+            yield f"{stage.file} lacks {count} of its stage, {name!r} for one"
         more = (found & everywhere) - own | (_moving(nodes) - own)
         for name in sorted(more)[:1]:
-            yield f"{stage.file} has {len(more)} nodes that its stage does not list, {name!r} for one"
+            count = format_count(len(more), "node")
+            yield f"{stage.file} has {count} that its stage does not list, {name!r} for one"
     yield from _check_sizes(document, graph)
 
 
@@ -91,7 +95,8 @@ def check_model(
     from onnx_pipeline.model.lowering import lower
     from onnx_pipeline.model.roles import executable_nodes
 
-    if source.sha256 != document.model.sha256:
+    # That of a model in memory is of its content, which a file has, too.
+    if document.model.sha256 not in (source.sha256, content_digest(source.ir)):
         yield f"{source.path} is not the model that was split: its SHA-256 differs"
         return
     dims = document.cost_model.get("dims", {})
@@ -105,7 +110,11 @@ def check_model(
     except PipelineError as error:
         yield f"the model's costs cannot be derived again: {error}"
         return
-    yield from (f"costs: {problem}" for problem in _structure(derived, graph, document, infos))
+    yield from (f"costs: {problem}" for problem in differences(derived, graph, infos))
+    exactly = bool((document.constraints or {}).get("exactly"))
+    demanded = constraints(graph, derived, exactly=exactly)
+    if demanded != document.constraints or lost_groups(graph, derived):
+        yield "costs: pins and groups are neither the model's nor those that the manifest lists"
     yield from _ports(source, infos, document)
 
 
@@ -114,9 +123,8 @@ def is_static(info: TensorInfo) -> bool:
     return info.declared is not None and None not in info.declared
 
 
-def _structure(
-    derived: CostGraph, graph: CostGraph, document: Manifest, infos: Mapping[str, TensorInfo]
-) -> Iterator[str]:
+def differences(derived: CostGraph, graph: CostGraph, infos: Mapping[str, TensorInfo]) -> Iterator[str]:
+    """Compare a cost graph with the one that is derived from the model: all but times and constraints."""
     members = [tuple(names) for names in graph.onnx_nodes]
     if derived.node_names != graph.node_names or [tuple(n) for n in derived.onnx_nodes] != members:
         yield "the nodes are not those of the model"
@@ -133,13 +141,18 @@ def _structure(
     sizes = zip(derived.net_names, derived.net_bytes.tolist(), graph.net_bytes.tolist(), strict=True)
     if any(own != stated and is_static(infos[name]) for name, own, stated in sizes):
         yield "the bytes of the tensors are not those of the model"
-    computed = document.cost_model["kind"] == "analytic"  # a provider may hold weights in another form
+    if any(_other_type(*each) for each in zip(derived.net_types or (), graph.net_types or (), strict=False)):
+        yield "the types of the tensors are not those of the model"
+    computed = graph.meta.get("cost_model") == "analytic"  # a provider may hold weights in another form
     if computed and not np.array_equal(derived.group_bytes, graph.group_bytes):
         yield "the bytes of the parameters are not those of the model"
-    exactly = bool((document.constraints or {}).get("exactly"))
-    demanded = constraints(graph, derived, exactly=exactly)
-    if demanded != document.constraints or lost_groups(graph, derived):
-        yield "pins and groups are neither the model's nor those that the manifest lists"
+
+
+def _other_type(derived: TensorType, stated: TensorType) -> bool:
+    """Whether two types of a tensor exclude each other; sizes of dynamic tensors follow from the inputs."""
+    (dtype, shape), (stated_dtype, stated_shape) = derived, stated
+    ranks = None if shape is None else len(shape), None if stated_shape is None else len(stated_shape)
+    return dtype != stated_dtype or (None not in ranks and ranks[0] != ranks[1])
 
 
 def _ports(source: SourceModel, infos: Mapping[str, TensorInfo], document: Manifest) -> Iterator[str]:

@@ -17,9 +17,11 @@ from onnx_pipeline.errors import InputError, UsageError, VerificationError
 from onnx_pipeline.graph.costgraph import CostGraph
 from onnx_pipeline.graph.costs_json import read_graph
 from onnx_pipeline.model.source import load
-from onnx_pipeline.progress import Progress, silent
+from onnx_pipeline.parameters import ModelLike
+from onnx_pipeline.progress import ProgressLike, shows_progress, silent
 from onnx_pipeline.verification.binding import check_model, check_nodes
-from onnx_pipeline.verification.claims import Claim, Verdict, check_claim
+from onnx_pipeline.verification.claimed import claim_of
+from onnx_pipeline.verification.claims import Verdict, check_claim
 from onnx_pipeline.verification.compare import OutputCheck
 from onnx_pipeline.verification.contents import check_files, check_stages
 from onnx_pipeline.verification.measured import check_measured
@@ -58,6 +60,12 @@ class VerifyReport:
     outputs: tuple[OutputCheck, ...] = ()
     not_rechecked: str | None = None
     corrected_not_rechecked: str | None = None
+
+    def __repr__(self) -> str:
+        """Return the figures that matter, in one line."""
+        from onnx_pipeline.brief import of_report
+
+        return of_report(self)
 
     @property
     def ok(self) -> bool:
@@ -114,16 +122,17 @@ class _Findings:
         )
 
 
+@shows_progress()
 def verify(
     directory: str | os.PathLike[str],
     *,
-    model: str | os.PathLike[str] | None = None,
+    model: ModelLike | None = None,
     inputs: Inputs | None = None,
     dims: Mapping[str, int] | None = None,
     seed: int = 0,
     recheck: float | None = None,
     custom_ops: Sequence[str | os.PathLike[str]] = (),
-    progress: Progress = silent,
+    progress: ProgressLike = silent,
 ) -> VerifyReport:
     """Check an output directory; parameters are those of :func:`inspect`.
 
@@ -149,24 +158,25 @@ def verify(
     return report
 
 
+@shows_progress()
 def inspect(
     directory: str | os.PathLike[str],
     *,
-    model: str | os.PathLike[str] | None = None,
+    model: ModelLike | None = None,
     inputs: Inputs | None = None,
     dims: Mapping[str, int] | None = None,
     seed: int = 0,
     recheck: float | None = None,
     custom_ops: Sequence[str | os.PathLike[str]] = (),
-    progress: Progress = silent,
+    progress: ProgressLike = silent,
 ) -> VerifyReport:
     """Check an output directory and collect every problem.
 
     Parameters
     ----------
     directory : path-like
-    model : path-like, optional
-        The unsplit model; its outputs are compared with those of the chained stages.
+    model : path-like, onnx.ModelProto or onnx_ir.Model, optional
+        The unsplit model, in whichever form; its outputs are compared with those of the chained stages.
     inputs : path-like or mapping, optional
         An ``.npz`` file or arrays to compare on; seeded random ones by default.
     dims : mapping of str to int, optional
@@ -244,15 +254,7 @@ def _check_costs(
     whole: bool,
 ) -> None:
     """Check the certificate, that the files have the nodes that it is about, and what measurements added."""
-    stages = document.stages
-    claim = Claim(
-        document.target,
-        document.certificate,
-        [stage.index for stage in stages],
-        [stage.node_names for stage in stages],
-        [asdict(stage) for stage in stages],
-        bool((document.constraints or {}).get("exactly")),
-    )
+    claim = claim_of(document.to_json())
     verdict = check_claim(graph, claim, recheck)
     sound = not verdict.problems
     if whole:

@@ -2,52 +2,22 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
-
-import numpy as np
 
 from onnx_pipeline import planfile
 from onnx_pipeline.errors import UsageError
+from onnx_pipeline.figures import format_count
 from onnx_pipeline.graph.costgraph import CostGraph
-from onnx_pipeline.graph.objective import countable
-from onnx_pipeline.graph.target import Target
 from onnx_pipeline.partition import certificate
-from onnx_pipeline.partition.result import Bound, Certificate, Partition, PartitionResult, SearchRecord
+from onnx_pipeline.partition.result import Bound, Certificate, PartitionResult, SearchRecord
 from onnx_pipeline.settings import BOUNDS
+from onnx_pipeline.verification.claimed import Claim, claimed_partition
 
 #: Bounds that are recomputed from the graph; of all others only a new proof tells.
 RECOMPUTED = ("simple", "min-cut", "windows", "crossings")
 #: What floats of the certificate may be off by.
 _CLOSE = 1e-9
-
-
-@dataclass(frozen=True)
-class Claim:
-    """What a document says of its stages, whether it is a manifest or a plan.
-
-    Attributes
-    ----------
-    target, certificate : mapping
-        The document's objects.
-    nodes : sequence of sequence of str
-        Names of the nodes of each stage listed.
-    indices : sequence of int
-        Number of each stage listed.
-    figures : sequence of mapping
-        ``cost``, ``parameter_bytes`` and, where known, ``peak_activation_bytes`` of each stage listed.
-    exactly : bool
-        Whether no stage was to stay empty.
-    """
-
-    target: Mapping[str, Any]
-    certificate: Mapping[str, Any]
-    indices: Sequence[int]
-    nodes: Sequence[Sequence[str]]
-    figures: Sequence[Mapping[str, Any]]
-    exactly: bool = False
 
 
 @dataclass
@@ -65,7 +35,7 @@ def check_claim(graph: CostGraph, claim: Claim, recheck: float | None) -> Verdic
     if verdict.problems:
         return verdict
     try:
-        partition = _partition(graph, claim)
+        partition = claimed_partition(graph, claim)
     except UsageError as error:
         verdict.problems.append(str(error))
         return verdict
@@ -91,7 +61,7 @@ def _unknown(graph: CostGraph, claim: Claim) -> Iterator[str]:
     home = {name for names in claim.nodes for name in names}
     missing = [name for name in graph.node_names if name not in home]
     if missing:
-        yield f"{len(missing)} nodes of the costs are in no stage, {missing[0]!r} for one"
+        yield f"in no stage: {format_count(len(missing), 'node')} of the costs, {missing[0]!r} for one"
     for name in sorted(home - set(graph.node_names))[:1]:
         yield f"node {name!r} of a stage is not in the costs"
     for entry in claim.certificate["bounds"]:
@@ -99,18 +69,11 @@ def _unknown(graph: CostGraph, claim: Claim) -> Iterator[str]:
             yield f"certificate: there is no bound {entry['method']!r}"
 
 
-def _partition(graph: CostGraph, claim: Claim) -> Partition:
-    home = {name: i for i, names in zip(claim.indices, claim.nodes, strict=True) for name in names}
-    stage_of = np.array([home[name] for name in graph.node_names], dtype=np.int64)
-    target, stages = _target(claim.target), claim.target["stages"]
-    return Partition(countable(graph, target, stages), target, stages, stage_of, claim.exactly)
-
-
 def _figures(result: PartitionResult, claim: Claim) -> Iterator[str]:
     """Yield the figures of the document that differ from those of the result."""
     tick, claimed = result.graph.ticks_per_second, claim.certificate
     expected = planfile.certificate_fields(result)
-    for key in ("bottleneck_seconds", "lower_bound_seconds", "one_device_seconds"):
+    for key in ("bottleneck_seconds", "lower_bound_seconds", "one_device_seconds", "latency_seconds"):
         if key in claimed and not _same_time(claimed[key], expected[key], tick):
             yield f"{key} should be {expected[key]}, not {claimed[key]}"
     for key in ("ratio", "gap"):
@@ -135,19 +98,3 @@ def _same_time(claimed: float | None, expected: float | None, tick: int) -> bool
     if claimed is None or expected is None:
         return claimed is expected
     return round(claimed * tick) == round(expected * tick)
-
-
-def _target(entry: Mapping[str, Any]) -> Target:
-    def limit(key: str) -> float:
-        return math.inf if entry[key] is None else float(entry[key])
-
-    return Target(
-        bandwidth=limit("bandwidth_bytes_per_second"),
-        memory=limit("memory_bytes"),
-        transfer_latency=entry.get("transfer_latency_seconds", 0.0),
-        stage_overhead=entry.get("stage_overhead_seconds", 0.0),
-        host_io=entry["host_io"],
-        memory_mode=entry.get("memory_mode", "overflow"),
-        activations=entry.get("activations", False),
-        name=entry["device"],
-    )

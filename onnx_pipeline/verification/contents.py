@@ -51,7 +51,7 @@ def check_stages(folder: Path, document: Manifest) -> Iterator[str]:
     """Check that each stage is a valid model with the boundary that the manifest says."""
     import onnx
 
-    from onnx_pipeline.emission.emit import type_text
+    from onnx_pipeline.model.typenames import type_text
 
     for stage in document.stages:
         path = folder / stage.file

@@ -18,7 +18,7 @@ from onnx_pipeline.measurement.conditioning import execution_ticks
 from onnx_pipeline.verification.claims import Verdict, check_claim
 
 if TYPE_CHECKING:
-    from onnx_pipeline.verification.claims import Claim
+    from onnx_pipeline.verification.claimed import Claim
 
 
 def check_measured(

@@ -79,8 +79,9 @@ def test_option_names_are_the_contract() -> None:
     costs |= {"--profile-seconds", "--cache", "--custom-ops", "--intra-op-threads"}
     output = {"--output", "-o", "--force"}
     search = {"--stages", "-k", "--time-limit", "--gap", "--seed", "--threads"}
-    search |= {"--pin", "--together", "--no-cut", "--exactly", "--bounds", "--log"}
+    search |= {"--pin", "--together", "--no-cut", "--exactly", "--bounds", "--log", "--partition"}
     target = {"--device", "--bandwidth", "--memory", "--memory-mode", "--activations"}
+    goals = {"--for-rate", "--for-latency", "--fit"}
     streaming = {
         "--allow-reference",
         "--provider",
@@ -92,7 +93,14 @@ def test_option_names_are_the_contract() -> None:
     }
     streaming |= {"--custom-ops"}
     expected = {
+        "explore": {"MODEL|COSTS", "--ignore-colocation", "--config"}
+        | costs
+        | output
+        | (search - {"--log", "--partition"})
+        | target
+        | goals,
         "split": {"MODEL", "--annotate", "--measure", "--measure-seconds", "--weights", "--config"}
+        | goals
         | costs
         | output
         | search
@@ -102,12 +110,16 @@ def test_option_names_are_the_contract() -> None:
         | output
         | search
         | target,
+        "emit": {"MODEL", "PLAN.json", "--annotate", "--weights", "--config"}
+        | {"--dim", "--inputs", "--custom-ops"}
+        | output,
         "verify": {"DIR|PLAN.json", "--model", "--inputs", "--dim", "--seed", "--recheck", "--custom-ops"},
         "run": {"DIR", "--inputs", "--batched"} | output | streaming,
         "bench": {"DIR", "--requests", "--rounds", "--model", "--no-baselines", "--inputs", "--dim"}
         | streaming,
-        "show": {"DIR|PLAN.json"},
+        "show": {"DIR|PLAN.json", "--cuts", "--format", "--node-data", "-o", "--output", "--force"},
         "calibrate": {"--transport"} | output,
+        "report": {"DIR|PLAN.json", "--trace", "--bench"} | output,
     }
     assert set(cli.commands) == {*expected, "cache"}
     assert set(cli.commands["cache"].commands) == {"clear", "info"}  # type: ignore[attr-defined]
@@ -182,17 +194,18 @@ def test_split_prints_the_closing_table(run: Run, model: Path) -> None:
         "gap",
     ):
         assert word in outcome.out
-    for phase in ("load", "shapes", "profile", "lower", "partition", "emit"):
+    for phase in ("load", "infer shapes", "profile", "build graph", "partition", "write stages"):
         assert f"{phase} " in outcome.out.splitlines()[-2]
-    assert "symbolic dimensions left at 1: batch" in outcome.err
-    assert "symbolic" not in outcome.out
+    assert "note: costs are for batch=1; give real sizes with --dim NAME=INT\n" in outcome.err
+    assert "give real sizes" not in outcome.out
+    assert ", for batch=1\n" in outcome.out
 
 
 def test_given_dimensions_are_not_remarked_upon(run: Run, model: Path) -> None:
     """--dim silences the note and reaches the manifest."""
     outcome = run("split", model, "-k", 2, "--dim", "batch=3", "--json", "--bandwidth", "inf", *QUICK)
     assert outcome.code == 0
-    assert "symbolic" not in outcome.err
+    assert "give real sizes" not in outcome.err
     assert outcome.document["cost_model"]["dims"] == {"batch": 3}
 
 
@@ -390,3 +403,36 @@ def test_plan_takes_demands(tmp_path: Path, run: Run) -> None:
     assert plan("--memory", "150B", "--memory-mode", "hard").code == 4
     for wrong in (["--pin", "n0"], ["--pin", "zz=1"], ["--no-cut", "zz"], ["--bounds", "zz"]):
         assert plan(*wrong).code == 2, wrong
+
+
+@pytest.mark.parametrize(
+    "command", [[name] for name in cli.commands if name != "cache"] + [["cache", "info"]]
+)
+def test_help_is_readable_at_80_columns(
+    run: Run, command: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No line is longer, every option has a text and a metavar that says something, defaults are plain."""
+    monkeypatch.setenv("COLUMNS", "80")
+    outcome = run(*command, "--help")
+    assert outcome.code == 0
+    assert max(map(len, outcome.out.splitlines())) <= 80
+    for clumsy in ("x>=", "INTEGER", "FLOAT", "TEXT", "PATH", "RANGE", ".0]", "(10)"):
+        assert clumsy not in outcome.out
+
+
+def test_every_command_is_described_in_whole_words(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At 80 columns none of the short texts ends in dots, however long it is."""
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr(cli.commands["plan"], "help", "Plan " + "and plan again " * 8 + "to the end.")
+    out = run("--help").out
+    assert max(map(len, out.splitlines())) <= 80
+    assert "..." not in out.partition("Commands:")[2]
+    assert "to the end." in " ".join(out.split())
+
+
+def test_counts_are_refused_in_the_words_of_the_other_numbers(run: Run) -> None:
+    """As those that are settings are."""
+    for given in ("0", "-1", "two", "1.5"):
+        outcome = run("bench", "out", "--rounds", given)
+        assert outcome.code == 2
+        assert f"'--rounds': must be a whole number from 1 to 2147483647, got {given};" in outcome.err

@@ -11,7 +11,13 @@ import numpy as np
 import pytest
 
 from onnx_pipeline.costmodel import devices, plugins
-from onnx_pipeline.costmodel.devices import Device, built_in_devices, load_device
+from onnx_pipeline.costmodel.devices import (
+    CALIBRATED,
+    Device,
+    built_in_devices,
+    load_device,
+    measured_elsewhere,
+)
 from onnx_pipeline.errors import InputError, UsageError
 from onnx_pipeline.graph.ticks import NS
 
@@ -151,3 +157,24 @@ def test_plugin_devices(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UsageError, match="absent, device, made, wrong"):
         load_device("unheard-of")
     assert plugins.plugin_names("onnx_pipeline.nothing") == []
+
+
+def test_costs_of_another_device_are_told_of() -> None:
+    """Timings of a CPU say nothing about a GPU; a calibrated device is about those of this machine."""
+    timed = {"cost_model": "profile", "provider": "CPUExecutionProvider"}
+    computed = {"cost_model": "analytic", "device": "cpu"}
+    calibrated = Device("host", source=f"{CALIBRATED} on a processor")
+    gpu = load_device("gpu")
+    assert measured_elsewhere(timed, gpu) == (
+        "the work of nodes was timed on CPUExecutionProvider, not on gpu: "
+        "only links and memory are those of gpu"
+    )
+    assert "timed on CPUExecutionProvider, not on board:" in str(measured_elsewhere(timed, Device("board")))
+    assert "was computed for cpu, not for gpu:" in str(measured_elsewhere(computed, gpu))
+    for meta in (timed, computed):
+        for device in (load_device("cpu"), load_device("ideal")):
+            assert measured_elsewhere(meta, device) is None
+    assert measured_elsewhere(timed, calibrated) is None
+    assert measured_elsewhere(timed | {"provider": "CUDAExecutionProvider"}, gpu) is None
+    assert measured_elsewhere({"cost_model": "file"}, gpu) is None
+    assert measured_elsewhere({}, gpu) is None

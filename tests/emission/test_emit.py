@@ -366,3 +366,23 @@ def test_an_annotated_model_of_ir_3_computes_the_same_bits(tmp_path: Path) -> No
         for file in (path, tmp_path / "out" / "annotated.onnx")
     ]
     np.testing.assert_array_equal(*both)
+
+
+def test_annotated_nodes_carry_stage_and_work_as_metadata(tmp_path: Path) -> None:
+    """Viewers show it; it replaces that of an earlier split. Stages have none: costs never change them."""
+    text = "m (float[4] x) => (float[4] y) { a = Relu(x)  b = Neg(a)  y = Abs(b) }"
+    manifest = split(save(tmp_path, text), tmp_path / "out", 3, annotate=True)
+    homes = {name: stage.index for stage in manifest.stages for name in stage.node_names}
+    annotated = tmp_path / "out" / "annotated.onnx"
+    for node in onnx.load(annotated).graph.node:
+        facts = {entry.key: entry.value for entry in node.metadata_props}
+        assert facts == {"onnx_pipeline.stage": str(homes[node.name]), "onnx_pipeline.work_ns": "1000.0"}
+    assert not [
+        node for node in onnx.load(tmp_path / "out" / "stage_1.onnx").graph.node if node.metadata_props
+    ]
+    split(annotated, tmp_path / "again", 1, annotate=True)
+    for node in onnx.load(tmp_path / "again" / "annotated.onnx").graph.node:
+        assert sorted((e.key, e.value) for e in node.metadata_props) == [
+            ("onnx_pipeline.stage", "0"),
+            ("onnx_pipeline.work_ns", "1000.0"),
+        ]

@@ -80,7 +80,7 @@ def test_check_partition_names_what_is_wrong() -> None:
     for impossible in ([1, 0], [0, 2], [0]):
         with pytest.raises(UsageError, match="not a partition"):
             stage_costs(graph, Target(), impossible, 2)
-    assert check_partition(graph, [0], 2) == ["1 stages given for 2 nodes"]
+    assert check_partition(graph, [0], 2) == ["1 stage given for 2 nodes"]
 
 
 @pytest.mark.parametrize(

@@ -283,7 +283,7 @@ def test_a_disturbed_profile_is_scaled_down() -> None:
     """Where the whole model runs faster than it was profiled, its own time is the scale, and it is said."""
     said: list[str] = []
     found = World([10, 10, 10, 10]).close([20, 20, 20, 20], said=said)
-    assert "not 80 ms as in the profile" in said[0]
+    assert "not 80.0 ms as in the profile" in said[0]
     assert found.measurement.stage_seconds == pytest.approx((0.02, 0.02), rel=0.3)
     assert found.outcome == "confirmed"
 

@@ -72,7 +72,7 @@ def test_dimensions_of_the_profile(whole: tuple[Path, Manifest]) -> None:
 
 def test_misspelt_dimension(whole: tuple[Path, Manifest]) -> None:
     """As for every other command."""
-    with pytest.raises(UsageError, match="no dimension 'pats'; they have past, new"):
+    with pytest.raises(UsageError, match="no dimension 'pats': only past, new"):
         made(whole, {"pats": 3})
     feeds = made(whole)
     with pytest.raises(UsageError, match="no dimension 'pats'"):

@@ -32,7 +32,7 @@ def test_symbolic_dimensions_default_to_one(tmp_path: Path) -> None:
 def test_unknown_and_negative_dimensions_are_usage_errors(tmp_path: Path) -> None:
     """The message lists what there is."""
     source = load(save(tmp_path, TOKENS))
-    with pytest.raises(UsageError, match="no dimension 'sqe'; they have batch, seq, past, total"):
+    with pytest.raises(UsageError, match="no dimension 'sqe': only batch, seq, past, total"):
         bound_dims(source, {"sqe": 7})
     with pytest.raises(UsageError, match="must not be negative"):
         bound_dims(source, {"seq": -1})

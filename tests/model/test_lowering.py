@@ -129,7 +129,7 @@ def test_sequences_tie_producer_and_consumers(tmp_path: Path) -> None:
 def test_missing_costs_are_listed(tmp_path: Path) -> None:
     """The error names the nodes without a cost."""
     source = models.load(save(tmp_path, "m (float[4] x) => (float[4] y) { a = Relu(x)  y = Neg(a) }"))
-    with pytest.raises(InputError, match="no cost for 1 nodes: Neg_1"):
+    with pytest.raises(InputError, match="no cost for 1 node: Neg_1"):
         lowering.lower(source, shapes.value_infos(source), NodeCosts("file", {"Relu_0": 5}))
 
 

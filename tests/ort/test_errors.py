@@ -5,10 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
+from onnx import TensorProto, helper
 
+from onnx_pipeline.errors import InputError
 from onnx_pipeline.ort.call import run_session
-from onnx_pipeline.ort.errors import reason
+from onnx_pipeline.ort.errors import reason, too_new
 from onnx_pipeline.ort.session import open_session
 from tests.splitting import save
 
@@ -39,3 +42,18 @@ def test_places_in_the_sources_are_left_out(tmp_path: Path) -> None:
         run_session(session, ["y"], {"x": np.ones(4, np.float32), "s": np.array([3])})
     assert reason(caught.value).endswith("Input shape:{4}, requested shape:{3}")
     assert "reshape_helper" not in reason(caught.value)
+
+
+def test_a_model_that_is_too_new_is_named_as_such() -> None:
+    """By version and by what this onnxruntime takes, without a lecture on releases."""
+    version = ".".join(onnxruntime.__version__.split(".")[:2])
+    ir = "[ONNXRuntimeError] : 1 : FAIL : Unsupported model IR version: 14, max supported IR version: 13"
+    told = f"the model has IR version 14; onnxruntime {version} supports up to 13"
+    assert too_new(RuntimeError(ir)) == told
+    assert too_new(RuntimeError("no such file")) is None
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in "xy")
+    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "g", [x], [y])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 999)], ir_version=10)
+    expected = f"uses operator set 999 of ai.onnx; onnxruntime {version} supports up to "
+    with pytest.raises(InputError, match=expected):
+        open_session(model.SerializeToString())

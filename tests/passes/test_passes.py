@@ -194,6 +194,22 @@ def test_bounds_of_other_costs_are_dropped(tmp_path: Path) -> None:
     assert check(result.partition, result.certificate) == []
 
 
+def test_bounds_for_other_devices_are_dropped(tmp_path: Path) -> None:
+    """However small the difference; a device is taken for a target, by name, too."""
+    source = saved(tmp_path, builders.branching())
+    ProfilePass(source, "analytic")(source.ir)
+    board = costmodel.Device("board", bandwidth=1e9)
+    PartitionPass(source, 3, board, gap=0.9)(source.ir)
+    infos = annotated_infos(source)
+    assert read_stages(source, infos, None).target == board.target()
+    written = read_stages(source, infos, board).bounds
+    assert written == read_stages(source, infos, None).bounds != ()
+    for other in (replace(board, bandwidth=1e9 + 1), "edge"):
+        result = read_stages(source, infos, other)
+        assert result.target.bandwidth != board.bandwidth
+        assert result.bounds != written
+
+
 def test_bounds_survive_foreign_stages(tmp_path: Path) -> None:
     """A lower bound holds for every partition: moving nodes keeps it, with the new partition's own cost."""
     source = saved(tmp_path, builders.mlp(4, 64))
@@ -328,7 +344,7 @@ def test_backward_stages_are_refused(tmp_path: Path) -> None:
     cause: BaseException | None = caught.value
     while cause is not None and not isinstance(cause, PreconditionError):
         cause = cause.__cause__
-    assert "'relu1_out' flows back from stage 1 to stage 0" in str(cause)
+    assert "'relu1_out' flows back from node 'relu1' in stage 1 to node" in str(cause)
     assert not (tmp_path / "out").exists()
 
 

@@ -57,7 +57,8 @@ def test_cost_model_and_device_by_name(site: Path, tmp_path: Path) -> None:
     done = python(code, site, model, tmp_path / "out")
     assert done.returncode == 0, done.stderr
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text(encoding="utf-8"))
-    assert manifest["cost_model"]["kind"] == "one-microsecond"
+    assert manifest["cost_model"]["kind"] == manifest["cost_model"]["name"] == "one-microsecond"
+    assert manifest["cost_model"]["version"] == "1.0"
     assert manifest["target"]["device"] == "example-board"
     assert manifest["target"]["bandwidth_bytes_per_second"] == 2e9
     work = [stage["cost"]["work_seconds"] for stage in manifest["stages"]]

@@ -310,7 +310,7 @@ def test_options_reach_the_stages(backend: str, directory: Path, tmp_path: Path)
         ({"max_in_flight": 0}, "at least 1"),
         ({"providers": ["WarpDriveExecutionProvider"]}, "unknown provider 'WarpDriveExecutionProvider'"),
         ({"providers": {9: ["CPUExecutionProvider"]}}, "no stage 9; stages are 0 to 3"),
-        ({"providers": ["CPUExecutionProvider"], "provider_options": [{}, {}]}, "1 providers but 2"),
+        ({"providers": ["CPUExecutionProvider"], "provider_options": [{}, {}]}, "1 provider but 2"),
         ({"sess_options": {"no_such_option": 1}}, "no 'no_such_option'"),
     ],
 )

@@ -96,7 +96,7 @@ class Crossings:
 
     def __init__(self, inst: Instance, k: int, reach: Reach) -> None:
         self.inst, self.k, self.reach = inst, k, reach
-        self.fixed = _paid_once(inst, k)
+        self.fixed = paid_once(inst, k)
         self.least = paid_once_bound(inst, k)
         self.network = _network(inst)
 
@@ -157,11 +157,14 @@ class Crossings:
 
 def paid_once_bound(inst: Instance, k: int) -> int:
     """Return the bound without any border, in nanoseconds: no maximum flow, whatever the size."""
-    return inst.alpha + -(-_paid_once(inst, k) // k) if inst.n else 0
+    return inst.alpha + -(-paid_once(inst, k) // k) if inst.n else 0
 
 
-def _paid_once(inst: Instance, k: int) -> int:
-    """Work, every tensor of the host once, and the overflow that k stages cannot avoid together."""
+def paid_once(inst: Instance, k: int) -> int:
+    """Return what all stages together pay at least without borders and overheads, in nanoseconds.
+
+    Work, every tensor of the host once, and the overflow that k stages cannot avoid together.
+    """
     total = inst.total_work + int(inst.net_cost[_of_host(inst)].sum())
     sizes, room = parameters(inst)
     return total + (max(0, sum(sizes) - k * room) if inst.ns_per_byte >= 0 else 0)

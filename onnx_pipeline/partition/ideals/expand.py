@@ -34,6 +34,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from onnx_pipeline.graph.costgraph import IntArray
 from onnx_pipeline.graph.target import INFEASIBLE
 from onnx_pipeline.partition.ideals.state import (
     ACTIVE,
@@ -59,6 +60,9 @@ from onnx_pipeline.partition.jit import inner, kernel
 from onnx_pipeline.partition.search.tapes import overflow
 
 DONE, FOUND, BUDGET, GROW = range(4)
+#: Where a search stands: the ideal to go on from, ideals in all, decisions left, level and end of its ideals.
+FIRST, COUNT, BUDGET_LEFT, LEVEL, LAST = range(5)
+EVERYTHING = 1 << 60
 
 
 @inner
@@ -267,4 +271,45 @@ def expand(h, static, table, s, first, last, count, level, k, limit, budget, kee
             if not forward:
                 break
     counters[0], counters[1], counters[2] = last, count, budget
+    return DONE
+
+
+def bottom() -> IntArray:
+    """Return where a search begins: at the empty ideal, which takes no stage."""
+    return np.array([0, 1, 0, 0, 1], dtype=np.int64)
+
+
+@kernel
+def climb(h, static, table, s, k, limit, budget, at):  # type: ignore[no-untyped-def]
+    """Expand level after level, all in one call: most levels of most questions hold a few ideals.
+
+    Parameters
+    ----------
+    h, static, table, s, k, limit, budget
+        As for :func:`expand`.
+    at : int64[5], changed
+        Where the search stands, see ``FIRST`` and the names next to it.
+
+    Returns
+    -------
+    int
+        DONE when nothing is left to expand: there is no such partition; else as for :func:`expand`.
+    """
+    pinned = False
+    for v in range(h.pin.shape[0]):
+        pinned = pinned or h.pin[v] >= 0
+    at[BUDGET_LEFT] = budget
+    while at[LEVEL] < k:
+        if at[FIRST] < at[LAST]:
+            status = expand(
+                h, static, table, s, at[FIRST], at[LAST], at[COUNT], at[LEVEL], k, limit, at[BUDGET_LEFT],
+                EVERYTHING, 0.0, at,
+            )  # fmt: skip
+            if status != DONE:
+                return status
+        if at[LAST] == at[COUNT] and not pinned:
+            break
+        at[LEVEL] += 1
+        # Stages before a pinned one may stay empty, so ideals of all levels go on.
+        at[FIRST], at[LAST] = (0 if pinned else at[LAST]), at[COUNT]
     return DONE

@@ -8,9 +8,10 @@ question is always the decisive one, incumbent - 1: on real graphs the incumbent
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 from onnx_pipeline.graph.target import INFEASIBLE
-from onnx_pipeline.partition.ideals.question import IdealSearch
+from onnx_pipeline.partition.ideals.question import IdealSearch, both_ways
 from onnx_pipeline.partition.result import Bound
 from onnx_pipeline.partition.task import Task
 from onnx_pipeline.stop import Stop
@@ -27,36 +28,41 @@ class Ladder:
     task : Task
         Receives partitions and bounds.
     stop : Stop
+    searches : sequence of IdealSearch, optional
+        Made for the task's instance and stages, the more promising direction first.
     """
 
-    def __init__(self, task: Task, stop: Stop) -> None:
+    def __init__(self, task: Task, stop: Stop, searches: Sequence[IdealSearch] = ()) -> None:
         self.task = task
         self.known = task.known
         self.stop = stop
         self.cap = FIRST_CAP
-        self.searches = [IdealSearch(task.inst, task.k, reverse=reverse) for reverse in (False, True)]
+        self.searches = list(searches) or both_ways(task.inst, task.k)
+
+    def decide(self) -> None:
+        """Ask whether anything is better than the incumbent, as long as there are answers."""
+        while not self.stop():
+            if self.ask(self.known.upper - 1) is None:
+                break
 
     def round(self) -> None:
         """Ask until this round's cap answers no more; then raise the cap."""
-        while not self.stop():
-            found = self._ask(self.known.upper - 1)
-            if found is None:
-                break
+        self.decide()
         low, high = self.known.lower, self.known.upper - 1
         while low < high and not self.stop():
             # Steps of less than a per mille of the gap are not worth a question.
             if high - low <= self.known.upper // 2000:
                 break
             middle = low + (high - low) // 2
-            answer = self._ask(middle)
+            answer = self.ask(middle)
             if answer is None:
                 high = middle
             else:
                 low, high = self.known.lower, min(high, self.known.upper - 1)
         self.cap *= 4
 
-    def _ask(self, limit: int) -> bool | None:
-        """Return True for a better partition, False for a proof that there is none, None for neither.
+    def ask(self, limit: int) -> bool | None:
+        """Return True for a partition within a limit, False for a proof that there is none, None for neither.
 
         Where memory binds, the search counts less than peak(S): what it finds may turn out not to be better.
         """

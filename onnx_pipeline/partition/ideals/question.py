@@ -7,6 +7,7 @@ effort often is not.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,7 +22,6 @@ from onnx_pipeline.stop import Stop
 
 #: Decisions per kernel call: 5 to 50 ms, so that time limit and Ctrl-C are honoured.
 CHUNK = 20_000
-EVERYTHING = 1 << 60
 #: Bytes for visited ideals; a question that needs more ends without an answer.
 MEMORY_BUDGET = 1 << 30
 
@@ -44,7 +44,14 @@ class IdealSearch:
         Number of stages.
     reverse : bool
         Start from the sinks.
+
+    Attributes
+    ----------
+    spent : int
+        Decisions that the last question took.
     """
+
+    spent = 0
 
     def __init__(self, inst: Instance, k: int, *, reverse: bool = False) -> None:
         self.inst = inst
@@ -58,6 +65,14 @@ class IdealSearch:
             self.hyper = self.hyper._replace(pin=pin)
         self.static = prepare(self.hyper)
         self.capacity_limit = MEMORY_BUDGET // (8 * self.static.words + 40)
+
+    def into(self, k: int) -> IdealSearch:
+        """Return the same for another number of stages."""
+        if self.pinned:
+            return IdealSearch(self.inst, k, reverse=self.reverse)
+        other = copy(self)
+        other.k = k
+        return other
 
     def ask(self, limit: int, decisions: int, stop: Stop) -> Answer:
         """Search for a partition with every stage cost at most ``limit`` nanoseconds.
@@ -74,31 +89,24 @@ class IdealSearch:
             return Answer(proved_none=True)
         table = new_table(self.static.words, 1024)
         state = new_state(self.hyper, self.static.words)
-        counters = np.zeros(3, dtype=np.int64)
-        first, count, left = 0, 1, decisions
-        for level in range(self.k):
-            last = count
-            if self.pinned:
-                first = 0  # stages before a pinned one may stay empty
-            while first < last:
-                if left <= 0 or stop():
+        at = expand.bottom()
+        left, self.spent = decisions, 0
+        while left > 0 and not stop():
+            allowed = min(CHUNK, left)
+            status = expand.climb(self.hyper, self.static, table, state, self.k, limit, allowed, at)
+            taken = allowed - int(at[expand.BUDGET_LEFT])
+            left -= taken
+            self.spent += taken
+            count = int(at[expand.COUNT])
+            if status == expand.FOUND:
+                return Answer(self._stages(table, count - 1))
+            if status == expand.DONE:
+                return Answer(proved_none=True)
+            if status == expand.GROW:
+                if 2 * len(table.keys) > self.capacity_limit:
                     return Answer()
-                allowed = min(CHUNK, left)
-                status = expand.expand(
-                    self.hyper, self.static, table, state, first, last, count, level, self.k, limit, allowed,
-                    EVERYTHING, 0.0, counters,
-                )  # fmt: skip
-                left -= allowed - int(counters[2])
-                first, count = int(counters[0]), int(counters[1])
-                if status == expand.FOUND:
-                    return Answer(self._stages(table, count - 1))
-                if status == expand.GROW:
-                    if 2 * len(table.keys) > self.capacity_limit:
-                        return Answer()
-                    table = grow(table, count)
-            if first == count and not self.pinned:
-                break
-        return Answer(proved_none=True)
+                table = grow(table, count)
+        return Answer()
 
     def _stages(self, table: Table, at: int) -> IntArray:
         """Follow the parents from V back to the empty ideal."""
@@ -118,3 +126,8 @@ class IdealSearch:
         if self.reverse:
             stage = self.k - 1 - stage
         return place_free_sources(self.inst, self.index, stage)
+
+
+def both_ways(inst: Instance, k: int) -> list[IdealSearch]:
+    """Return the searches from the sources and from the sinks."""
+    return [IdealSearch(inst, k, reverse=reverse) for reverse in (False, True)]

@@ -95,7 +95,7 @@ def test_other_nodes_are_listed(request_: CostRequest, tmp_path: Path) -> None:
         ("name,work_us\n", "line 1: expected one column 'node'"),
         ("node,node,work_us\n", "line 1: expected one column 'node'"),
         ("node,work\n", "line 1: expected one column 'work_us'"),
-        ("node,work_us\na,1\nb\n", "line 3: 1 values for 2 columns"),
+        ("node,work_us\na,1\nb\n", "line 3: 1 value for 2 columns"),
         ("node,work_us\na,fast\n", "line 2: work_us must be a finite number >= 0, got 'fast'"),
         ("node,work_us\na,-1\n", "line 2: work_us"),
         ("node,work_us\na,nan\n", "line 2: work_us"),

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onnx_pipeline.costmodel.units import parse_bandwidth, parse_bytes, parse_seconds
 from onnx_pipeline.errors import UsageError
+from onnx_pipeline.graph.units import parse_bandwidth, parse_bytes, parse_seconds
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,170 @@
+"""From PLAN.json back to the result of the partitioner: the graph, the partition and its certificate."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from onnx_pipeline import manifest, planfile
+from onnx_pipeline.errors import Advice, InputError, UsageError
+from onnx_pipeline.graph.constraints import constrain
+from onnx_pipeline.graph.costgraph import CostGraph
+from onnx_pipeline.graph.costs_json import read_graph
+from onnx_pipeline.graph.objective import check_partition, countable
+from onnx_pipeline.partition.result import (
+    Bound,
+    Certificate,
+    HistoryPoint,
+    Partition,
+    PartitionResult,
+    SearchRecord,
+)
+
+#: What a bottleneck may differ by from the one that the plan states.
+_CLOSE = 1e-9
+
+
+def read_plan(
+    path: str | os.PathLike[str], graph: CostGraph | str | os.PathLike[str] | None = None
+) -> PartitionResult:
+    """Read a plan back: what :func:`onnx_pipeline.plan` returned when the file was written.
+
+    Parameters
+    ----------
+    path : path-like
+        PLAN.json, as ``plan -o`` and :meth:`PartitionResult.to_json` make it.
+    graph : CostGraph or path-like, optional
+        The costs that were planned; by default the file that the plan names, beside it or where it says.
+
+    Returns
+    -------
+    PartitionResult
+        Every cost is recomputed. Bounds are those of the file: ``verify`` proves them again.
+
+    Raises
+    ------
+    InputError
+        If plan or costs cannot be read, do not belong together, or contradict each other.
+
+    Examples
+    --------
+    >>> read_plan("plan.json").stage_of  # doctest: +SKIP
+    array([0, 0, 1, 1])
+    """
+    document = planfile.read_plan(path)
+    result = _result(planned_graph(Path(path), document, graph), document, path)
+    for problem in _problems(result, document):
+        raise InputError(path, problem, "plan again, or give the costs that were planned")
+    return result
+
+
+def read_result(path: str | os.PathLike[str]) -> PartitionResult:
+    """Read the partition of a split or a plan.
+
+    Parameters
+    ----------
+    path : path-like
+        The directory of a split, or PLAN.json.
+
+    Raises
+    ------
+    InputError
+        As :func:`read_plan`; of a directory also if its manifest contradicts itself.
+    """
+    if not Path(path).is_dir():
+        if not Path(path).exists():
+            raise InputError(path, "no such file or directory")
+        return read_plan(path)
+    document = manifest.read(path).to_json()
+    graph = read_graph(Path(path) / manifest.COSTS_NAME)
+    result = _result(graph, document, path)
+    for problem in _problems(result, document):
+        raise InputError(Path(path) / manifest.COSTS_NAME, problem, "split again")
+    return result
+
+
+def planned_graph(
+    path: Path, document: Mapping[str, Any], graph: CostGraph | str | os.PathLike[str] | None = None
+) -> CostGraph:
+    """Return the costs of a plan with the constraints that it states; parameters as in :func:`read_plan`.
+
+    Raises
+    ------
+    InputError
+        If they cannot be read, or are not those that were planned.
+    """
+    if graph is None:
+        graph = _costs_file(path, document["graph"])
+    if not isinstance(graph, CostGraph):
+        graph = read_graph(graph)
+    demands = document.get("constraints") or {}
+    none = np.full(graph.num_nodes, -1, dtype=np.int64)
+    free = replace(graph, colocation=none, pinned=none)
+    try:
+        return constrain(free, together=demands.get("together", ()), pins=demands.get("pins", {}))
+    except UsageError as error:
+        raise InputError(path, f"constraints: {error.message}") from None
+
+
+def _costs_file(path: Path, entry: Mapping[str, Any]) -> Path:
+    """Return the file of the costs, beside the plan or where it says."""
+    if "file" not in entry or "sha256" not in entry:
+        raise InputError(
+            path, "the plan does not name the file of its costs", Advice("in Python, give {graph}", graph=...)
+        )
+    places = [path.parent / Path(entry["file"]).name, Path(entry["file"])]
+    found = [place for place in places if place.is_file()]
+    if not found:
+        raise InputError(path, f"its costs are missing: {entry['file']}", "put them beside the plan")
+    if hashlib.sha256(found[0].read_bytes()).hexdigest() != entry["sha256"]:
+        raise InputError(path, f"{found[0]} is not the file that was planned: its SHA-256 differs")
+    return found[0]
+
+
+def _result(graph: CostGraph, document: Mapping[str, Any], path: str | os.PathLike[str]) -> PartitionResult:
+    stages = document["target"]["stages"]
+    home = {name: stage["index"] for stage in document["stages"] for name in stage["node_names"]}
+    strange = [name for name in graph.node_names if name not in home]
+    if strange or len(home) != graph.num_nodes:
+        name = strange[0] if strange else min(home.keys() - set(graph.node_names))
+        raise InputError(path, f"the plan is not one of these costs: node {name!r} is in only one of them")
+    stage_of = np.array([home[name] for name in graph.node_names], dtype=np.int64)
+    try:
+        target = planfile.read_target(document["target"])
+        graph = countable(graph, target, stages)
+    except UsageError as error:
+        raise InputError(path, error.message) from None
+    tick = graph.ticks_per_second
+    bounds = tuple(Bound.from_json(entry, tick) for entry in document["certificate"]["bounds"])
+    exactly = bool((document.get("constraints") or {}).get("exactly"))
+    search = document["search"]
+    return PartitionResult(
+        Partition(graph, target, stages, stage_of, exactly),
+        Certificate(bounds),
+        replace(SearchRecord.from_json(search), history=tuple(map(_point, search.get("history", ())))),
+    )
+
+
+def _point(entry: Mapping[str, Any]) -> HistoryPoint:
+    upper = entry["upper_seconds"]
+    return HistoryPoint(
+        entry["seconds"], entry["method"], math.inf if upper is None else upper, entry["lower_seconds"]
+    )
+
+
+def _problems(result: PartitionResult, document: Mapping[str, Any]) -> list[str]:
+    """Return what shows that a plan and these costs do not belong together."""
+    wrong = check_partition(result.graph, result.stage_of, result.stages)
+    claimed = document["certificate"]["bottleneck_seconds"]
+    if not wrong and not math.isclose(result.bottleneck, claimed, rel_tol=_CLOSE):
+        wrong = [f"the bottleneck is {result.bottleneck} s in these costs, {claimed} s in the plan"]
+    if not wrong and result.lower > result.upper:
+        wrong = [f"the lower bound of {result.lower_bound} s is above the partition, {result.bottleneck} s"]
+    return wrong
