@@ -98,6 +98,7 @@ def _measured(
     def emit_to(result: PartitionResult, folder: Path) -> None:
         emit(priced.source, priced.infos, result, {}, folder, weights="reference")
 
+    profiled = priced.costs.kind == "profile"
     whole = first.graph.seconds(int(first.graph.work.sum()))
     usual = min(max(SECONDS, INFERENCES * whole * profiled), MOST_SECONDS)
     seconds = usual if params.measure_seconds is None else params.measure_seconds
