@@ -104,9 +104,7 @@ def emit(
         result,
         {"dims": bound, **result.graph.meta},
         output,
-        force=writing.force,
-        annotate=writing.annotate,
-        weights=writing.weights,
+        **vars(writing),
         phases=phases,
         progress=progress,
     )
