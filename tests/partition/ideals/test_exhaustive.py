@@ -47,7 +47,7 @@ def test_too_many_ideals() -> None:
 
 
 def test_one_stage_is_one_partition() -> None:
-    """However large the graph is, its only partition needs no search, and what overflows is part of its cost."""
+    """However large the graph is, its only partition needs no search; what overflows is part of its cost."""
     b = GraphBuilder("chain")
     nodes = [b.add_node(f"v{v}", 10) for v in range(200)]
     for u, v in pairwise(nodes):
