@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,6 @@ import pytest
 
 import onnx_pipeline as op
 from models import builders, structures
-from onnx_pipeline.costmodel import cache
 from onnx_pipeline.costmodel import cache
 from onnx_pipeline.errors import InputError, UsageError
 from onnx_pipeline.model.digest import content_digest
