@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
-from onnx_pipeline.cli.units import format_bytes, format_count, format_seconds
+from onnx_pipeline.figures import format_bytes, format_count, format_seconds
 from onnx_pipeline.graph.costgraph import HOST
 from onnx_pipeline.reporting.layers import Drawing, Layer
 from onnx_pipeline.reporting.layout import HEIGHT, WIDTH, Layout

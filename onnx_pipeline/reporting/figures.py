@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from onnx_pipeline.cli.units import format_bytes, format_seconds
+from onnx_pipeline.figures import format_bytes, format_seconds
 from onnx_pipeline.graph.costgraph import HOST
 from onnx_pipeline.partition.result import Partition
 

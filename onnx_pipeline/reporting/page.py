@@ -86,7 +86,7 @@ def _drawn(part: sections.Section) -> list[tuple[str, str]]:
 
 def target_text(target: Mapping[str, Any]) -> str:
     """Return what was partitioned for: ``8 devices (cpu), 10 GB/s, 8 GiB each``."""
-    from onnx_pipeline.cli.units import format_bandwidth, format_bytes, format_count
+    from onnx_pipeline.figures import format_bandwidth, format_bytes, format_count
 
     parts = [f"{format_count(target['stages'], 'device')} ({target['device']})"]
     speed, memory = target.get("bandwidth_bytes_per_second"), target.get("memory_bytes")

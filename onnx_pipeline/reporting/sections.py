@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from onnx_pipeline.cli.units import format_bytes, format_percent, format_seconds
+from onnx_pipeline.figures import format_bytes, format_percent, format_seconds
 from onnx_pipeline.reporting import charts, figures
 from onnx_pipeline.reporting.boxes import MOST_LETTERS, shortened
 from onnx_pipeline.reporting.subject import Subject

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from onnx_pipeline.cli.units import format_bytes, format_count, format_percent, format_seconds
+from onnx_pipeline.figures import format_bytes, format_count, format_percent, format_rate, format_seconds
 from onnx_pipeline.graph.costgraph import HOST
 from onnx_pipeline.reporting.subject import Subject
 
@@ -19,9 +19,9 @@ NEARLY_FULL = 0.95
 
 
 def rate(seconds: float) -> str:
-    """Return how often per second something of this period happens."""
-    per_second = 1 / seconds
-    return f"{per_second:,.0f}/s" if per_second >= 100 else f"{per_second:.3g}/s"
+    """Return how often something of this period happens, without saying what: ``143/s``."""
+    number, _, unit = format_rate(seconds).partition(" ")
+    return f"{number}/{unit.partition('/')[2]}"
 
 
 def tiles(document: Document) -> list[Tile]:
@@ -69,7 +69,7 @@ def _costs(document: Document) -> Tile:
     dims = _meta(document).get("dims") or {}
     known = isinstance(dims, Mapping) and dims
     held = "for " + ", ".join(f"{name}={size}" for name, size in dims.items()) if known else ""
-    source = {"profile": "measured", "analytic": "estimated"}.get(kind, kind)
+    source = {"profile": "profiled", "analytic": "computed"}.get(kind, kind)
     return "costs", source, ", ".join(filter(None, (corrected, f"on {document['target']['device']}", held)))
 
 
@@ -107,7 +107,7 @@ def _doubts(subject: Subject) -> Iterator[str]:
     meta = _meta(document)
     kind = meta.get("kind", meta.get("cost_model"))
     if kind == "analytic":
-        yield "costs are estimates from shapes and a device's data sheet, not measurements"
+        yield "costs are computed from shapes and a device's data sheet, not measured"
     dims = meta.get("dims")
     ones = [name for name, size in dims.items() if size == 1] if isinstance(dims, Mapping) else []
     if ones:
