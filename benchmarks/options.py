@@ -115,7 +115,7 @@ def examine(graph: CostGraph, target: Target, k: int, options: dict[str, Any]) -
         assert "inf bytes" not in message
         if optimum is None:
             return "infeasible, said so"
-        assert "no partition was found" in message, f"feasible at {optimum}, yet: {message}"
+        assert "was found that fits" in message, f"feasible at {optimum}, yet: {message}"
         assert target.memory_mode == "hard", message
         return "feasible, not found"
     assert optimum is not None, f"infeasible, yet {result.upper}"

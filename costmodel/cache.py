@@ -25,7 +25,7 @@ from onnx_pipeline.ort.providers import CPU
 
 _FORMAT = 4
 #: Share of a run's time, as a profile's ``noise`` states it, above which the profile is not kept.
-NOISY = 0.15
+NOISY = 0.25
 
 
 def cached(measure: CostModel) -> CostModel:

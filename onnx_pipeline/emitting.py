@@ -80,6 +80,7 @@ def emit(
     from onnx_pipeline.emission import emit as emission
     from onnx_pipeline.files.directory import check_output
     from onnx_pipeline.model.source import load
+    from onnx_pipeline.partition.result import PartitionResult
     from onnx_pipeline.planned import read_plan
 
     writing, output = OutputParams(force, annotate, weights), Path(output)
@@ -88,6 +89,8 @@ def emit(
     phases = Phases()
     with phases.measure("load", progress):
         result = read_plan(plan) if isinstance(plan, str | os.PathLike) else plan
+        if not isinstance(result, PartitionResult):
+            raise UsageError(f"plan must be a PartitionResult or a path, got a {type(plan).__name__}")
         check_dense(result)
         source = load(model, custom_ops)
         _check_nodes(source, result.graph)
@@ -101,9 +104,7 @@ def emit(
         result,
         {"dims": bound, **result.graph.meta},
         output,
-        force=writing.force,
-        annotate=writing.annotate,
-        weights=writing.weights,
+        **vars(writing),
         phases=phases,
         progress=progress,
     )

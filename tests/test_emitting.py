@@ -113,6 +113,15 @@ def test_another_model_is_refused(
     assert not (tmp_path / "out").exists()
 
 
+def test_what_is_no_plan(model: onnx.ModelProto, graph: op.CostGraph, tmp_path: Path) -> None:
+    """A graph in its place, or a file of something else."""
+    with pytest.raises(op.UsageError, match="plan must be a PartitionResult or a path, got a CostGraph"):
+        op.emit(model, graph, tmp_path / "out")  # type: ignore[arg-type]
+    op.write_graph(graph, tmp_path / "costs.json")
+    with pytest.raises(op.InputError, match="plan"):
+        op.emit(model, tmp_path / "costs.json", tmp_path / "out")
+
+
 def test_other_edges_are_another_model(result: op.PartitionResult, tmp_path: Path) -> None:
     """The names of the nodes alone do not make a model."""
     other = builders.mlp(batch="batch")

@@ -91,7 +91,8 @@ def _measured(
     if feeds is None:
         feeds = make_feeds(priced.source, priced.dims, chosen.seed)
     runner = Runner(priced.source, feeds, priced.dims, chosen.provider, chosen.intra_op_threads)
-    if priced.costs.kind != "profile":  # then it ran already
+    profiled = priced.costs.kind == "profile"
+    if not profiled:  # else it ran already
         runner.try_out(chosen.profile_seconds)
 
     def emit_to(result: PartitionResult, folder: Path) -> None:

@@ -26,7 +26,7 @@ from onnx_pipeline.stop import Deadline, Stop
 DECISIONS, SECONDS = 100_000, 0.2
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Least:
     """What is known of the smallest memory.
 
@@ -36,10 +36,13 @@ class Least:
         Bytes that a known partition needs.
     refuted : int
         Every memory below so many bytes is proved too small.
+    stage_of : int64[n] or None
+        That partition; None where ``works`` is simply everything.
     """
 
     works: int
     refuted: int
+    stage_of: IntArray | None = None
 
     @property
     def exact(self) -> bool:
@@ -64,15 +67,20 @@ def least_memory(graph: CostGraph, target: Target, k: int, inst: Instance, stop:
         Ends the proofs.
     """
     quick = Deadline(SECONDS)
-    works = int(graph.group_bytes.sum()) + int(graph.net_bytes.sum())
-    floor = _floor(inst, k)
+    known = Least(int(graph.group_bytes.sum()) + int(graph.net_bytes.sum()), _floor(inst, k))
     for name, order in starting_orders(inst, np.random.default_rng(0)):
-        stage_of = _cut(lay(inst, name, order), k, floor, works)
+        stage_of = _cut(lay(inst, name, order), k, known.refuted, known.works)
         if stage_of is not None:
-            works = min(works, _needs(graph, target, stage_of, k))
+            known = _better(known, graph, target, stage_of, k)
         if quick():
             break
-    return _bisect(graph, target, k, inst, Least(works, floor), stop)
+    return _bisect(graph, target, k, inst, known, stop)
+
+
+def _better(known: Least, graph: CostGraph, target: Target, stage_of: IntArray, k: int) -> Least:
+    """Return what is known once this partition is, too."""
+    needs = _needs(graph, target, stage_of, k)
+    return replace(known, works=needs, stage_of=stage_of) if needs < known.works else known
 
 
 def _bisect(graph: CostGraph, target: Target, k: int, inst: Instance, known: Least, stop: Stop) -> Least:
@@ -93,8 +101,7 @@ def _bisect(graph: CostGraph, target: Target, k: int, inst: Instance, known: Lea
             continue
         high = middle
         if answer.stage_of is not None:
-            needs = _needs(graph, target, inst.expand(answer.stage_of), k)
-            known = replace(known, works=min(known.works, needs))
+            known = _better(known, graph, target, inst.expand(answer.stage_of), k)
     return replace(known, refuted=low)
 
 

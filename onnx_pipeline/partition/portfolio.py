@@ -152,7 +152,11 @@ def solve(
             raise
         interrupted = True
     if known.upper >= INFEASIBLE:
-        raise _infeasible(known, small, deadline)
+        least = None if params.exactly else least_memory(known.graph, target, useful, small, deadline)
+        if least is not None and least.stage_of is not None:
+            known.offer(least.stage_of, "least memory")  # found while asking what would do: it may fit
+    if known.upper >= INFEASIBLE:
+        raise _infeasible(known, least)
     return known.result(stages, params.seed, interrupted)
 
 
@@ -267,7 +271,7 @@ def _in_parallel(searching: Iterator[None], proving: Iterator[None], stop: Stop,
             cancelled.set()
 
 
-def _infeasible(known: Incumbent, small: Instance, stop: Stop) -> InfeasibleError:
+def _infeasible(known: Incumbent, least: Least | None) -> InfeasibleError:
     """Say why no partition of finite cost is known, and which memory would do."""
     graph, target, stages = known.graph, known.target, known.stages
     proved = known.lower >= INFEASIBLE
@@ -275,7 +279,6 @@ def _infeasible(known: Incumbent, small: Instance, stop: Stop) -> InfeasibleErro
     room, k = format_bytes(target.memory), format_count(stages, "stage")
     held = f"{format_bytes(total)} of parameters in all{', plus live activations' * target.activations}"
     each = " each" if stages > 1 else ""
-    least = None if known.exactly else least_memory(graph, target, stages, small, stop)
     proved = proved or (least is not None and least.refuted > target.memory)
     if proved or total > stages * target.memory:
         message = f"{k} {'does' if stages == 1 else 'do'} not fit in {room}{each}"

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from onnx_pipeline.graph.costgraph import CostGraph
+
 
 def read_stages(
     folder: Path, stages: Sequence[dict[str, Any]]
@@ -29,6 +31,16 @@ def read_stages(
         for port in (*stage["inputs"], *stage["outputs"]):
             types[port["name"]] = type_and_shape(port["dtype"], port["shape"])
     return operators, types, notes
+
+
+def types_of(graph: CostGraph) -> dict[str, str]:
+    """Return types with shapes by tensor, as far as a cost graph knows them."""
+    known = graph.net_types or ()
+    return {
+        name: type_and_shape(dtype, shape)
+        for name, (dtype, shape) in zip(graph.net_names, known, strict=False)
+        if dtype is not None
+    }
 
 
 def type_and_shape(dtype: str, shape: Sequence[int | str | None] | None) -> str:

@@ -15,6 +15,7 @@ from onnx_pipeline.graph.costgraph import CostGraph
 from onnx_pipeline.graph.costs_json import read_graph
 from onnx_pipeline.partition.result import Partition, PartitionResult
 from onnx_pipeline.planned import planned_graph
+from onnx_pipeline.reporting.operators import read_stages, types_of
 from onnx_pipeline.verification.claimed import claim_of, claimed_partition
 
 Document = Mapping[str, Any]
@@ -69,7 +70,7 @@ def read_subject(source: PartitionResult | str | os.PathLike[str]) -> Subject:
         If there is nothing to report on. Missing costs and unreadable stage files are no errors.
     """
     if isinstance(source, PartitionResult):
-        return Subject(planfile.plan_document(source), source.partition)
+        return Subject(planfile.plan_document(source), source.partition, types=types_of(source.graph))
     path = Path(source)
     if path.is_dir():
         return _split(path)
@@ -79,8 +80,6 @@ def read_subject(source: PartitionResult | str | os.PathLike[str]) -> Subject:
 
 
 def _split(folder: Path) -> Subject:
-    from onnx_pipeline.reporting.operators import read_stages
-
     document = manifest.read(folder).to_json()
     path = folder / manifest.COSTS_NAME
     partition, missing = _partition(document, lambda: read_graph(path))
@@ -90,6 +89,7 @@ def _split(folder: Path) -> Subject:
         if own.is_file():
             hashes.append((own.name, hashlib.sha256(own.read_bytes()).hexdigest()))
     operators, types, notes = read_stages(folder, document["stages"])
+    types = {**_types(partition), **types}
     return Subject(document, partition, missing, operators, types, tuple(hashes), notes)
 
 
@@ -99,7 +99,11 @@ def _plan(path: Path) -> Subject:
     hashes = [(path.name, hashlib.sha256(path.read_bytes()).hexdigest())]
     if "sha256" in document["graph"]:
         hashes.append((Path(document["graph"]["file"]).name, document["graph"]["sha256"]))
-    return Subject(document, partition, missing, hashes=tuple(hashes))
+    return Subject(document, partition, missing, types=_types(partition), hashes=tuple(hashes))
+
+
+def _types(partition: Partition | None) -> dict[str, str]:
+    return {} if partition is None else types_of(partition.graph)
 
 
 def _partition(document: Document, read: Callable[[], CostGraph]) -> tuple[Partition | None, str]:

@@ -63,7 +63,7 @@ def _costs(document: Document) -> Tile:
     dims = _meta(document).get("dims") or {}
     known = isinstance(dims, Mapping) and dims
     held = "for " + ", ".join(f"{name}={size}" for name, size in dims.items()) if known else ""
-    source = {"profile": "measured", "analytic": "estimated"}.get(kind, kind)
+    source = {"profile": "profiled", "analytic": "computed"}.get(kind, kind)
     return "costs", source, ", ".join(filter(None, (corrected, f"on {document['target']['device']}", held)))
 
 
@@ -101,7 +101,7 @@ def _doubts(subject: Subject) -> Iterator[str]:
     meta = _meta(document)
     kind = meta.get("kind", meta.get("cost_model"))
     if kind == "analytic":
-        yield "costs are estimates from shapes and a device's data sheet, not measurements"
+        yield "costs are computed from shapes and a device's data sheet, not measured"
     dims = meta.get("dims")
     ones = [name for name, size in dims.items() if size == 1] if isinstance(dims, Mapping) else []
     if ones:

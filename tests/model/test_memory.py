@@ -159,9 +159,9 @@ def test_the_whole_job(tmp_path: Path) -> None:
 
 
 def test_profiles_are_found_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The cache knows the content, not the object; here it keeps what a busy machine measures, too."""
+    """The cache knows the content, not the object. (What a busy machine measures, it would not keep.)"""
     monkeypatch.setattr(cache, "NOISY", float("inf"))
-    proto = builders.mlp(width=24)
+    proto = builders.mlp(width=16)
     first = op.profile(proto, profile_runs=1)
     again = op.profile(ir.from_proto(proto), profile_runs=1)
     assert again.meta["cached"]

@@ -17,10 +17,13 @@ from onnx_pipeline.graph.builder import GraphBuilder
 from onnx_pipeline.graph.constraints import constrain
 from onnx_pipeline.graph.costgraph import CostGraph
 from onnx_pipeline.graph.costs_json import read_graph
+from onnx_pipeline.graph.objective import check_partition
 from onnx_pipeline.graph.target import Target
 from onnx_pipeline.graph.ticks import NS
+from onnx_pipeline.partition import portfolio
 from onnx_pipeline.partition.certificate import check, recheck
 from onnx_pipeline.partition.instance.instance import Instance
+from onnx_pipeline.partition.least import Least
 from onnx_pipeline.partition.portfolio import partition
 from onnx_pipeline.partition.proving import Proving
 from tests.random_graphs import brute_force, random_graph, solvable
@@ -215,16 +218,31 @@ def test_a_tiny_time_limit_with_pins_still_has_an_answer() -> None:
     assert (result.stage_of[1], result.stage_of[4]) == (1, 3)
 
 
-def test_only_what_is_proved_is_said_as_certain() -> None:
-    """Where stages could fit and there was no time to find them, the message leaves it open."""
+def tight() -> tuple[CostGraph, Target]:
+    """Six nodes of 60 bytes for devices of 100."""
     b = chain([10] * 6, size=9)
     for v in range(6):
         b.add_group(f"w{v}", 60, [v])
-    hard = Target(bandwidth=1e9, memory=100, memory_mode="hard")
-    with pytest.raises(InfeasibleError, match="no partition into 6 stages was found that fits"):
-        partition(b.build(), 6, hard, time_limit=1e-9)
+    return b.build(), Target(bandwidth=1e9, memory=100, memory_mode="hard")
+
+
+def test_only_what_is_proved_is_said_as_certain(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where stages could fit and there was no time to find them, the message leaves it open."""
+    graph, hard = tight()
     with pytest.raises(InfeasibleError, match="3 stages do not fit in 100 B each"):
-        partition(b.build(), 3, hard, time_limit=1e-9)
+        partition(graph, 3, hard, time_limit=1e-9)
+    monkeypatch.setattr(portfolio, "least_memory", lambda *_: Least(works=120, refuted=60))
+    with pytest.raises(InfeasibleError, match="no partition into 6 stages was found that fits"):
+        partition(graph, 6, hard, time_limit=1e-9)
+
+
+def test_what_fits_is_no_error() -> None:
+    """Asking which memory would do finds a partition that fits after all."""
+    graph, hard = tight()
+    result = partition(graph, 6, hard, time_limit=1e-9)
+    assert check_partition(graph, result.stage_of, 6) == []
+    assert check(result.partition, result.certificate) == []
+    assert result.used == 6
 
 
 def test_broken_limits_are_no_history() -> None:

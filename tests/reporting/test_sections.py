@@ -28,14 +28,22 @@ def parsed(line: str) -> dict[str, object]:
 
 
 @pytest.mark.parametrize(
-    ("bandwidth", "memory"), [(16e9, 3 << 30), (1234567.0, 1000.0), (math.inf, math.inf), (2.5e6, 1536.0)]
+    ("bandwidth", "memory", "text"),
+    [
+        (16e9, 3 << 30, "--bandwidth 16GB/s --memory 3GiB"),
+        (1234567.0, 1000.0, "--bandwidth 1234567B/s --memory 1000B"),
+        (2.5e6, 1536.0, "--bandwidth 2500kB/s --memory 1536B"),
+        (math.inf, math.inf, "--bandwidth inf --memory inf"),
+    ],
 )
-def test_the_command_asks_for_the_same(bandwidth: float, memory: float) -> None:
-    """Its options are read as what the plan was made for."""
+def test_the_command_asks_for_the_same(bandwidth: float, memory: float, text: str) -> None:
+    """Its options are read as what the plan was made for, and are short."""
     result = cut(chain(["a", "b"]), 2)
     target = replace(result.target, bandwidth=bandwidth, memory=memory, memory_mode="hard", name="cpu")
     planned = replace(result, partition=replace(result.partition, target=target))
-    given = parsed(sections.command(Subject(planfile.plan_document(planned), planned.partition)))
+    line = sections.command(Subject(planfile.plan_document(planned), planned.partition))
+    assert text in line
+    given = parsed(line)
     assert (given["stages"], given["bandwidth"], given["memory"]) == (2, bandwidth, memory)
     assert given["memory_mode"] == "hard"
 

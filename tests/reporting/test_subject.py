@@ -8,6 +8,7 @@ import pytest
 
 from onnx_pipeline import planfile
 from onnx_pipeline.errors import InputError
+from onnx_pipeline.graph.builder import GraphBuilder
 from onnx_pipeline.graph.costs_json import write_graph
 from onnx_pipeline.reporting.subject import read_subject
 from tests.reporting.subjects import chain, cut
@@ -93,3 +94,13 @@ def test_nothing_to_report_on(tmp_path: Path) -> None:
         read_subject(tmp_path / "none")
     with pytest.raises(InputError, match=r"has no manifest\.json"):
         read_subject(tmp_path)
+
+
+def test_a_plan_has_the_shapes_that_its_costs_have() -> None:
+    """Types and shapes of tensors, where costs know them."""
+    builder = GraphBuilder("typed")
+    a, b = builder.add_node("a", 1), builder.add_node("b", 1)
+    builder.add_net("t", a, [b], nbytes=8, kind=("float32", (1, 2)))
+    builder.add_net("u", b, [], nbytes=8, to_host=True, kind=("int64", None))
+    builder.add_net("v", a, [b], nbytes=8)
+    assert read_subject(cut(builder.build(), 2)).types == {"t": "float32[1, 2]", "u": "int64"}

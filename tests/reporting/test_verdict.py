@@ -35,7 +35,7 @@ def test_the_tiles_say_what_the_certificate_says() -> None:
     assert tiles["lower bound"] == "5.60 ms"
     assert tiles["latency of one request"] == "17.1 ms"
     assert tiles["speed-up"] == "1.01 ×"
-    assert tiles["costs"] == "estimated"
+    assert tiles["costs"] == "computed"
     assert tiles["3 replicas of the model"] == "423/s"
 
 
@@ -53,7 +53,7 @@ def test_no_replicas_where_the_model_does_not_fit() -> None:
         ({"graph": {"meta": {"cost_model": "x", "estimated_operators": ["Foo"]}}}, "no cost rule for Foo"),
         ({}, "not proved optimal: a partition up to 20.0 % better may exist"),
         ({"graph": {"meta": {"dims": {"batch": 1, "seq": 16}}}}, "costs are for batch=1; if"),
-        ({}, "costs are estimates"),
+        ({}, "costs are computed from shapes"),
         ({}, "3 replicas of the whole model answer more requests"),
         ({}, "transfers take longer than work in stages 0, 2"),
     ],

@@ -177,6 +177,21 @@ def test_a_noisy_machine_corrects_nothing(out: Path) -> None:
     assert "on a machine that is too noisy" in problem(inspect(out))
 
 
+def test_manifests_of_older_releases(out: Path) -> None:
+    """They have one certificate, in corrected costs, and predictions by costs that nobody kept."""
+
+    def older(document: dict[str, Any]) -> None:
+        summary = document["measurement"]
+        for key in ("outcome", "faster", "corrected"):
+            del summary[key]
+        for stage in document["stages"]:
+            stage["measured"]["predicted_seconds"] *= 1.1
+        summary["predicted_bottleneck_seconds"] *= 1.1
+
+    edit(out / "manifest.json", older)
+    assert inspect(out).ok
+
+
 def _cheaper(document: dict[str, Any]) -> None:
     for node in document["nodes"]:
         node["work_ns"] *= 0.9

@@ -47,6 +47,11 @@ def exhaust(
         Leave no stage empty.
     stop : Stop
     """
+    if k == 1:  # there is one partition, however large the graph
+        whole = np.zeros(inst.n, dtype=np.int64)
+        return Optimum(
+            min(price_stages(graph, target, inst.expand(whole), 1)[0].total, INFEASIBLE), inst.expand(whole)
+        )
     ideals = _ideals(inst) if inst.n <= NODES and k <= STAGES else None
     if ideals is None or not inst.n:
         return None

@@ -86,8 +86,8 @@ def test_profile(mlp: Path) -> None:
     assert costs.meta["noise"] >= 0
     assert set(costs.spread) == set(costs.work_ns)
     assert json.loads(json.dumps(costs.meta)) == costs.meta
-    assert said[-1] == ("profile", 1.0)
-    assert {phase for phase, _ in said} == {"profile"}
+    assert [each for each in said if each[0] == "profile"][-1] == ("profile", 1.0)
+    assert {phase for phase, _ in said} <= {"profile", "note"}  # the machine may be busy
 
 
 def test_no_files_left(mlp: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
