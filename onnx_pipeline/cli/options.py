@@ -49,7 +49,7 @@ goals = group(
     click.option(
         "--for-rate",
         type=Value("for_rate", click.FLOAT),
-        metavar="RATE",
+        metavar="PER_SECOND",
         help="Find the fewest stages that serve so many requests per second.",
     ),
     click.option(
