@@ -7,7 +7,8 @@ The ``is_set`` of a ``threading.Event`` is a criterion, too.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Protocol
 
 #: Whether to stop.
@@ -45,6 +46,15 @@ class Deadline:
     def __call__(self) -> bool:
         """Return whether the time is up."""
         return time.monotonic() >= self._end
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Let the time in a ``with`` block pass without counting: it has a limit of its own."""
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            self._end += time.monotonic() - began
 
 
 class Asked:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from threading import Event
 
@@ -66,3 +67,16 @@ def test_an_interrupt_may_hide_behind_system_errors() -> None:
     assert is_interrupt(KeyboardInterrupt())
     assert not is_interrupt(SystemError("bad argument"))
     assert not is_interrupt(ValueError())
+
+
+def test_a_pause_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What has a limit of its own takes nothing from another, an error included."""
+    clock = 0.0
+    monkeypatch.setattr(stop.time, "monotonic", lambda: clock)
+    deadline = Deadline(5)
+    with suppress(ValueError), deadline.paused():
+        clock = 7.0
+        raise ValueError
+    assert deadline.remaining == 5
+    clock = 12.0
+    assert deadline()

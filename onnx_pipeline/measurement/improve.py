@@ -98,7 +98,10 @@ def _measured(
     def emit_to(result: PartitionResult, folder: Path) -> None:
         emit(priced.source, priced.infos, result, {}, folder, weights="reference")
 
-    profiled = priced.costs.kind == "profile"
+    def repartition(graph: CostGraph) -> PartitionResult:
+        with deadline.paused():  # the time limit of searches ends it
+            return planner.partition_to_emit(graph)
+
     whole = first.graph.seconds(int(first.graph.work.sum()))
     usual = min(max(SECONDS, INFERENCES * whole * profiled), MOST_SECONDS)
     seconds = usual if params.measure_seconds is None else params.measure_seconds
@@ -107,7 +110,7 @@ def _measured(
         deadline = Deadline(seconds)
         loop = ClosedLoop(
             emit_to,
-            planner.partition_to_emit,
+            repartition,
             partial(take, runner, deadline=deadline, effort=Effort(), progress=planner.progress),
             scratch,
             operator_kinds(priced.source, first.graph),
