@@ -8,6 +8,7 @@ number: a plan for N devices is one for more, and a bound for N holds for fewer.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from itertools import pairwise
@@ -23,11 +24,11 @@ from onnx_pipeline.parameters import SearchParams
 from onnx_pipeline.partition.instance.build import build
 from onnx_pipeline.partition.instance.contract import contract
 from onnx_pipeline.partition.instance.instance import Instance
-from onnx_pipeline.partition.kernels import ensure_compiled
 from onnx_pipeline.partition.portfolio import check_stages
 from onnx_pipeline.partition.proving import EXACT_LIMIT
 from onnx_pipeline.partition.replicas.bound import simple_period
 from onnx_pipeline.partition.replicas.ideals import ReplicaSearch
+from onnx_pipeline.partition.replicas.kernels import ensure_compiled
 from onnx_pipeline.partition.replicas.known import Clock, Known, compact, meets_pins
 from onnx_pipeline.partition.replicas.slicing import divide, price_segments
 from onnx_pipeline.partition.result import PartitionResult
@@ -122,11 +123,18 @@ class _Work:
         self, rows: Sequence[Known], full: Instance, params: SearchParams, progress: Progress
     ) -> None:
         self.rows, self.params, self.progress = rows, params, progress
+        self.begin = time.perf_counter()
         self.small = contract(full, Deadline(params.time_limit))
 
     def open(self) -> list[Known]:
         """Return the rows that are not done."""
         return [known for known in self.rows if not known.reached(self.params.gap)]
+
+    def deadline(self, known: Known) -> Deadline:
+        """Return the end of a row's time, of which it has spent its own and its share of what all spent."""
+        own = sum(each.seconds for each in self.rows)
+        shared = (time.perf_counter() - self.begin - own) / len(self.rows)
+        return Deadline(self.params.time_limit, known.seconds + shared)
 
     def equal(self) -> Iterator[PartitionResult]:
         """Offer, and yield, partitions into k stages: floor(N / k) replicas of each are one of the plans."""
@@ -170,10 +178,10 @@ class _Work:
         for number, known in enumerate(self.rows):
             if number:
                 _carry_up(self.rows[number - 1], known)
-            late = Deadline(self.params.time_limit)
+            late = self.deadline(known)
             with Clock(known):
                 for at, sliced in enumerate(lanes):
-                    if known.reached(self.params.gap) or late():
+                    if known.reached(self.params.gap) or (at and late()):
                         break
                     if self._slice(known, sliced):
                         lanes = [sliced, *lanes[:at], *lanes[at + 1 :]]
@@ -213,8 +221,8 @@ class _Work:
                 known.infeasible = known.infeasible or more.infeasible
                 if not known.infeasible and more.lower > known.lower:
                     known.bound(more.lower, more.bound_method)
+            late = self.deadline(known)
             with Clock(known):
-                late = Deadline(self.params.time_limit, known.seconds)
                 _decide(known, searches, self.params.gap, late)
             self.progress("partition", None, f"{known.devices} devices: proving")
         for fewer, known in pairwise(self.rows):
