@@ -14,6 +14,7 @@ from onnx_pipeline.graph.costgraph import CostGraph
 from onnx_pipeline.graph.objective import check_partition
 from onnx_pipeline.graph.replicas import price_replicas
 from onnx_pipeline.graph.ticks import NS
+from onnx_pipeline.partition.replicas import planning
 from onnx_pipeline.replication import replicate
 from tests.random_graphs import brute_force, random_graph, random_target
 from tests.replica_oracle import brute_force_period
@@ -129,6 +130,19 @@ def test_pins_name_stages_whatever_the_replicas() -> None:
     assert plan.replicas == (3, 1)
     with pytest.raises(UsageError, match="pinned to stage 4"):
         replicate(graph, 4, HARD, pins={"v1": 4})
+
+
+def test_ctrl_c_keeps_what_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where memory may overflow, whole replicas are known from the start."""
+
+    def interrupt(self: planning._Work) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(planning._Work, "equal", interrupt)
+    plan = replicate(chain([3, 1, 1, 3], [10] * 4), 8, op.Target(bandwidth=1e3, memory=10))
+    assert plan.interrupted
+    assert (plan.replicas, plan.status) == ((8,), "feasible")
+    assert 0 < plan.gap < 1
 
 
 def test_devices_are_numbers() -> None:

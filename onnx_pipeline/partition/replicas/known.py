@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
 
@@ -110,21 +111,14 @@ class Known:
         if lower > self.lower:
             self.lower, self.bound_method = lower, method
 
-
-@dataclass(eq=False)
-class Clock:
-    """Counts the time of ``with`` blocks as one row's."""
-
-    known: Known
-    _begin: float = 0.0
-
-    def __enter__(self) -> None:
-        """Begin."""
-        self._begin = time.perf_counter()
-
-    def __exit__(self, *_: object) -> None:
-        """Add what passed."""
-        self.known.seconds += time.perf_counter() - self._begin
+    @contextmanager
+    def clock(self) -> Iterator[None]:
+        """Count the time of a ``with`` block as this row's."""
+        begin = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds += time.perf_counter() - begin
 
 
 def compact(graph: CostGraph, stage_of: IntArray) -> IntArray:

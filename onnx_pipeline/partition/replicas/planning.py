@@ -29,7 +29,7 @@ from onnx_pipeline.partition.proving import EXACT_LIMIT
 from onnx_pipeline.partition.replicas.bound import simple_period
 from onnx_pipeline.partition.replicas.ideals import ReplicaSearch
 from onnx_pipeline.partition.replicas.kernels import ensure_compiled
-from onnx_pipeline.partition.replicas.known import Clock, Known, compact, meets_pins
+from onnx_pipeline.partition.replicas.known import Known, compact, meets_pins
 from onnx_pipeline.partition.replicas.slicing import divide, price_segments
 from onnx_pipeline.partition.result import PartitionResult
 from onnx_pipeline.partition.search.lanes import Lane, lay
@@ -90,7 +90,6 @@ def plan_replicas(
     InfeasibleError
         If pins and colocation groups contradict each other.
     """
-    ensure_compiled(progress)
     check_stages(graph, devices[0], exactly=False)
     graph = countable(graph, target, devices[-1])
     full = build(graph, target)
@@ -99,6 +98,9 @@ def plan_replicas(
         known.bound(simple_period(full, known.devices), "simple")
         if not (graph.pinned > 0).any():
             known.offer(np.zeros(graph.num_nodes, dtype=np.int64), "whole")
+    if all(known.settled for known in rows):
+        return Plans(rows, (), interrupted=False)
+    ensure_compiled(progress)
     work = _Work(rows, full, params, progress)
     equal: list[PartitionResult] = []
     interrupted = False
@@ -179,7 +181,7 @@ class _Work:
             if number:
                 _carry_up(self.rows[number - 1], known)
             late = self.deadline(known)
-            with Clock(known):
+            with known.clock():
                 for at, sliced in enumerate(lanes):
                     if known.reached(self.params.gap) or (at and late()):
                         break
@@ -222,7 +224,7 @@ class _Work:
                 if not known.infeasible and more.lower > known.lower:
                     known.bound(more.lower, more.bound_method)
             late = self.deadline(known)
-            with Clock(known):
+            with known.clock():
                 _decide(known, searches, self.params.gap, late)
             self.progress("partition", None, f"{known.devices} devices: proving")
         for fewer, known in pairwise(self.rows):
