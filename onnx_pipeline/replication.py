@@ -13,7 +13,7 @@ from onnx_pipeline.errors import Advice, InfeasibleError
 from onnx_pipeline.figures import format_bytes, format_count
 from onnx_pipeline.graph.constraints import NO_DEMANDS
 from onnx_pipeline.parameters import PathLike, SearchParams, as_target
-from onnx_pipeline.progress import Progress, ProgressLike, shows_progress, silent
+from onnx_pipeline.progress import ProgressLike, shows_progress, silent
 from onnx_pipeline.settings import check
 
 if TYPE_CHECKING:
@@ -291,7 +291,7 @@ def replicate(
     params = SearchParams(time_limit, gap, seed)
     graph = NO_DEMANDS.joined(pins, together, no_cut).apply(graph)
     chosen = as_target(target, graph)
-    plans = plan_replicas(graph, numbers, chosen, params, _quiet(progress))
+    plans = plan_replicas(graph, numbers, chosen, params, progress)
     rows = {known.devices: _plan(known, plans) for known in plans.known}
     if isinstance(devices, str) or not hasattr(devices, "__index__"):
         lacking = frozenset(known.devices for known in plans.known if known.infeasible)
@@ -300,10 +300,6 @@ def replicate(
     if plan is None:
         raise _infeasible(plans.known[0])
     return plan
-
-
-def _quiet(progress: ProgressLike) -> Progress:
-    return progress if callable(progress) else silent
 
 
 def _figures(partition: Partition, replicas: tuple[int, ...]) -> Alternative:

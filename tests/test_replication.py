@@ -116,6 +116,24 @@ def test_a_table_is_made_in_one_search() -> None:
     )
 
 
+def test_tables_agree_with_brute_force() -> None:
+    """What rows give each other is true for every number of devices."""
+    rng = np.random.default_rng(6)
+    infeasible = 0
+    for number in range(60):
+        graph = random_graph(rng, 5, pins=2 if number % 4 == 0 else 0)
+        target = random_target(rng, activations=number % 2 == 1)
+        table = replicate(graph, range(2, 7), target, time_limit=0.2)
+        for devices in range(2, 7):
+            optimum, plan = brute_force_period(graph, target, devices), table[devices]
+            infeasible += devices in table.infeasible
+            assert optimum is None or devices not in table.infeasible
+            if plan is not None:
+                assert optimum is not None
+                assert plan.lower_ticks <= optimum <= plan.period_ticks
+    assert infeasible > 3
+
+
 def test_too_few_devices_are_told() -> None:
     """With what would help."""
     with pytest.raises(InfeasibleError, match="3 devices of 10 B do not hold the model, whatever the stages"):
