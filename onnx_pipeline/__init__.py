@@ -55,6 +55,9 @@ if TYPE_CHECKING:
     from onnx_pipeline.pipeline import profile as profile
     from onnx_pipeline.pipeline import split as split
     from onnx_pipeline.planned import read_plan as read_plan
+    from onnx_pipeline.replication import ReplicaPlan as ReplicaPlan
+    from onnx_pipeline.replication import ReplicaTable as ReplicaTable
+    from onnx_pipeline.replication import replicate as replicate
     from onnx_pipeline.reporting.build import report as report
     from onnx_pipeline.runtime import PipelineSession as PipelineSession
     from onnx_pipeline.verification.checks import VerifyReport as VerifyReport
@@ -82,6 +85,8 @@ _HOME = {
     "PipelineError": "errors",
     "PipelineSession": "runtime",
     "ProfileParams": "parameters",
+    "ReplicaPlan": "replication",
+    "ReplicaTable": "replication",
     "SearchParams": "parameters",
     "Simulation": "measurement.simulation",
     "StageCost": "graph",
@@ -102,6 +107,7 @@ _HOME = {
     "profile": "pipeline",
     "read_graph": "graph.costs_json",
     "read_plan": "planned",
+    "replicate": "replication",
     "report": "reporting.build",
     "simulate": "measurement.simulation",
     "split": "pipeline",

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from onnx_pipeline.graph.target import Target
     from onnx_pipeline.manifest import Manifest
     from onnx_pipeline.partition.result import Partition, PartitionResult
+    from onnx_pipeline.replication import ReplicaPlan, ReplicaTable
     from onnx_pipeline.verification.checks import VerifyReport
 
 
@@ -128,6 +129,34 @@ def of_exploration(found: Exploration) -> str:
         f"{len(counts) - len(times)} without any partition" if len(times) < len(counts) else "",
     ]
     return _line(found, repr(found.graph.name), figures)
+
+
+def of_replica_plan(plan: ReplicaPlan) -> str:
+    """``<ReplicaPlan 'bert': 3 stages on 2 + 5 + 1 devices, period 0.9 ms, ..., gap 0 %>``."""
+    counts = " + ".join(map(str, plan.replicas))
+    noun = format_count(plan.used, "device").split(" ", 1)[1]
+    figures = [
+        f"{format_count(plan.stages, 'stage')} on {counts} {noun}"
+        + (f" of {plan.devices}" if plan.used < plan.devices else ""),
+        f"period {format_seconds(plan.period)}" + (f" ({format_rate(plan.period)})" if plan.period else ""),
+        f"latency {format_seconds(plan.latency)}",
+        f"lower bound {format_seconds(plan.lower_bound)}",
+        f"gap {format_percent(plan.gap)}",
+    ]
+    return _line(plan, repr(plan.graph.name), figures)
+
+
+def of_replica_table(table: ReplicaTable) -> str:
+    """How many plans, for which numbers of devices, and what they reach."""
+    periods = [plan.period for plan in table]
+    proved = sum(plan.status == "optimal" for plan in table)
+    figures = [
+        f"{min(table.plans)} to {format_count(max(table.plans), 'device')}",
+        f"period {format_seconds(max(periods))} to {format_seconds(min(periods))}" if periods else "",
+        f"{proved} proved optimal",
+        f"{len(table.infeasible)} proved impossible" if table.infeasible else "",
+    ]
+    return _line(table, repr(table.graph.name), figures)
 
 
 def _stages(used: int, wanted: int) -> str:

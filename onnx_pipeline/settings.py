@@ -221,6 +221,7 @@ SETTINGS: dict[str, Setting] = {
     # The devices.
     "stages": _whole(1, MOST_STAGES),
     "stages_list": Setting(numbers_of_stages, f"numbers from 1 to {MOST_STAGES}, such as 8, 2-16 or 1,2,4,8"),
+    "devices": Setting(numbers_of_stages, f"numbers from 1 to {MOST_STAGES}, such as 8, 2-16 or 1,2,4,8"),
     "device": Setting(_device, "the name of a device or a TOML file", optional=True),
     "bandwidth": _Quantity("bytes/second"),
     "memory": _Quantity("bytes", "file"),
@@ -272,7 +273,7 @@ SETTINGS: dict[str, Setting] = {
 }
 
 #: Settings that no command reads from a file, and those whose option has another name.
-_NOT_IN_FILES = {"recheck", "stages_list"}
+_NOT_IN_FILES = {"devices", "recheck", "stages_list"}
 _RENAMED = {"dims": "dim", "pins": "pin", "uncut": "no-cut", "as_json": "json"}
 KEYS = {name: _RENAMED.get(name, name.replace("_", "-")) for name in SETTINGS if name not in _NOT_IN_FILES}
 

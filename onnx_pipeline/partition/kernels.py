@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from onnx_pipeline.graph.builder import GraphBuilder
+from onnx_pipeline.graph.costgraph import CostGraph
 from onnx_pipeline.graph.target import Target
 from onnx_pipeline.partition.bounds.windows import window_bound
 from onnx_pipeline.partition.ideals.question import IdealSearch
@@ -27,20 +29,30 @@ def ensure_compiled(progress: Progress) -> None:
     """Load the kernels from numba's cache, or compile and cache them on the first run after installation."""
     if slicing.evaluate.signatures:
         return
-    folder = slicing.evaluate.stats.cache_path
-    if folder is None or not any(Path(folder).glob("slicing.evaluate-*.nbc")):
-        progress("compile", None, "compiling search kernels, once after installation")
+    announce(slicing.evaluate, "slicing.evaluate", "search kernels", progress)
     _exercise()
 
 
-def _exercise() -> None:
-    """Call every kernel on a graph of three nodes."""
+def announce(kernel: Any, name: str, what: str, progress: Progress) -> None:
+    """Say that kernels are being compiled, unless numba has kept the one of this name."""
+    folder = kernel.stats.cache_path
+    if folder is None or not any(Path(folder).glob(f"{name}-*.nbc")):
+        progress("compile", None, f"compiling {what}, once after installation")
+
+
+def small_case() -> tuple[CostGraph, Target]:
+    """Return three nodes with every kind of cost."""
     builder = GraphBuilder("kernels")
     a, b, c = (builder.add_node(name, 10) for name in "abc")
     builder.add_net("t", a, [b, c], nbytes=10)
     builder.add_net("u", b, [c], nbytes=10, to_host=True)
     builder.add_group("w", 5, [a, c])
-    graph, target = builder.build(), Target(bandwidth=1e9, memory=8)
+    return builder.build(), Target(bandwidth=1e9, memory=8)
+
+
+def _exercise() -> None:
+    """Call every kernel of plain partitioning on a graph of three nodes."""
+    graph, target = small_case()
     inst = contract(build(graph, target))
     orders = [order for _, order in starting_orders(inst, np.random.default_rng(0), 1)]
     ends = np.zeros(2, dtype=np.int64)

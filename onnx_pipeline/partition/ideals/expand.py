@@ -66,7 +66,7 @@ EVERYTHING = 1 << 60
 
 
 @inner
-def _rest(h, s, total_work, left):  # type: ignore[no-untyped-def]
+def rest(h, s, total_work, left):  # type: ignore[no-untyped-def]
     """P2: what the stages after S pay together at least."""
     rest = total_work - s.x[INSIDE_WORK] + s.x[LIVE]
     if s.x[NEEDED] > left * h.memory and h.ns_per_byte < 0:
@@ -78,7 +78,7 @@ def _rest(h, s, total_work, left):  # type: ignore[no-untyped-def]
 
 
 @inner
-def _dominated(h, s, avail, choice, depth, size, room):  # type: ignore[no-untyped-def]
+def dominated(h, s, avail, choice, depth, size, room):  # type: ignore[no-untyped-def]
     """Saturation: whether some available node outside J can join S at no later loss."""
     base = s.x[WORK] + s.x[FIXED] + s.x[PENDING]
     for p in range(size):
@@ -121,7 +121,7 @@ def _too_late(ideal, must_by, level):  # type: ignore[no-untyped-def]
 
 
 @inner
-def _frontier(h, s, rank):  # type: ignore[no-untyped-def]
+def frontier(h, s, rank):  # type: ignore[no-untyped-def]
     """List the nets that are live at I and the nodes available after I; return both counts."""
     borders = np.int64(0)
     for t in range(h.cost.shape[0]):
@@ -199,7 +199,7 @@ def expand(h, static, table, s, first, last, count, level, k, limit, budget, kee
             if _too_late(table.ideals[start], must_by, level):
                 continue
             load(h, s, table.ideals[start])
-            borders, size = _frontier(h, s, static.rank)
+            borders, size = frontier(h, s, static.rank)
             key = table.keys[start]
             base_count = count
             depth = drops = np.int64(0)
@@ -228,8 +228,8 @@ def expand(h, static, table, s, first, last, count, level, k, limit, budget, kee
                     continue
                 if (
                     s.x[WORK] + s.x[FIXED] + s.x[PENDING] + over > room
-                    or _rest(h, s, total_work, left) > rooms
-                    or _dominated(h, s, avail, choice, depth, size, room)
+                    or rest(h, s, total_work, left) > rooms
+                    or dominated(h, s, avail, choice, depth, size, room)
                 ):
                     continue
                 score = s.x[INSIDE_WORK] - np.int64(beta * s.x[LIVE])

@@ -149,26 +149,33 @@ def rehash(table, count):  # type: ignore[no-untyped-def]
 
 
 @inner
-def insert(table, count, current, key, parent, score, level):  # type: ignore[no-untyped-def]
-    """Add an ideal unless it is there; return whether it was new."""
+def find(table, current, key):  # type: ignore[no-untyped-def]
+    """Slot of an ideal: it holds the ideal's index, or a negative number where the ideal is new."""
     mask = np.int64(table.slots.shape[0] - 1)
     s = np.int64(key & np.uint64(mask))
-    words = current.shape[0]
     while True:
         i = table.slots[s]
         if i < 0:
-            break
+            return s
         if table.keys[i] == key:
             same = True
-            for w in range(words):
+            for w in range(current.shape[0]):
                 if table.ideals[i, w] != current[w]:
                     same = False
                     break
             if same:
-                return False
+                return s
         s = (s + 1) & mask
+
+
+@inner
+def insert(table, count, current, key, parent, score, level):  # type: ignore[no-untyped-def]
+    """Add an ideal unless it is there; return whether it was new."""
+    s = find(table, current, key)
+    if table.slots[s] >= 0:
+        return False
     table.slots[s] = count
-    for w in range(words):
+    for w in range(current.shape[0]):
         table.ideals[count, w] = current[w]
     table.keys[count] = key
     table.parent[count] = parent

@@ -101,7 +101,7 @@ def joint_pin(pin, other):  # type: ignore[no-untyped-def]
 
 
 @inner
-def _segments(tape, limit):  # type: ignore[no-untyped-def]
+def segments(tape, limit):  # type: ignore[no-untyped-def]
     """Costs of all segments whose monotone part is at most ``limit``: CSR by start position."""
     n = tape.work.shape[0]
     live, x, top = np.empty(n, np.int64), np.zeros(3, np.int64), np.int64(0)
@@ -184,7 +184,7 @@ def slice_order(tape, k, low, high, ends):  # type: ignore[no-untyped-def]
     if best <= low:
         return found, best
     n = tape.work.shape[0]
-    start, buffer = _segments(tape, best - 1)
+    start, buffer = segments(tape, best - 1)
     count, parent, value = np.empty(n + 1, np.int64), np.empty(n + 1, np.int64), np.empty(n + 1, np.int64)
     while low < best:
         middle = low + (best - 1 - low) // 2

@@ -1,0 +1,1 @@
+"""Stages and their replicas together: search and proof for :mod:`onnx_pipeline.graph.replicas`."""
