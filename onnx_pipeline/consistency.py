@@ -79,6 +79,8 @@ def _wiring(document: Manifest) -> Iterator[str]:
         actual = readers.get(key, [])
         yield from (f"{where}: {end!r} does not read it" for end in output.targets if end not in actual)
         yield from (f"{where}: {end!r} reads it, too" for end in actual if end not in output.targets)
+        if set(actual) == set(output.targets) and actual != list(output.targets):
+            yield f"{where}: its targets are not in order"
 
 
 def _gives(stage: Stage, result: str) -> bool:

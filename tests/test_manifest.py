@@ -99,6 +99,7 @@ def test_field_names_are_the_contract(tmp_path: Path) -> None:
         (("stages", 0, "outputs", 0, "targets"), ["model", 1], "does not read it"),
         (("stages", 0, "outputs", 0, "targets"), [1, 1], "non-unique"),
         (("model", "inputs", 0, "shape"), [-1, 4], "shape"),
+        (("certificate", "replicas", "rate_per_second"), 0, "rate_per_second"),
         (("model", "outputs", 0, "name"), "q", "no stage produces the model output"),
         (("measurement",), MEASUREMENT, "was not measured"),
         (("measurement",), MEASUREMENT | {"outcome": "perfect"}, "outcome"),
@@ -125,6 +126,20 @@ def test_malformed_manifests_are_refused(
         manifest.read(tmp_path / "out")
     assert str(caught.value).startswith(str(file))
     assert "\n" not in str(caught.value)
+
+
+def test_targets_are_in_order(tmp_path: Path) -> None:
+    """The model first, then stages upwards: the same wiring is written in one way only."""
+    text = "m (float[4] x) => (float[4] a, float[4] y) { a = Relu(x)  b = Neg(a)  y = Add(a, b) }"
+    split(save(tmp_path, text), tmp_path / "out", 3)
+    file = tmp_path / "out" / "manifest.json"
+    document = json.loads(file.read_text())
+    output = document["stages"][0]["outputs"][0]
+    assert output["targets"] == ["model", 1, 2]
+    output["targets"] = ["model", 2, 1]
+    file.write_text(json.dumps(document))
+    with pytest.raises(InputError, match="its targets are not in order"):
+        manifest.read(tmp_path / "out")
 
 
 def test_missing_manifests_are_refused(tmp_path: Path) -> None:

@@ -63,7 +63,7 @@ def _replicas(certificate: Document, devices: int) -> str:
     """Say what a replica of the whole model on each of the devices would reach, and which is faster."""
     found = certificate["replicas"]
     size = format_bytes(found["memory_bytes"])
-    if found["rate_per_second"] is None:
+    if found["rate_per_second"] is None or found["latency_seconds"] is None:
         return f"none: the whole model needs {size} on one device"
     reach = f"{format_rate(1 / found['rate_per_second'])} at {format_seconds(found['latency_seconds'])}"
     streamed = "" if found["fits"] else ", streaming what exceeds the memory"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from onnx_pipeline import planfile
 from onnx_pipeline.errors import UsageError
@@ -82,6 +84,8 @@ def _figures(result: PartitionResult, claim: Claim) -> Iterator[str]:
     for key in ("status", "costs"):
         if claimed.get(key, expected[key]) != expected[key]:
             yield f"{key} should be {expected[key]!r}"
+    if not _same_replicas(claimed.get("replicas", expected["replicas"]), expected["replicas"]):
+        yield f"replicas should be {expected['replicas']}"
     costs, schedules = result.costs, result.schedules
     for index, figures in zip(claim.indices, claim.figures, strict=True):
         cost = planfile.cost_fields(costs[index], tick)
@@ -92,6 +96,18 @@ def _figures(result: PartitionResult, claim: Claim) -> Iterator[str]:
         peak = figures.get("peak_activation_bytes")
         if peak is not None and peak != schedules[index].peak:
             yield f"the peak of live activations of stage {index} cannot be reproduced"
+
+
+def _same_replicas(claimed: Mapping[str, Any], expected: Mapping[str, Any]) -> bool:
+    """Whether what replicas would do is what follows from the costs; times are floats."""
+    for key, value in expected.items():
+        stated = claimed[key]
+        if stated is None or isinstance(value, bool) or value is None:
+            if stated is not value:
+                return False
+        elif not math.isclose(stated, value, rel_tol=_CLOSE):
+            return False
+    return True
 
 
 def _same_time(claimed: float | None, expected: float | None, tick: int) -> bool:

@@ -301,6 +301,14 @@ def _costs_of(document: dict[str, Any]) -> None:
     document["certificate"]["costs"] = "profile"
 
 
+def _rate(document: dict[str, Any]) -> None:
+    document["certificate"]["replicas"]["rate_per_second"] *= 2
+
+
+def _fits(document: dict[str, Any]) -> None:
+    document["certificate"]["replicas"]["fits"] = False
+
+
 def _swap(document: dict[str, Any]) -> None:
     first, last = document["stages"][0], document["stages"][2]
     first["node_names"], last["node_names"] = last["node_names"], first["node_names"]
@@ -322,6 +330,8 @@ def _swap(document: dict[str, Any]) -> None:
         (_twice, "is listed twice"),
         (_held, "the parameter bytes of stage 1"),
         (_costs_of, "costs should be 'flat'"),
+        (_rate, "replicas should be"),
+        (_fits, "replicas should be"),
         (_swap, "lacks 1 node of its stage"),
     ],
 )
