@@ -112,12 +112,8 @@ def contracted(
             yield graph, target, k, inst
 
 
-def brute_force(graph: CostGraph, target: Target, stages: int, *, exactly: bool = False) -> int | None:
-    """Return the optimal bottleneck over all partitions, or None if constraints admit none.
-
-    Dynamic programming over all downsets: cost(S) does not depend on how the rest is divided, so it is taken
-    from the objective with S as one stage and everything else as another.
-    """
+def downsets_of(graph: CostGraph) -> list[int]:
+    """Return every set of nodes, as bits, that contains whatever its nodes need and whole groups only."""
     n = graph.num_nodes
     before = [0] * n
     for t in range(graph.num_nets):
@@ -128,12 +124,22 @@ def brute_force(graph: CostGraph, target: Target, stages: int, *, exactly: bool 
     for v in range(n):
         if graph.colocation[v] >= 0:
             colours[int(graph.colocation[v])] = colours.get(int(graph.colocation[v]), 0) | 1 << v
-    downsets = [
+    return [
         s
         for s in range(1 << n)
         if all(before[v] & ~s == 0 for v in range(n) if s >> v & 1)
         and all(mask & s in (0, mask) for mask in colours.values())
     ]
+
+
+def brute_force(graph: CostGraph, target: Target, stages: int, *, exactly: bool = False) -> int | None:
+    """Return the optimal bottleneck over all partitions, or None if constraints admit none.
+
+    Dynamic programming over all downsets: cost(S) does not depend on how the rest is divided, so it is taken
+    from the objective with S as one stage and everything else as another.
+    """
+    n = graph.num_nodes
+    downsets = downsets_of(graph)
     cost: dict[int, int] = {0: 0}
 
     def price(s: int) -> int:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from fractions import Fraction
 
-from onnx_pipeline.graph.costgraph import HOST, CostGraph
+from onnx_pipeline.graph.costgraph import CostGraph
 from onnx_pipeline.graph.objective import price_stages
 from onnx_pipeline.graph.target import INFEASIBLE, Target
+from tests.random_graphs import downsets_of
 
 
 def brute_force_period(graph: CostGraph, target: Target, devices: int) -> Fraction | None:
@@ -16,21 +17,7 @@ def brute_force_period(graph: CostGraph, target: Target, devices: int) -> Fracti
     set on any number of devices. Prices come from the objective of stages alone, in which a set is stage 1.
     """
     n = graph.num_nodes
-    before = [0] * n
-    for t in range(graph.num_nets):
-        if graph.net_producer[t] != HOST:
-            for v in graph.consumers(t):
-                before[v] |= 1 << int(graph.net_producer[t])
-    colours: dict[int, int] = {}
-    for v in range(n):
-        if graph.colocation[v] >= 0:
-            colours[int(graph.colocation[v])] = colours.get(int(graph.colocation[v]), 0) | 1 << v
-    downsets = [
-        s
-        for s in range(1 << n)
-        if all(before[v] & ~s == 0 for v in range(n) if s >> v & 1)
-        and all(mask & s in (0, mask) for mask in colours.values())
-    ]
+    downsets = downsets_of(graph)
     cost: dict[int, int] = {}
 
     def price(s: int) -> int:

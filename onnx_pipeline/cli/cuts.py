@@ -31,12 +31,14 @@ def show_cuts(
 
     if node_data is not None and (cuts or form is not None):
         raise UsageError("--node-data is about nodes: give it without --cuts and --format")
+    if form is not None and report.as_json:
+        raise UsageError(f"--json and --format {form} are two forms of the same", "give one of them")
     result = read_result(path)
     if node_data is not None:
         text = json.dumps(OVERLAYS[node_data](result), indent=1, ensure_ascii=False) + "\n"
     else:
         crossings = list_cuts(result)
-        if form is None or report.as_json:
+        if form is None:
             document = {"tensors": [crossing.to_json() for crossing in crossings]}
             if output is None:
                 report.result(document, lambda: print_cuts(crossings, path))

@@ -72,4 +72,5 @@ def test_forms_exclude_each_other(out: str, capsys: pytest.CaptureFixture[str]) 
     """One line each."""
     assert main(["show", out, "--cuts", "--node-data", "work"]) == 2
     assert main(["show", out, "-o", "file"]) == 2
-    assert len(capsys.readouterr().err.splitlines()) == 2
+    assert main(["show", out, "--json", "--format", "csv"]) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 3

@@ -26,7 +26,21 @@ from typing import NamedTuple
 import numpy as np
 
 from onnx_pipeline.graph.costgraph import IntArray
-from onnx_pipeline.partition.ideals.expand import BUDGET, DONE, FOUND, GROW, dominated, frontier, rest
+from onnx_pipeline.partition.ideals.expand import (
+    BUDGET,
+    BUDGET_LEFT,
+    COUNT,
+    DONE,
+    FIRST,
+    FOUND,
+    GROW,
+    LAST,
+    LEVEL,
+    bottom,
+    dominated,
+    frontier,
+    rest,
+)
 from onnx_pipeline.partition.ideals.question import CHUNK, MEMORY_BUDGET
 from onnx_pipeline.partition.ideals.state import (
     ACTIVE,
@@ -52,9 +66,6 @@ from onnx_pipeline.partition.jit import inner, kernel
 from onnx_pipeline.partition.replicas.slicing import devices_for
 from onnx_pipeline.partition.search.tapes import overflow
 from onnx_pipeline.stop import Stop
-
-#: Where a search stands: the ideal to go on from, ideals in all, decisions left, level, ideals to look at.
-FIRST, COUNT, BUDGET_LEFT, LEVEL, LAST = range(5)
 
 
 @inner
@@ -230,7 +241,7 @@ class ReplicaSearch:
             return ReplicaAnswer()
         table = new_table(self.static.words, 1024)
         state = new_state(self.hyper, self.static.words)
-        at = np.array([0, 1, 0, 0, 1], dtype=np.int64)
+        at = bottom()
         left = decisions
         while left > 0 and not stop():
             allowed = min(CHUNK, left)
