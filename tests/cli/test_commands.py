@@ -6,9 +6,7 @@ import json
 import subprocess
 import sys
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import click
 import numpy as np
@@ -22,25 +20,10 @@ from onnx_pipeline.graph.builder import GraphBuilder
 from onnx_pipeline.graph.costs_json import write_graph
 from onnx_pipeline.graph.ticks import NS
 from onnx_pipeline.settings import BOUNDS
+from tests.outcome import Outcome, Run
 
 #: Enough for a tiny model, and nothing that depends on how fast this machine is.
 QUICK = ["--profile-runs", "2", "--time-limit", "2", "--threads", "1"]
-
-
-class Outcome(NamedTuple):
-    """What a command left behind."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def document(self) -> Any:
-        """The one JSON document that stdout must be."""
-        return json.loads(self.out)
-
-
-Run = Callable[..., Outcome]
 
 
 @pytest.fixture

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, NamedTuple
+from typing import Any
 
 import onnx
 import pytest
@@ -19,24 +18,9 @@ from onnx_pipeline.graph.costgraph import HOST
 from onnx_pipeline.graph.costs_json import write_graph
 from onnx_pipeline.graph.ticks import NS
 from onnx_pipeline.sizing import Whole
+from tests.outcome import Outcome, Run
 
 QUICK = ["--time-limit", "2", "--threads", "1"]
-
-
-class Outcome(NamedTuple):
-    """What a command left behind."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def document(self) -> Any:
-        """The one JSON document that stdout must be."""
-        return json.loads(self.out)
-
-
-Run = Callable[..., Outcome]
 
 
 @pytest.fixture

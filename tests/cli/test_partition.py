@@ -3,31 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import onnx
 import pytest
 
 from models import builders
 from onnx_pipeline.cli.entry import main
+from tests.outcome import Outcome, Run
 
-
-class Outcome(NamedTuple):
-    """What a command left behind."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def document(self) -> Any:
-        """The one JSON document that stdout must be."""
-        return json.loads(self.out)
-
-
-Run = Callable[..., Outcome]
 QUICK = ("--time-limit", 2, "--threads", 1, "--bandwidth", "inf")
 
 

@@ -8,12 +8,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from onnx_pipeline.costmodel.units import parse_bytes
 from onnx_pipeline.errors import InfeasibleError
 from onnx_pipeline.figures import format_bytes, rounded_bytes
 from onnx_pipeline.graph.builder import GraphBuilder
 from onnx_pipeline.graph.costgraph import CostGraph
 from onnx_pipeline.graph.target import Target
+from onnx_pipeline.graph.units import parse_bytes
 from onnx_pipeline.parameters import SearchParams
 from onnx_pipeline.partition.instance.build import build
 from onnx_pipeline.partition.instance.contract import contract
