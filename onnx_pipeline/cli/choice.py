@@ -8,6 +8,8 @@ from typing import Any
 from onnx_pipeline.figures import format_count, format_percent
 
 Document = Mapping[str, Any]
+#: A larger gap in the corrected costs stays only where the time for measuring was up.
+PROMISED = 0.02
 #: Share of waiting worth mentioning.
 STALLED = 0.1
 
@@ -37,6 +39,8 @@ def choice(certificate: Document, measurement: Document) -> str | None:
         left = f"up to {format_percent(corrected['gap'])} may be left in the corrected costs"
         if corrected["status"] == "optimal":
             left = "optimal in the corrected costs, too"
+        if corrected["gap"] > PROMISED and outcome in ("improved", "undecided"):
+            left += "; a larger --measure-seconds goes on"
     tried = f"{format_count(measurement['candidates'], 'partition')} measured"
     if outcome == "improved":
         above = f"up to {format_percent(certificate['gap'])} above the optimum in the profiled costs"
