@@ -84,6 +84,12 @@ class Stage:
     defaults: tuple[str, ...] = ()
     #: Execution providers to run it on, names and options; may be edited when a split is deployed.
     providers: tuple[tuple[str, Mapping[str, Any]], ...] = ()
+    #: Devices that take its requests in turn.
+    replicas: int = 1
+    #: Its device in ``target["fleet"]["devices"]``; several stages may share one.
+    device: int | None = None
+    #: Intra-op threads of its sessions; None for an even share of the cores.
+    threads: int | None = None
 
 
 @dataclass(frozen=True)
@@ -140,6 +146,8 @@ class Manifest:
                 "measurement",
                 "weights",
                 "constraints",
+                "device",
+                "threads",
             ):
                 if entry.get(key, 0) is None:
                     del entry[key]
@@ -151,6 +159,8 @@ class Manifest:
                 stage["providers"] = [{"name": name, "options": o} for name, o in stage["providers"]]
             else:
                 del stage["providers"]
+            if stage["replicas"] == 1:
+                del stage["replicas"]
         return document
 
     @classmethod
@@ -283,4 +293,7 @@ def _stage(entry: Mapping[str, Any]) -> Stage:
         measured=entry.get("measured"),
         defaults=tuple(entry.get("defaults", ())),
         providers=tuple((p["name"], p.get("options", {})) for p in entry.get("providers", ())),
+        replicas=entry.get("replicas", 1),
+        device=entry.get("device"),
+        threads=entry.get("threads"),
     )

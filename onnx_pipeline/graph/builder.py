@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from numbers import Integral, Real
 from typing import Any
@@ -13,6 +13,7 @@ import numpy as np
 from onnx_pipeline.errors import InputError, UsageError
 from onnx_pipeline.figures import format_bytes
 from onnx_pipeline.graph.costgraph import HOST, CostGraph, TensorType, topological_order
+from onnx_pipeline.graph.target import INFEASIBLE
 from onnx_pipeline.graph.ticks import NS, IntArray, choose_ticks, whole
 
 #: Bytes of everything together stay below: sums of them fit into 64 bits.
@@ -52,6 +53,7 @@ class GraphBuilder:
     _extra: list[float] = field(default_factory=list)
     _types: list[TensorType] = field(default_factory=list)
     _groups: list[tuple[str, int, list[int]]] = field(default_factory=list)
+    _work_on: list[Mapping[str, float]] = field(default_factory=list)
 
     def add_node(
         self,
@@ -61,8 +63,12 @@ class GraphBuilder:
         colocation: int = -1,
         pinned: int = -1,
         onnx_nodes: Sequence[str] | None = None,
+        work_on: Mapping[str, float] | None = None,
     ) -> int:
         """Add a node with ``work`` nanoseconds, whole or not; return its index.
+
+        ``work_on`` has its work by kind of device, infinite where a kind cannot run it; all nodes name the
+        same kinds.
 
         Raises
         ------
@@ -73,7 +79,10 @@ class GraphBuilder:
         self._check(f"the work of node {name!r}", work, Real)
         self._check(f"the colocation of node {name!r}", colocation, Integral)
         self._check(f"the pin of node {name!r}", pinned, Integral)
+        for kind, time in (work_on or {}).items():
+            self._check(f"the work of node {name!r} on {kind!r}", time, Real)
         members = tuple(onnx_nodes if onnx_nodes is not None else (name,))
+        self._work_on.append(dict(work_on or {}))
         self._nodes.append((name, work, colocation, pinned, members))
         return len(self._nodes) - 1
 
@@ -163,6 +172,13 @@ class GraphBuilder:
             seen.add(name)
             if not 0 <= work < math.inf:
                 raise InputError(self.source, f"node {name!r} has negative or infinite work: {work!r}")
+        for (name, *_), on in zip(self._nodes, self._work_on, strict=True):
+            if on.keys() != self._work_on[0].keys():
+                raise InputError(
+                    self.source, f"node {name!r} has times of other kinds of device than the first"
+                )
+            if not all(work >= 0 for work in on.values()):
+                raise InputError(self.source, f"node {name!r} has negative work on a kind of device")
         for name, producer, nbytes, _, consumers, time in self._nets:
             if nbytes < 0 or not (time is None or 0 <= time < math.inf):
                 raise InputError(self.source, f"tensor {name!r} has a negative or infinite cost")
@@ -195,10 +211,16 @@ class GraphBuilder:
 
     def _freeze(self, times: Sequence[float | None] | None) -> CostGraph:
         works = [x[1] for x in self._nodes]
-        tick = self.ticks_per_second or choose_ticks(math.fsum(works) / NS)
+        columns = {kind: [on[kind] for on in self._work_on] for kind in (self._work_on or [{}])[0]}
+        longest = max(math.fsum(x for x in each if x < math.inf) for each in (works, *columns.values()))
+        tick = self.ticks_per_second or choose_ticks(longest / NS)
 
         def ticks(nanoseconds: Sequence[float | None]) -> IntArray:
             return whole([(x or 0) * (tick / NS) for x in nanoseconds])
+
+        def runnable(works: list[float]) -> IntArray:
+            finite = [work if work < math.inf else 0 for work in works]
+            return np.where(np.isinf(works), INFEASIBLE, ticks(finite))
 
         return CostGraph(
             name=self.name,
@@ -222,6 +244,7 @@ class GraphBuilder:
             net_extra=ticks(self._extra) if any(self._extra) else None,
             ticks_per_second=tick,
             net_types=tuple(self._types) if any(kind != (None, None) for kind in self._types) else None,
+            work_on={kind: runnable(column) for kind, column in columns.items()} or None,
         )
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from onnx_pipeline.errors import InputError
-from onnx_pipeline.graph.target import Target
+from onnx_pipeline.graph.target import INFEASIBLE, Target
 from onnx_pipeline.graph.ticks import NS
 from onnx_pipeline.graph.ticks import IntArray as IntArray
 
@@ -74,6 +74,9 @@ class CostGraph:
         How finely times are counted: a power of ten.
     net_types : tuple of (str or None, tuple of int or None), length m, or None
         Element type and concrete shape of each tensor, to show; nothing is computed from them.
+    work_on : mapping of str to int64[n], or None
+        Ticks to run each node on devices of a kind, by its name, where that is not ``work``; ``INFEASIBLE``
+        for a node that the kind cannot run. Only fleets ask for it.
     """
 
     name: str
@@ -97,6 +100,7 @@ class CostGraph:
     net_extra: IntArray | None = None
     ticks_per_second: int = NS
     net_types: tuple[TensorType, ...] | None = None
+    work_on: Mapping[str, IntArray] | None = None
 
     def __repr__(self) -> str:
         """Return the figures that matter, in one line."""
@@ -168,6 +172,9 @@ class CostGraph:
             net_time=None if self.net_time is None else self.net_time // longer,
             net_extra=None if self.net_extra is None else self.net_extra // longer,
             ticks_per_second=ticks_per_second,
+            work_on=None
+            if self.work_on is None
+            else {k: _longer(w, longer) for k, w in self.work_on.items()},
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -240,6 +247,11 @@ class CostGraph:
         from onnx_pipeline.graph import from_networkx
 
         return from_networkx(graph, work=work, bytes=bytes, tensor=tensor, parameters=parameters)
+
+
+def _longer(work: IntArray, factor: int) -> IntArray:
+    """Count times in longer ticks; what cannot run still cannot."""
+    return np.where(work >= INFEASIBLE, work, work // factor)
 
 
 def _parts(ptr: IntArray, flat: IntArray) -> tuple[tuple[int, ...], ...]:

@@ -9,6 +9,7 @@ Tarnawski et al., *Efficient Algorithms for Device Placement of DNN Graph Operat
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,6 +22,7 @@ from onnx_pipeline.graph.builder import GraphBuilder
 from onnx_pipeline.graph.costgraph import HOST, CostGraph, TensorType
 from onnx_pipeline.graph.fields import Fields
 from onnx_pipeline.graph.msr import from_msr
+from onnx_pipeline.graph.target import INFEASIBLE
 from onnx_pipeline.graph.ticks import NS, TICKS
 
 FORMAT = "onnx-pipeline/costs"
@@ -80,6 +82,9 @@ def graph_to_json(graph: CostGraph) -> dict[str, Any]:
             entry["colocation"] = int(graph.colocation[v])
         if graph.pinned[v] >= 0:
             entry["stage"] = int(graph.pinned[v])
+        if graph.work_on is not None:
+            times = {kind: int(work[v]) for kind, work in graph.work_on.items()}
+            entry["work_on_ns"] = {k: None if x >= INFEASIBLE else ns(x) for k, x in times.items()}
         nodes.append(entry)
     tensors: list[dict[str, Any]] = []
     for t, tensor in enumerate(graph.net_names):
@@ -205,8 +210,20 @@ def _add_nodes(
             colocation=colocation,
             pinned=fields.stage(entry, "stage", where) if "stage" in entry else -1,
             onnx_nodes=onnx_nodes,
+            work_on=_work_on(fields, entry, where),
         )
     return index
+
+
+def _work_on(fields: Fields, entry: Mapping[str, Any], where: str) -> dict[str, float]:
+    """Read the work of a node on each kind of device; null where the kind cannot run it."""
+    times = entry.get("work_on_ns", {})
+    if not isinstance(times, dict):
+        raise fields.fail(where, "'work_on_ns' must be an object of times by kind of device")
+    place = f"{where}.work_on_ns"
+    return {
+        kind: math.inf if time is None else fields.number(times, kind, place) for kind, time in times.items()
+    }
 
 
 def _ticks(fields: Fields, document: Mapping[str, Any]) -> int:
