@@ -94,6 +94,39 @@ def price_kinds(
     return _with_work(graph, works, origins)
 
 
+def stored_costs(path: Path, kind: str) -> KindCosts | None:
+    """Return what a COSTS.json has of a kind, by ONNX node; None if it has nothing, or is another file.
+
+    Raises
+    ------
+    InputError
+        If the file is malformed.
+    """
+    from onnx_pipeline.graph.costs_json import read_graph
+
+    if path.suffix.lower() != ".json" or not path.is_file():
+        return None
+    graph = read_graph(path)
+    work = (graph.work_on or {}).get(kind)
+    if work is None:
+        return None
+    ns = NS / graph.ticks_per_second
+    by_node: dict[str, float] = {}
+    lacking: list[str] = []
+    for names, ticks in zip(graph.onnx_nodes, work.tolist(), strict=True):
+        if ticks >= INFEASIBLE:
+            lacking += names
+        by_node |= {name: (0 if ticks >= INFEASIBLE else ticks * ns / len(names)) for name in names}
+    return KindCosts(by_node, _origin(graph.meta, kind), tuple(lacking))
+
+
+def _origin(meta: Mapping[str, Any], kind: str) -> str:
+    """Return where a graph says that a kind's work is from."""
+    own = meta.get("kinds")
+    origin = own.get(kind) if isinstance(own, Mapping) else None
+    return str(origin).partition("; cannot run")[0] if origin else "from the graph's file"
+
+
 def _from_graph(
     graph: CostGraph, kind: DeviceKind, fleet: Fleet, progress: Progress
 ) -> tuple[FloatArray, str]:
@@ -108,10 +141,8 @@ def _from_graph(
     if kind.speed is not None:
         return plain / kind.speed, f"{kind.speed:g} times as fast as the graph's"
     if known is not None:
-        own = graph.meta.get("kinds")
-        origin = own.get(kind.name) if isinstance(own, Mapping) else None
-        text = str(origin).partition("; cannot run")[0] if origin else "from the graph's file"
-        return np.where(known >= INFEASIBLE, math.inf, known.astype(np.float64)), text
+        work = np.where(known >= INFEASIBLE, math.inf, known.astype(np.float64))
+        return work, _origin(graph.meta, kind.name)
     if kind.costs is not None:
         raise UsageError(
             f"costs = {kind.costs!r} of {kind.name!r} needs the model",
