@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from onnx_pipeline.figures import fleet_text
 from onnx_pipeline.graph.activations import Schedule, stage_schedules
 from onnx_pipeline.graph.costgraph import CostGraph, IntArray
 from onnx_pipeline.graph.fleet import FleetTarget, price_devices
@@ -114,8 +115,6 @@ class FleetResult(PartitionResult):
 
 def summary(fleet: FleetTarget) -> Target:
     """Return one target for what needs only one: the least of every figure of the kinds."""
-    from onnx_pipeline.graph.fleet import fleet_text
-
     targets = [kind.target for kind in fleet.kinds]
     return Target(
         bandwidth=min(target.bandwidth for target in targets),
