@@ -215,6 +215,19 @@ class Fleet:
         share = stages_per_device(table.get("stages_per_device", 1))
         return cls(tuple(kinds.values()), tuple(numbers[name] for name in line), free, share)
 
+    @property
+    def running(self) -> tuple[dict[str, Any], ...]:
+        """By kind: its device, and what its stages run with, as manifests have it."""
+        return tuple(
+            {
+                "device": kind.figures.name,
+                **({} if kind.provider is None else {"provider": kind.provider}),
+                **({"provider_options": dict(kind.provider_options)} if kind.provider_options else {}),
+                **({} if kind.threads is None else {"threads": kind.threads}),
+            }
+            for kind in self.kinds
+        )
+
     def target(self, graph: CostGraph | None = None) -> FleetTarget:
         """Return the partitioner's view of the fleet.
 

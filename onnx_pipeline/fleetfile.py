@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from onnx_pipeline.errors import UsageError
 from onnx_pipeline.graph.fleet import FleetTarget, Kind, graph_on
 from onnx_pipeline.graph.objective import StageCost, price_stages
 from onnx_pipeline.graph.target import INFEASIBLE, Target
+from onnx_pipeline.graph.ticks import NS, whole
 
 if TYPE_CHECKING:
     from onnx_pipeline.graph.costgraph import CostGraph
@@ -162,6 +165,44 @@ def _held(graph: CostGraph) -> int:
     return held(Partition(graph, Target(), 1, np.zeros(graph.num_nodes, dtype=np.int64)))
 
 
+def work_fields(graph: CostGraph) -> dict[str, Any]:
+    """Return what a plan says of the work on every kind, which the file of its costs need not have.
+
+    Nanoseconds by kind in the order of the nodes, null where a kind cannot run one.
+    """
+    if graph.work_on is None:
+        return {}
+    ns = NS / graph.ticks_per_second
+    return {
+        "work_on_ns": {
+            kind: [None if ticks >= INFEASIBLE else ticks * ns for ticks in work.tolist()]
+            for kind, work in graph.work_on.items()
+        }
+    }
+
+
+def with_work(graph: CostGraph, entry: Mapping[str, Any]) -> CostGraph:
+    """Return a graph with the work that the ``graph`` object of a plan has.
+
+    Raises
+    ------
+    UsageError
+        If that is for another number of nodes.
+    """
+    columns = entry.get("work_on_ns")
+    if columns is None:
+        return graph
+    scale = graph.ticks_per_second / NS
+    work_on = {}
+    for kind, times in columns.items():
+        if len(times) != graph.num_nodes:
+            raise UsageError(f"the work on {kind!r} is not that of {graph.num_nodes} nodes")
+        ticks = whole([0.0 if time is None else time * scale for time in times])
+        work_on[kind] = np.where([time is None for time in times], INFEASIBLE, ticks)
+    kinds = {key: value for key, value in entry.get("meta", {}).items() if key == "kinds"}
+    return replace(graph, work_on=work_on, meta={**graph.meta, **kinds})
+
+
 def placed_partition(
     graph: CostGraph, entry: Mapping[str, Any], stage_of: Any, device_of: Sequence[int]
 ) -> tuple[FleetPartition, tuple[Mapping[str, Any], ...]]:
@@ -172,7 +213,6 @@ def placed_partition(
     UsageError
         If the fleet is none, or the costs are not for its kinds.
     """
-    from onnx_pipeline.errors import UsageError
     from onnx_pipeline.partition.fleets.instance import counted
     from onnx_pipeline.partition.placed import FleetPartition
 
