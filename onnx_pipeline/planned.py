@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from onnx_pipeline import manifest, planfile
+from onnx_pipeline import fleetfile, manifest, planfile
 from onnx_pipeline.errors import Advice, InputError, UsageError
 from onnx_pipeline.graph.constraints import constrain
 from onnx_pipeline.graph.costgraph import CostGraph
@@ -104,6 +104,10 @@ def planned_graph(
         graph = _costs_file(path, document["graph"])
     if not isinstance(graph, CostGraph):
         graph = read_graph(graph)
+    try:
+        graph = fleetfile.with_work(graph, document["graph"])
+    except UsageError as error:
+        raise InputError(path, error.message) from None
     demands = document.get("constraints") or {}
     none = np.full(graph.num_nodes, -1, dtype=np.int64)
     free = replace(graph, colocation=none, pinned=none)

@@ -6,14 +6,16 @@ The table of stages is rendered from a document, manifest or PLAN.json, so it ne
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from onnx_pipeline.cli import fleet_tables
 from onnx_pipeline.cli.terminal import harmless, make_console, print_lines, print_title, print_whole
 from onnx_pipeline.cli.verdict import costs, spent, verdict
 from onnx_pipeline.errors import printable
 from onnx_pipeline.figures import format_bandwidth, format_bytes, format_count, format_percent, format_seconds
+from onnx_pipeline.graph.target import INFEASIBLE
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -61,7 +63,19 @@ def render(console: Console, document: Document, title: str | None = None) -> No
         columns = stage_columns(document, unicode=unicode, bar=BAR_WIDTH - missing)
     for part in _side_by_side(columns, console.width):
         print_whole(console, _table(part, bottlenecks(document), unicode=unicode))
+    if fleet_tables.on_fleet(document) and fleet_tables.shared(document):
+        _print_loads(console, document, unicode=unicode)
     print_lines(console, verdict(document))
+
+
+def _print_loads(console: Console, document: Document, *, unicode: bool) -> None:
+    """Print the load of every device, where some have several stages."""
+    most, _ = fleet_tables.slowest(document)
+    shares = [load / most if most else 0.0 for *_, load in fleet_tables.loads(document)]
+    bars = [f"{_bar(share, BAR_WIDTH, unicode)} {100 * share:3.0f} %" for share in shares]
+    columns = [*fleet_tables.load_columns(document), ("of slowest", bars)]
+    console.print()
+    print_whole(console, _table(columns, [share >= 1 for share in shares], unicode=unicode))
 
 
 def headline(document: Document) -> str:
@@ -71,6 +85,8 @@ def headline(document: Document) -> str:
     stages = format_count(used, "stage") if used >= wanted else f"{used} of {format_count(wanted, 'stage')}"
     exactly = "exactly " if document.get("constraints", {}).get("exactly") else ""
     parts = [f"{exactly}{stages} on {target['device']}"]
+    if fleet_tables.on_fleet(document):
+        parts = [fleet_tables.headline(document)]
     for key, label, form in (
         ("bandwidth_bytes_per_second", "", format_bandwidth),
         ("memory_bytes", " memory", format_bytes),
@@ -97,6 +113,11 @@ def stage_columns(document: Document, *, unicode: bool = True, bar: int = BAR_WI
     most = max((cost["total_seconds"] for cost in priced), default=0.0)
     shares = [cost["total_seconds"] / most if most else 0.0 for cost in priced]
     columns: list[Column] = [(key, [str(stage[name]) for stage in stages]) for key, name in _COUNTS]
+    placed = fleet_tables.on_fleet(document)
+    if placed:
+        most, _ = fleet_tables.slowest(document)
+        shares = [cost["total_seconds"] / most if most else 0.0 for cost in priced]
+        columns.insert(1, ("device", fleet_tables.names(document)))
     times = [
         (label, f"{key}_seconds") for label, key in (("work", "work"), ("in", "input"), ("out", "output"))
     ]
@@ -104,9 +125,11 @@ def stage_columns(document: Document, *, unicode: bool = True, bar: int = BAR_WI
         times.append(("overflow", "overflow_seconds"))
     columns += [(label, [format_seconds(cost[key]) for cost in priced]) for label, key in times]
     columns.append(("params", [format_bytes(stage["parameter_bytes"]) for stage in stages]))
-    if all("peak_activation_bytes" in stage for stage in stages):
+    if all("peak_activation_bytes" in stage for stage in stages) and not placed:
         columns.append(("peak", [format_bytes(stage["peak_activation_bytes"]) for stage in stages]))
-    columns.append(("total", [format_seconds(cost["total_seconds"]) for cost in priced]))
+    columns.append(
+        ("load" if placed else "total", [format_seconds(cost["total_seconds"]) for cost in priced])
+    )
     if all(stage.get("measured") for stage in stages):
         columns.append(("measured", [_measured(stage["measured"], unicode) for stage in stages]))
     columns.append(("of slowest", [f"{_bar(share, bar, unicode)} {100 * share:3.0f} %" for share in shares]))
@@ -114,7 +137,9 @@ def stage_columns(document: Document, *, unicode: bool = True, bar: int = BAR_WI
 
 
 def bottlenecks(document: Document) -> list[bool]:
-    """Return which stages are the slowest."""
+    """Return which stages are the slowest, or on the slowest device."""
+    if fleet_tables.on_fleet(document):
+        return fleet_tables.slowest(document)[1]
     totals = [stage["cost"]["total_seconds"] for stage in document["stages"]]
     return [total == max(totals) for total in totals]
 
@@ -195,11 +220,21 @@ def show_costs(
     print_whole(console, table)
     lines = [
         ("work", f"{format_seconds(graph.seconds(total))} per inference"),
+        *((f"on {kind}", on) for kind, on in _on_kinds(graph)),
         ("costs", costs(str(graph.meta.get("cost_model", "file")), graph.meta)),
         ("parameters", format_bytes(int(graph.group_bytes.sum()))),
         ("time", spent(phases)),
     ]
     print_lines(console, lines)
+
+
+def _on_kinds(graph: CostGraph) -> Iterator[tuple[str, str]]:
+    """Yield the kinds of devices of a fleet, and the work of what they can run."""
+    for kind, work in (graph.work_on or {}).items():
+        able = work[work < INFEASIBLE]
+        lacking = graph.num_nodes - len(able)
+        text = f"{format_seconds(graph.seconds(int(able.sum())))} per inference"
+        yield kind, text + (f" without {format_count(lacking, 'node')} that it cannot run" if lacking else "")
 
 
 def show_calibration(found: Calibration, stream: IO[str] | None = None) -> None:
