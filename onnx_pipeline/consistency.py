@@ -22,6 +22,7 @@ def contradictions(document: Manifest) -> Iterator[str]:
         return
     if len(stages) > document.target["stages"]:
         yield f"more stages ({len(stages)}) than devices ({document.target['stages']})"
+    yield from _devices(document)
     yield from _names(document)
     yield from _wiring(document)
     if document.measurement is not None:
@@ -33,6 +34,34 @@ def contradictions(document: Manifest) -> Iterator[str]:
         linked = document.weights is not None and document.weights["mode"] == "link"
         if name.is_absolute() or ".." in name.parts or (linked and len(name.parts) != 1):
             yield f"weights {entry['file']!r} lie outside their folder"
+
+
+def _devices(document: Manifest) -> Iterator[str]:
+    """Devices that differ: every stage has one, in an order and so many to a device as the fleet allows."""
+    fleet = document.target.get("fleet")
+    if fleet is None:
+        yield from (
+            f"stage {stage.index} has a device, but there is no fleet"
+            for stage in document.stages
+            if stage.device is not None
+        )
+        return
+    for name in _repeated(kind["name"] for kind in fleet["kinds"]):
+        yield f"two kinds of device are called {name!r}"
+    if any(kind >= len(fleet["kinds"]) for kind in fleet["devices"]):
+        yield "a device of the fleet is of no kind that it names"
+    count, share, before = len(fleet["devices"]), fleet["stages_per_device"], -1
+    for stage in document.stages:
+        if stage.device is None or stage.device >= count:
+            yield f"stage {stage.index} is on no device of the fleet"
+            continue
+        if not fleet["free"] and share == 1 and stage.device < before:
+            yield f"stage {stage.index} is on device {stage.device}, before that of an earlier stage"
+        before = stage.device
+    used = Counter(stage.device for stage in document.stages)
+    for device, stages in used.items():
+        if share is not None and stages > share:
+            yield f"device {device} has {stages} stages, at most {share} may share it"
 
 
 def _names(document: Manifest) -> Iterator[str]:

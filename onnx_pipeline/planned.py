@@ -18,6 +18,7 @@ from onnx_pipeline.graph.constraints import constrain
 from onnx_pipeline.graph.costgraph import CostGraph
 from onnx_pipeline.graph.costs_json import read_graph
 from onnx_pipeline.graph.objective import check_partition
+from onnx_pipeline.partition.placed import FleetPartition
 from onnx_pipeline.partition.result import (
     Bound,
     Certificate,
@@ -26,6 +27,7 @@ from onnx_pipeline.partition.result import (
     SearchRecord,
 )
 from onnx_pipeline.verification.claimed import claim_of, claimed_partition
+from onnx_pipeline.verification.fleets import fleet_result
 
 #: What a bottleneck may differ by from the one that the plan states.
 _CLOSE = 1e-9
@@ -146,11 +148,18 @@ def _result(graph: CostGraph, document: Mapping[str, Any], path: str | os.PathLi
         raise InputError(path, error.message) from None
     tick = partition.graph.ticks_per_second
     search = document["search"]
+    if isinstance(partition, FleetPartition):
+        return fleet_result(partition, claim, SearchRecord.from_json(search))
     return PartitionResult(
         partition,
         Certificate(tuple(Bound.from_json(entry, tick) for entry in claim.certificate["bounds"])),
         replace(SearchRecord.from_json(search), history=tuple(map(_point, search.get("history", ())))),
     )
+
+
+def _unpinned(graph: CostGraph) -> CostGraph:
+    """Return a graph whose pins, which name devices of a fleet, were checked before."""
+    return replace(graph, pinned=np.full_like(graph.pinned, -1))
 
 
 def _point(entry: Mapping[str, Any]) -> HistoryPoint:
@@ -162,7 +171,8 @@ def _point(entry: Mapping[str, Any]) -> HistoryPoint:
 
 def _problems(result: PartitionResult, document: Mapping[str, Any]) -> list[str]:
     """Return what shows that a plan and these costs do not belong together."""
-    wrong = check_partition(result.graph, result.stage_of, result.stages)
+    free = result.graph if planfile.on_fleet(result) is None else _unpinned(result.graph)
+    wrong = check_partition(free, result.stage_of, result.stages)
     claimed = document["certificate"]["bottleneck_seconds"]
     if not wrong and not math.isclose(result.bottleneck, claimed, rel_tol=_CLOSE):
         wrong = [f"the bottleneck is {result.bottleneck} s in these costs, {claimed} s in the plan"]

@@ -15,6 +15,7 @@ from onnx_pipeline import planfile
 from onnx_pipeline.graph.costgraph import CostGraph
 from onnx_pipeline.graph.objective import countable
 from onnx_pipeline.partition.result import Partition
+from onnx_pipeline.verification import fleets
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,8 @@ def claim_of(document: Mapping[str, Any]) -> Claim:
 
 def claimed_partition(graph: CostGraph, claim: Claim) -> Partition:
     """Return the partition that a document describes, for a graph with the nodes that it names."""
+    if fleets.on_fleet(claim):
+        return fleets.fleet_partition(graph, claim)
     home = {name: i for i, names in zip(claim.indices, claim.nodes, strict=True) for name in names}
     stage_of = np.array([home[name] for name in graph.node_names], dtype=np.int64)
     target, stages = planfile.read_target(claim.target), claim.target["stages"]

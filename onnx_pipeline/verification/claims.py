@@ -12,9 +12,11 @@ from onnx_pipeline.errors import UsageError
 from onnx_pipeline.figures import format_count
 from onnx_pipeline.graph.costgraph import CostGraph
 from onnx_pipeline.partition import certificate
+from onnx_pipeline.partition.placed import FleetPartition
 from onnx_pipeline.partition.result import Bound, Certificate, PartitionResult, SearchRecord
 from onnx_pipeline.settings import BOUNDS
 from onnx_pipeline.verification.claimed import Claim, claimed_partition
+from onnx_pipeline.verification.fleets import FleetProofs, on_fleet, stated
 
 #: Bounds that are recomputed from the graph; of all others only a new proof tells.
 RECOMPUTED = ("simple", "min-cut", "windows", "crossings")
@@ -41,6 +43,8 @@ def check_claim(graph: CostGraph, claim: Claim, recheck: float | None) -> Verdic
     except UsageError as error:
         verdict.problems.append(str(error))
         return verdict
+    if isinstance(partition, FleetPartition):
+        return _on_fleet(partition, claim, recheck)
     tick = partition.graph.ticks_per_second
     proofs = Certificate(tuple(Bound.from_json(entry, tick) for entry in claim.certificate["bounds"]))
     problems = certificate.check(partition, proofs)
@@ -58,6 +62,17 @@ def check_claim(graph: CostGraph, claim: Claim, recheck: float | None) -> Verdic
     return verdict
 
 
+def _on_fleet(partition: FleetPartition, claim: Claim, recheck: float | None) -> Verdict:
+    proofs = FleetProofs(partition, claim)
+    problems = proofs.check()
+    unproved = None if problems else proofs.unproved()
+    if not problems and recheck is not None:
+        problems, unproved = proofs.recheck(recheck), None
+    if not problems:
+        problems = [*_figures(proofs.result, claim), *stated(proofs.result, claim)]
+    return Verdict([f"certificate: {problem}" for problem in problems], unproved)
+
+
 def _unknown(graph: CostGraph, claim: Claim) -> Iterator[str]:
     """Yield nodes and bounds that do not exist."""
     home = {name for names in claim.nodes for name in names}
@@ -67,7 +82,7 @@ def _unknown(graph: CostGraph, claim: Claim) -> Iterator[str]:
     for name in sorted(home - set(graph.node_names))[:1]:
         yield f"node {name!r} of a stage is not in the costs"
     for entry in claim.certificate["bounds"]:
-        if entry["method"] not in BOUNDS:
+        if entry["method"] not in BOUNDS and not on_fleet(claim):
             yield f"certificate: there is no bound {entry['method']!r}"
 
 
@@ -81,7 +96,7 @@ def _figures(result: PartitionResult, claim: Claim) -> Iterator[str]:
     for key in ("ratio", "gap"):
         if abs(claimed[key] - expected[key]) > _CLOSE:
             yield f"{key} should be {expected[key]}, not {claimed[key]}"
-    for key in ("status", "costs"):
+    for key in ("status", "costs", "problem"):
         if claimed.get(key, expected[key]) != expected[key]:
             yield f"{key} should be {expected[key]!r}"
     if not _same_replicas(claimed.get("replicas", expected["replicas"]), expected["replicas"]):
