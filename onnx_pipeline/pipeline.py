@@ -19,11 +19,11 @@ from onnx_pipeline.parameters import (
     ProfileParams,
     SearchParams,
     TargetParams,
+    the_one,
 )
 from onnx_pipeline.planner import Planner
 from onnx_pipeline.price import price
 from onnx_pipeline.progress import Phases, ProgressLike, shows_progress, silent
-from onnx_pipeline.settings import check
 
 if TYPE_CHECKING:
     from onnx_pipeline.costmodel.devices import Device
@@ -31,14 +31,15 @@ if TYPE_CHECKING:
     from onnx_pipeline.given import Given
     from onnx_pipeline.graph.costgraph import CostGraph
     from onnx_pipeline.manifest import Manifest
-    from onnx_pipeline.partition.result import PartitionResult
+    from onnx_pipeline.solution import Solution
 
 
 @shows_progress("splitting")
 def split(
     model: ModelLike,
     *,
-    stages: int,
+    stages: int | None = None,
+    devices: int | None = None,
     output: PathLike,
     device: str | PathLike | Device = "cpu",
     bandwidth: float | str | None = None,
@@ -78,7 +79,10 @@ def split(
     model : path-like, onnx.ModelProto or onnx_ir.Model
         The ONNX file, or a model in memory, which is not changed.
     stages : int
-        Number of devices k; stages that stay empty are not written.
+        Number of stages k, one on each device; stages that stay empty are not written.
+    devices : int
+        Number of devices N, in place of ``stages``: stages and how many devices serve each are planned
+        together, see :func:`replicate`. Stages are measured then, but no other plan is tried.
     output : path-like
         Directory that appears complete or not at all.
     device : str, path-like or Device
@@ -178,7 +182,7 @@ def split(
         custom_ops=custom_ops,
         seed=seed,
     )
-    devices = TargetParams(device, bandwidth, memory, memory_mode, activations)
+    described = TargetParams(device, bandwidth, memory, memory_mode, activations)
     demands = demands.joined(pins, together, no_cut)
     search = SearchParams(time_limit, gap, seed, threads, demands.exactly, demands.bounds)
     measuring = MeasureParams(measure, measure_seconds)
@@ -190,14 +194,14 @@ def split(
     phases = Phases()
     repeats = measuring.rounds(cost_model) > 0  # all searches share the time limit
     planner = Planner(
-        stages, devices.target(), search, demands, log, progress, phases, given(partition), repeats
+        stages, described.target(), search, demands, log, progress, phases, given(partition), repeats, devices
     )
 
     priced = price(model, wanted, progress, phases)
     with phases.measure("lower", progress):
         graph = priced.graph
-    devices.check_costs(graph, progress)
-    first = planner.partition_to_emit(graph)
+    described.check_costs(graph, progress)
+    first = planner.solve_to_emit(graph)
     result, describe = improve(first, priced, planner, measuring, output)
     return emit(
         priced.source,
@@ -259,7 +263,8 @@ def profile(
 def plan(
     graph: CostGraph | PathLike,
     *,
-    stages: int,
+    stages: int | None = None,
+    devices: int | None = None,
     device: str | PathLike | Device | None = None,
     bandwidth: float | str | None = None,
     memory: float | str | None = None,
@@ -278,7 +283,7 @@ def plan(
     log: PathLike | None = None,
     progress: ProgressLike = silent,
     phases: Phases | None = None,
-) -> PartitionResult:
+) -> Solution:
     """Partition and certify a cost graph; no ONNX model is needed.
 
     Parameters
@@ -298,8 +303,8 @@ def plan(
 
     Returns
     -------
-    PartitionResult
-        With ``interrupted`` set after Ctrl-C: the best partition so far, its certificate valid.
+    PartitionResult, or ReplicaPlan for ``devices``
+        With ``interrupted`` set after Ctrl-C: the best so far, its certificate valid.
 
     Notes
     -----
@@ -309,18 +314,19 @@ def plan(
     from onnx_pipeline.graph.costgraph import CostGraph
     from onnx_pipeline.graph.costs_json import read_graph
 
-    devices = TargetParams(device, bandwidth, memory, memory_mode, activations)
+    described = TargetParams(device, bandwidth, memory, memory_mode, activations)
     demands = demands.joined(pins, together, no_cut)
     search = SearchParams(time_limit, gap, seed, threads, demands.exactly, demands.bounds)
-    check("stages", stages)
+    the_one(stages=stages, devices=devices)
     own = given(partition)
     phases = Phases() if phases is None else phases
     with phases.measure("load", progress):
         if not isinstance(graph, CostGraph):
             graph = read_graph(graph, ignore_colocation=ignore_colocation)
-    target = devices.target(graph)
-    devices.check_costs(graph, progress)
+    target = described.target(graph)
+    described.check_costs(graph, progress)
     if memory_mode == "overflow" and target.memory < float("inf") == target.bandwidth:
         free = "over an unlimited link the memory limit costs nothing; give {bandwidth}, too"
         progress("note", None, Advice(free, bandwidth=...))
-    return Planner(stages, target, search, demands, log, progress, phases, own).partition(graph)
+    planner = Planner(stages, target, search, demands, log, progress, phases, own, devices=devices)
+    return planner.solve(graph)

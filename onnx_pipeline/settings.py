@@ -273,7 +273,7 @@ SETTINGS: dict[str, Setting] = {
 }
 
 #: Settings that no command reads from a file, and those whose option has another name.
-_NOT_IN_FILES = {"devices", "recheck", "stages_list"}
+_NOT_IN_FILES = {"recheck", "stages_list"}
 _RENAMED = {"dims": "dim", "pins": "pin", "uncut": "no-cut", "as_json": "json"}
 KEYS = {name: _RENAMED.get(name, name.replace("_", "-")) for name in SETTINGS if name not in _NOT_IN_FILES}
 
