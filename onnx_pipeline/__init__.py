@@ -54,6 +54,8 @@ if TYPE_CHECKING:
     from onnx_pipeline.pipeline import plan as plan
     from onnx_pipeline.pipeline import profile as profile
     from onnx_pipeline.pipeline import split as split
+    from onnx_pipeline.placing import Placement as Placement
+    from onnx_pipeline.placing import place as place
     from onnx_pipeline.planned import read_plan as read_plan
     from onnx_pipeline.replication import ReplicaPlan as ReplicaPlan
     from onnx_pipeline.replication import ReplicaTable as ReplicaTable
@@ -84,6 +86,7 @@ _HOME = {
     "PartitionResult": "partition.result",
     "PipelineError": "errors",
     "PipelineSession": "runtime",
+    "Placement": "placing",
     "ProfileParams": "parameters",
     "ReplicaPlan": "replication",
     "ReplicaTable": "replication",
@@ -103,6 +106,7 @@ _HOME = {
     "explore": "exploration",
     "load_device": "costmodel.devices",
     "partition": "partition",  # the subpackage, which is callable
+    "place": "placing",
     "plan": "pipeline",
     "profile": "pipeline",
     "read_graph": "graph.costs_json",

@@ -39,6 +39,8 @@ class Bound:
     stages : int or None
         The number of stages that it was proved for, where that is more than the partition has: what no
         partition into so many stages can beat, none into fewer can.
+    detail : mapping or None
+        What proves it, where a check needs that.
     """
 
     method: str
@@ -48,6 +50,7 @@ class Bound:
     wall_seconds: float = 0.0
     ticks_per_second: int = NS
     stages: int | None = None
+    detail: Mapping[str, Any] | None = None
 
     @property
     def seconds(self) -> float:
@@ -63,6 +66,7 @@ class Bound:
             "solver": self.solver,
             "wall_seconds": self.wall_seconds,
             **({} if self.stages is None else {"stages": self.stages}),
+            **({} if self.detail is None else {"detail": dict(self.detail)}),
         }
 
     @classmethod
@@ -76,6 +80,7 @@ class Bound:
             entry["wall_seconds"],
             ticks_per_second,
             entry.get("stages"),
+            entry.get("detail"),
         )
 
 
