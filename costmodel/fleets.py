@@ -16,15 +16,14 @@ Where the costs of a kind's nodes come from is decided in :mod:`onnx_pipeline.co
 from __future__ import annotations
 
 import os
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from onnx_pipeline.costmodel.devices import Device, load_device
 from onnx_pipeline.errors import InputError, PipelineError, UsageError, did_you_mean
-from onnx_pipeline.figures import format_count
+from onnx_pipeline.figures import fleet_text, format_count
 from onnx_pipeline.files.toml import read_toml
 from onnx_pipeline.graph.fleet import FleetTarget, Kind
 from onnx_pipeline.settings import MOST_STAGES, SETTINGS
@@ -216,6 +215,19 @@ class Fleet:
         share = stages_per_device(table.get("stages_per_device", 1))
         return cls(tuple(kinds.values()), tuple(numbers[name] for name in line), free, share)
 
+    @property
+    def running(self) -> tuple[dict[str, Any], ...]:
+        """By kind: its device, and what its stages run with, as manifests have it."""
+        return tuple(
+            {
+                "device": kind.figures.name,
+                **({} if kind.provider is None else {"provider": kind.provider}),
+                **({"provider_options": dict(kind.provider_options)} if kind.provider_options else {}),
+                **({} if kind.threads is None else {"threads": kind.threads}),
+            }
+            for kind in self.kinds
+        )
+
     def target(self, graph: CostGraph | None = None) -> FleetTarget:
         """Return the partitioner's view of the fleet.
 
@@ -284,27 +296,6 @@ def stages_per_device(value: object) -> int | None:
     if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MOST_STAGES:
         return value
     raise UsageError(f'stages_per_device must be a whole number from 1 or "any", got {value!r}')
-
-
-def fleet_text(names: Sequence[str], devices: Sequence[int], *, free: bool) -> str:
-    """Return the devices of a fleet in words, runs of equal ones counted: ``1 slow, 1 fast, 1 slow``."""
-    if free or len({*devices}) == len([k for k, d in enumerate(devices) if not k or devices[k - 1] != d]):
-        runs = list(Counter(names[kind] for kind in devices).items())
-    else:
-        runs = _runs([names[kind] for kind in devices])
-    *first, last = [f"{count} {name}" for name, count in runs]
-    text = f"{', '.join(first)} and {last}" if first else last
-    return f"{text}, in any order" if free and first else text
-
-
-def _runs(names: Iterable[str]) -> list[tuple[str, int]]:
-    runs: list[tuple[str, int]] = []
-    for name in names:
-        if runs and runs[-1][0] == name:
-            runs[-1] = name, runs[-1][1] + 1
-        else:
-            runs.append((name, 1))
-    return runs
 
 
 def _entry(entry: object, number: int, folder: Path) -> tuple[DeviceKind, int | None]:

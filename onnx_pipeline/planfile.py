@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from onnx_pipeline import fleetfile
 from onnx_pipeline.errors import InputError
 from onnx_pipeline.figures import format_count
 from onnx_pipeline.files.atomic import new_file
@@ -22,6 +23,7 @@ from onnx_pipeline.graph.target import INFEASIBLE, Target
 from onnx_pipeline.sizing import alternatives
 
 if TYPE_CHECKING:
+    from onnx_pipeline.partition.placed import FleetResult
     from onnx_pipeline.partition.result import Bound, HistoryPoint
     from onnx_pipeline.replica_plan import ReplicaPlan
     from onnx_pipeline.solution import Solution
@@ -46,6 +48,7 @@ def plan_document(result: Solution, file: str | os.PathLike[str] | None = None) 
         "nodes": result.graph.num_nodes,
         "tensors": result.graph.num_nets,
         "meta": {key: value for key, value in result.graph.meta.items() if key != "node_spread"},
+        **fleetfile.work_fields(result.graph),
     }
     if file is not None:
         import hashlib
@@ -107,13 +110,19 @@ def target_fields(target: Target, stages: int) -> dict[str, Any]:
 
 
 def devices_fields(result: Solution) -> dict[str, Any]:
-    """Return the ``target`` object of a solution: with ``devices`` where stages have replicas."""
+    """Return the ``target`` object of a solution: with ``devices`` or ``fleet`` where it is about these."""
+    placed = on_fleet(result)
+    if placed is not None:
+        return fleetfile.fleet_fields(placed)
     fields = target_fields(result.target, result.stages)
     return fields | {"devices": result.problem.devices} if result.problem.replicas else fields
 
 
 def serving_fields(result: Solution, stage: int) -> dict[str, Any]:
     """Return what the entry of a stage says of its devices."""
+    placed = on_fleet(result)
+    if placed is not None:
+        return fleetfile.device_fields(placed, stage)
     plan = _with_replicas(result)
     return {} if plan is None else {"replicas": plan.replicas[stage]}
 
@@ -121,6 +130,11 @@ def serving_fields(result: Solution, stage: int) -> dict[str, Any]:
 def _with_replicas(result: Solution) -> ReplicaPlan | None:
     """Return a solution whose stages may have replicas as what it is, else None."""
     return cast("ReplicaPlan", result) if result.problem.replicas else None
+
+
+def on_fleet(result: Solution) -> FleetResult | None:
+    """Return a solution for devices that differ as what it is, else None."""
+    return cast("FleetResult", result) if result.problem.order != "identical" else None
 
 
 def read_target(entry: Mapping[str, Any]) -> Target:
@@ -149,6 +163,11 @@ def read_target(entry: Mapping[str, Any]) -> Target:
 
 def certificate_fields(result: Solution) -> dict[str, Any]:
     """Return the ``certificate`` object."""
+    placed = on_fleet(result)
+    if placed is None:
+        compared = {"one_device_seconds": one_device_seconds(result), **alternatives(result)}
+    else:
+        compared = {**fleetfile.whole_fields(placed), **fleetfile.loads_fields(placed)}
     return {
         "bottleneck_seconds": result.bottleneck,
         "lower_bound_seconds": result.lower_bound,
@@ -157,8 +176,7 @@ def certificate_fields(result: Solution) -> dict[str, Any]:
         "status": result.status,
         "problem": result.problem.to_json(),
         "costs": costs_text(result),
-        "one_device_seconds": one_device_seconds(result),
-        **alternatives(result),
+        **compared,
         **_staged(result),
         "bounds": [_bound(result, bound) for bound in result.bounds],
     }

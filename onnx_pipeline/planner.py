@@ -17,9 +17,11 @@ from onnx_pipeline.progress import Phases, Progress, silent
 from onnx_pipeline.settings import SETTINGS
 
 if TYPE_CHECKING:
+    from onnx_pipeline.costmodel.fleets import Fleet
     from onnx_pipeline.given import GivenPartition
     from onnx_pipeline.graph.costgraph import CostGraph
     from onnx_pipeline.graph.target import Target
+    from onnx_pipeline.partition.placed import FleetResult
     from onnx_pipeline.partition.result import HistoryPoint, PartitionResult
     from onnx_pipeline.replica_plan import ReplicaPlan
     from onnx_pipeline.solution import Solution
@@ -52,6 +54,8 @@ class Planner:
         Whether more searches may follow: each takes half of the time that is left at most.
     devices : int or None
         Number of devices N for stages with replicas, in place of ``stages``.
+    fleet : Fleet or None
+        Devices that differ, in place of ``stages``; graphs have the work of every kind.
     """
 
     stages: int | None
@@ -64,21 +68,23 @@ class Planner:
     given: GivenPartition | None = None
     repeats: bool = False
     devices: int | None = None
+    fleet: Fleet | None = None
     _spent: list[float] = field(default_factory=list)
     _history: list[HistoryPoint] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         """Check the number of stages or devices, and that the log can be written."""
-        kind = the_one(stages=self.stages, devices=self.devices)
-        object.__setattr__(self, kind, SETTINGS["stages"].check(getattr(self, kind), kind))
-        if self.devices is not None:
-            self._refuse_for_devices()
+        kind = the_one(stages=self.stages, devices=self.devices, fleet=self.fleet)
+        if kind != "fleet":
+            object.__setattr__(self, kind, SETTINGS["stages"].check(getattr(self, kind), kind))
+        if kind != "stages":
+            self._refuse_for_devices(kind)
         if self.log is not None:
             if Path(self.log).is_dir():
                 raise UsageError(f"log must be a file, {str(self.log)!r} is a folder")
             check_writable(Path(self.log))
 
-    def _refuse_for_devices(self) -> None:
+    def _refuse_for_devices(self, kind: str) -> None:
         """Refuse what only a number of stages has."""
         for name, value in (
             ("partition", self.given),
@@ -88,10 +94,12 @@ class Planner:
         ):
             if value is not None:
                 hint = Advice(f"give {{stages}}, or leave out {{{name}}}", stages=..., **{name: ...})
-                raise UsageError(f"devices and {name} exclude each other", hint)
+                raise UsageError(f"{kind} and {name} exclude each other", hint)
 
     def solve(self, graph: CostGraph) -> Solution:
-        """Plan the stages, or stages with replicas, whichever was asked for."""
+        """Plan the stages, or stages with replicas or on a fleet, whichever was asked for."""
+        if self.fleet is not None:
+            return self.place(graph)
         return self.partition(graph) if self.devices is None else self.replicate(graph)
 
     def solve_to_emit(self, graph: CostGraph) -> Solution:
@@ -115,6 +123,14 @@ class Planner:
                 progress=self.progress,
             )
             return compared(plan, search, self.progress)
+
+    def place(self, graph: CostGraph) -> FleetResult:
+        """Plan stages and their devices."""
+        from onnx_pipeline.fleet_planning import plan_on
+
+        assert self.fleet is not None
+        with self.phases.measure("partition", self.progress):
+            return plan_on(graph, self.fleet, self.search, self.demands, self.progress)
 
     def partition(self, graph: CostGraph) -> PartitionResult:
         """Partition and certify a graph, write the log and note surprises."""

@@ -9,7 +9,7 @@ import click
 from click.core import ParameterSource
 
 from onnx_pipeline.cli.groups import gathered
-from onnx_pipeline.cli.types import Stages
+from onnx_pipeline.cli.types import Stages, Value
 
 PATH = click.Path(path_type=Path)
 
@@ -36,20 +36,29 @@ def _option(name: str) -> click.Parameter:
     return next(each for each in click.get_current_context().command.params if each.name == name)
 
 
-def _shape(stages: Any, devices: Any, partition: Path | None) -> dict[str, Any]:
+def _shape(
+    stages: Any, devices: Any, fleet: Any, stages_per_device: Any, partition: Path | None
+) -> dict[str, Any]:
     """Keep the one that is given; take the number of stages from the partition where only that is."""
-    shape = the_one(stages=stages, devices=devices)
+    shape = the_one(stages=stages, devices=devices, fleet=fleet)
     if all(value is None for value in shape.values()):
         if partition is None:
-            hint = "'-k' / '--stages' or '--devices'"
+            hint = "'-k' / '--stages', '--devices' or '--fleet'"
             raise click.MissingParameter(None, click.get_current_context(), _option("stages"), hint)
         from onnx_pipeline.given import GivenPartition
 
         shape["stages"] = GivenPartition.load(partition).stages
-    return {**shape, "partition": partition}
+    return {**shape, "stages_per_device": stages_per_device, "partition": partition}
 
 
-#: What ``split`` and ``plan`` plan: ``stages``, ``devices`` and ``partition``, as far as they are given.
+fleet = click.option(
+    "--fleet",
+    type=Value("fleet"),
+    metavar="FILE.toml",
+    help="Devices that differ, in place of -k: how many there are of each kind, and what each can do.",
+)
+#: What ``split`` and ``plan`` plan: ``stages``, ``devices``, ``fleet`` with ``stages_per_device``, and
+#: ``partition``, as far as they are given.
 shape = gathered(
     _shape,
     click.option(
@@ -58,7 +67,7 @@ shape = gathered(
         type=Stages(),
         metavar="K",
         help="Number of stages, one per device; several, as 2-16 or 1,2,4,8, are compared.  "
-        "[required without --devices and --partition]",
+        "[required without --devices, --fleet and --partition]",
     ),
     click.option(
         "--devices",
@@ -66,6 +75,13 @@ shape = gathered(
         metavar="N",
         help="Number of devices, in place of -k: plans stages and how many devices serve each; several, as "
         "1-8, are compared.",
+    ),
+    fleet,
+    click.option(
+        "--stages-per-device",
+        type=Value("stages_per_device"),
+        metavar="N|any",
+        help="How many stages a device of the fleet may hold.  [default: the fleet's, or 1]",
     ),
     click.option(
         "--partition",

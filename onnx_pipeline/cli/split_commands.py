@@ -14,6 +14,7 @@ from onnx_pipeline.cli.config import config
 from onnx_pipeline.cli.once import Command
 from onnx_pipeline.cli.phases import planning, pricing, splitting
 from onnx_pipeline.cli.results import Report, output, output_file, reporting
+from onnx_pipeline.cli.shapes import fleet as fleet_option
 from onnx_pipeline.cli.shapes import shape
 from onnx_pipeline.cli.types import Value
 from onnx_pipeline.errors import Advice, UsageError
@@ -25,7 +26,7 @@ Numbers = int | tuple[int, ...] | None
 @click.command(cls=Command)
 @click.argument("model", type=options.PATH)
 @shape
-@output("DIR", "<model stem>-k<K>, or -n<N> for N devices")
+@output("DIR", "<model stem>-k<K>, or -n<N>, -<fleet>")
 @options.device()
 @options.bandwidth
 @options.memory()
@@ -39,7 +40,13 @@ Numbers = int | tuple[int, ...] | None
 @config
 @reporting
 def split(
-    model: Path, stages: Numbers, devices: Numbers, output: Path | None, report: Report, **choices: Any
+    model: Path,
+    stages: Numbers,
+    devices: Numbers,
+    fleet: Any,
+    output: Path | None,
+    report: Report,
+    **choices: Any,
 ) -> None:
     """Profile, partition and certify MODEL; write the stages.
 
@@ -50,18 +57,26 @@ def split(
     from onnx_pipeline.goals import Goals
 
     goals = {name: choices[name] for name in ("for_rate", "for_latency", "fit")}
-    shape: dict[str, Any] = {"stages": stages, "devices": devices}
+    shape: dict[str, Any] = {"stages": stages, "devices": devices, "fleet": fleet}
+    if fleet is not None and Goals(**goals):
+        raise UsageError("goals are for stages or devices that are alike", "give -k or --devices")
     if isinstance(stages or devices, tuple) or Goals(**goals):
         shape |= _fewest(model, shape, output, choices, report)
     if choices.pop("fit") is not None:
         choices |= {"memory": goals["fit"], "memory_mode": "hard"}
     del choices["for_rate"], choices["for_latency"]
-    given = f"k{shape['stages']}" if devices is None else f"n{shape['devices']}"
-    output = output or Path(f"{model.stem}-{given}")
+    output = output or Path(f"{model.stem}-{_suffix(**shape)}")
     with report.console(splitting(choices)) as console:
         manifest = pipeline.split(model, output=output, progress=console, **shape, **choices)
     document = manifest.to_json() | {"output": os.fspath(output)}
     report.result(document, lambda: tables.show(document), output)
+
+
+def _suffix(stages: Numbers, devices: Numbers, fleet: Any) -> str:
+    """Return what the default output's name says of the devices."""
+    if fleet is not None:
+        return Path(fleet).stem
+    return f"k{stages}" if devices is None else f"n{devices}"
 
 
 def _fewest(
@@ -97,6 +112,7 @@ def _fewest(
 @options.device()
 @options.costs
 @options.seed
+@fleet_option
 @config
 @reporting
 def profile(model: Path, output: Path | None, report: Report, **choices: Any) -> None:
@@ -149,6 +165,7 @@ def plan(
     graph: Path,
     stages: Numbers,
     devices: Numbers,
+    fleet: Any,
     output: Path | None,
     report: Report,
     perturb: float | None,
@@ -164,14 +181,14 @@ def plan(
     from onnx_pipeline.partition.result import PartitionResult
     from onnx_pipeline.progress import Phases
 
-    if perturb is not None and devices is not None:
+    if perturb is not None and stages is None:
         raise UsageError("--perturb is for a number of stages", "give -k K")
     if isinstance(stages, tuple):
         only_one = (perturb, choices.pop("log"), choices.pop("partition"))
         if any(choice is not None for choice in only_one):
             raise UsageError("--perturb, --log and --partition need one number of stages")
         return explore_commands.run(graph, choices | {"stages": stages}, output, report, planning(choices))
-    choices |= {"stages": stages, "devices": devices}
+    choices |= {"stages": stages, "devices": devices, "fleet": fleet}
     phases = Phases()
     with report.console(planning(choices, samples if perturb else 0)) as console:
         result = pipeline.plan(graph, progress=console, phases=phases, **choices)

@@ -60,7 +60,12 @@ def improve(
         If stages do not run here, and measuring them was asked for.
     """
     rounds = params.rounds(priced.costs.kind)
-    if not rounds or first.partition.used < 2 or not isinstance(first, PartitionResult):
+    if (
+        not rounds
+        or first.partition.used < 2
+        or not isinstance(first, PartitionResult)
+        or planfile.on_fleet(first)
+    ):
         return first, None
     try:
         found = _measured(first, priced, planner, params, output)

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from onnx_pipeline.costmodel.devices import load_device
-from onnx_pipeline.costmodel.fleets import DeviceKind, Fleet, fleet_text, load_fleet
+from onnx_pipeline.costmodel.fleets import DeviceKind, Fleet, load_fleet
 from onnx_pipeline.errors import InputError, UsageError
+from onnx_pipeline.figures import fleet_text
 from onnx_pipeline.graph.builder import GraphBuilder
 
 COMMON = """
