@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from onnx_pipeline.figures import format_count, format_percent, format_seconds
+from onnx_pipeline.figures import format_bytes, format_count, format_percent, format_seconds
 
 Document = Mapping[str, Any]
 #: A device's number, its name, its stages and its load in seconds.
@@ -33,6 +33,33 @@ def device_name(document: Document, device: int) -> str:
 def names(document: Document) -> list[str]:
     """Return the device of every stage."""
     return [device_name(document, stage["device"]) for stage in document["stages"]]
+
+
+def stage_columns(document: Document) -> list[tuple[str, list[str]]]:
+    """Return every column with a cell per stage but for the bar of its load."""
+    stages: Sequence[Document] = document["stages"]
+    costs = [stage["cost"] for stage in stages]
+    parts = [
+        ("work", "work"),
+        ("in", "input"),
+        ("out", "output"),
+        ("overflow", "overflow"),
+        ("cost", "total"),
+    ]
+    if not any(cost["overflow_seconds"] for cost in costs):
+        del parts[3]
+    return [
+        ("stage", [str(stage["index"]) for stage in stages]),
+        ("device", names(document)),
+        ("nodes", [str(stage["nodes"]) for stage in stages]),
+        ("params", [format_bytes(stage["parameter_bytes"]) for stage in stages]),
+        *((label, [format_seconds(cost[f"{key}_seconds"]) for cost in costs]) for label, key in parts),
+    ]
+
+
+def stage_loads(document: Document) -> list[float]:
+    """Return what every stage adds to the load of its device."""
+    return [stage["cost"]["total_seconds"] for stage in document["stages"]]
 
 
 def loads(document: Document) -> list[Load]:
@@ -77,34 +104,45 @@ def runs(numbers: Sequence[int]) -> str:
 
 def lines(document: Document) -> Iterator[tuple[str, str]]:
     """Yield what the verdict says of the devices: who has nothing to do, and why the work is so divided."""
-    empty = _empty(document)
-    if empty:
-        yield "unused", empty
+    yield "devices", used(document)
     text = why(document)
     if text:
-        yield "devices", text
+        yield "why", text
 
 
-def _empty(document: Document) -> str:
+def used(document: Document) -> str:
+    """Say how many of the devices have something to do, and which have not."""
     fleet = document["target"]["fleet"]
-    used = {stage["device"] for stage in document["stages"]}
-    empty = [device for device in range(len(fleet["devices"])) if device not in used]
+    taken, there = {stage["device"] for stage in document["stages"]}, len(fleet["devices"])
+    text = f"{len(taken)} of {there} used"
+    empty = [device for device in range(there) if device not in taken]
     if not empty:
-        return ""
+        return text
     if len(empty) <= MOST_NAMED:
-        return f"{_and([device_name(document, device) for device in empty])}: {_no_gain(document)}"
-    counts = [
-        f"{kind['devices'] - kind['used']} of {kind['devices']} {kind['name']}"
-        for kind in document["certificate"].get("kinds", ())
-        if kind["used"] < kind["devices"]
-    ]
-    return f"{_and(counts)}: {_no_gain(document)}"
+        idle = _and([device_name(document, device) for device in empty])
+    else:
+        idle = _and(
+            [
+                f"{kind['devices'] - kind['used']} of {kind['devices']} {kind['name']}"
+                for kind in document["certificate"].get("kinds", ())
+                if kind["used"] < kind["devices"]
+            ]
+        )
+    found = "would shorten" if document["certificate"]["status"] == "optimal" else "was found to shorten"
+    return f"{text}; nothing on {idle} {found} the bottleneck"
 
 
-def _no_gain(document: Document) -> str:
-    if document["certificate"]["status"] == "optimal":
-        return "more stages would not be faster"
-    return "nothing faster was found with more stages"
+def gap(certificate: Document, which: str) -> str:
+    """Say what is proved, and about which costs."""
+    problem, size = certificate["problem"], format_percent(certificate["gap"])
+    share = problem["stages_per_device"]
+    order = {"fixed": " in this order", "any": " in any order" if share == 1 else ""}[problem["order"]]
+    where = f"stages on these {format_count(problem['devices'], 'device')}{order}"
+    if share != 1:
+        where += ", any number on each" if share is None else f", at most {share} on each"
+    if certificate["status"] == "optimal":
+        return f"{size}: proved optimal among all {where}, {which}"
+    return f"{size}: no {where} are better by more than this {which}"
 
 
 def why(document: Document) -> str:
@@ -116,9 +154,10 @@ def why(document: Document) -> str:
         return ""
     busy = max(present, key=lambda kind: kind["work_share"] / max(1, kind["used"]))
     verb = "takes" if busy["used"] == 1 else "take"
-    parts = [f"{busy['used']} {busy['name']} {verb} {format_percent(busy['work_share'])} of the work"]
+    count = f"{busy['used']} " if busy["devices"] > 1 else ""
+    parts = [f"{count}{busy['name']} {verb} {format_percent(busy['work_share'])} of the work"]
     for kind in present:
-        name = f"{kind['devices']} {kind['name']}"
+        name = kind["name"] if kind["devices"] == 1 else f"{kind['devices']} {kind['name']}"
         if kind["alone_seconds"] is None:
             parts.append(f"{name} alone cannot run the model")
         elif kind["alone_seconds"] >= SLOWER * bottleneck:

@@ -10,7 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from onnx_pipeline.cli import fleet_tables
+from onnx_pipeline.arrangement import with_replicas
+from onnx_pipeline.cli import fleet_tables, replica_tables
 from onnx_pipeline.cli.terminal import harmless, make_console, print_lines, print_title, print_whole
 from onnx_pipeline.cli.verdict import costs, spent, verdict
 from onnx_pipeline.errors import printable
@@ -65,6 +66,10 @@ def render(console: Console, document: Document, title: str | None = None) -> No
         print_whole(console, _table(part, bottlenecks(document), unicode=unicode))
     if fleet_tables.on_fleet(document) and fleet_tables.shared(document):
         _print_loads(console, document, unicode=unicode)
+    if with_replicas(document):
+        console.print()
+        replica_tables.print_ways(console, document)
+        console.print()
     print_lines(console, verdict(document))
 
 
@@ -82,9 +87,12 @@ def headline(document: Document) -> str:
     """Return what was split, for how many devices of what kind."""
     target = document["target"]
     used, wanted = len(document["stages"]), target.get("stages", 0)
+    device = str(target["device"])
+    if with_replicas(document):
+        device = f"{format_count(target['devices'], 'device')} ({device})"
     stages = format_count(used, "stage") if used >= wanted else f"{used} of {format_count(wanted, 'stage')}"
     exactly = "exactly " if document.get("constraints", {}).get("exactly") else ""
-    parts = [f"{exactly}{stages} on {target['device']}"]
+    parts = [f"{exactly}{stages} on {device}"]
     if fleet_tables.on_fleet(document):
         parts = [fleet_tables.headline(document)]
     for key, label, form in (
@@ -108,16 +116,16 @@ def _subject(document: Document) -> str:
 
 def stage_columns(document: Document, *, unicode: bool = True, bar: int = BAR_WIDTH) -> list[Column]:
     """Return every column with a cell per stage; memory overflow has one where there is any."""
+    if with_replicas(document):
+        loads = replica_tables.periods(document)
+        most = max(loads, default=0.0)
+        return [*replica_tables.stage_columns(document), *_last(document, loads, most, "load", bar, unicode)]
+    if fleet_tables.on_fleet(document):
+        loads, most = fleet_tables.stage_loads(document), fleet_tables.slowest(document)[0]
+        return [*fleet_tables.stage_columns(document), *_last(document, loads, most, "load", bar, unicode)]
     stages: Sequence[Document] = document["stages"]
     priced = [stage["cost"] for stage in stages]
-    most = max((cost["total_seconds"] for cost in priced), default=0.0)
-    shares = [cost["total_seconds"] / most if most else 0.0 for cost in priced]
     columns: list[Column] = [(key, [str(stage[name]) for stage in stages]) for key, name in _COUNTS]
-    placed = fleet_tables.on_fleet(document)
-    if placed:
-        most, _ = fleet_tables.slowest(document)
-        shares = [cost["total_seconds"] / most if most else 0.0 for cost in priced]
-        columns.insert(1, ("device", fleet_tables.names(document)))
     times = [
         (label, f"{key}_seconds") for label, key in (("work", "work"), ("in", "input"), ("out", "output"))
     ]
@@ -125,23 +133,30 @@ def stage_columns(document: Document, *, unicode: bool = True, bar: int = BAR_WI
         times.append(("overflow", "overflow_seconds"))
     columns += [(label, [format_seconds(cost[key]) for cost in priced]) for label, key in times]
     columns.append(("params", [format_bytes(stage["parameter_bytes"]) for stage in stages]))
-    if all("peak_activation_bytes" in stage for stage in stages) and not placed:
+    if all("peak_activation_bytes" in stage for stage in stages):
         columns.append(("peak", [format_bytes(stage["peak_activation_bytes"]) for stage in stages]))
-    columns.append(
-        ("load" if placed else "total", [format_seconds(cost["total_seconds"]) for cost in priced])
-    )
+    columns.append(("total", [format_seconds(cost["total_seconds"]) for cost in priced]))
+    totals = [cost["total_seconds"] for cost in priced]
+    return [*columns, *_last(document, totals, max(totals, default=0.0), "of slowest", bar, unicode)]
+
+
+def _last(
+    document: Document, times: Sequence[float], most: float, label: str, bar: int, unicode: bool
+) -> Iterator[Column]:
+    """Yield what was measured, if anything was, and every stage's share of the most time."""
+    stages = document["stages"]
     if all(stage.get("measured") for stage in stages):
-        columns.append(("measured", [_measured(stage["measured"], unicode) for stage in stages]))
-    columns.append(("of slowest", [f"{_bar(share, bar, unicode)} {100 * share:3.0f} %" for share in shares]))
-    return columns
+        yield "measured", [_measured(stage["measured"], unicode) for stage in stages]
+    shares = [time / most if most else 0.0 for time in times]
+    yield label, [f"{_bar(share, bar, unicode)} {100 * share:3.0f} %" for share in shares]
 
 
 def bottlenecks(document: Document) -> list[bool]:
-    """Return which stages are the slowest, or on the slowest device."""
+    """Return which stages are the slowest: by periods where they have replicas, by devices in a fleet."""
     if fleet_tables.on_fleet(document):
         return fleet_tables.slowest(document)[1]
-    totals = [stage["cost"]["total_seconds"] for stage in document["stages"]]
-    return [total == max(totals) for total in totals]
+    times = replica_tables.periods(document)
+    return [seconds == max(times) for seconds in times]
 
 
 def _side_by_side(columns: Sequence[Column], width: int) -> list[list[Column]]:

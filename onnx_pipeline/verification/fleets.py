@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from onnx_pipeline.errors import UsageError
 from onnx_pipeline.graph.costgraph import CostGraph
 from onnx_pipeline.graph.fleet import check_placement, graph_on
 from onnx_pipeline.graph.target import INFEASIBLE
+from onnx_pipeline.partition.fleets.certificate import recheck
 from onnx_pipeline.partition.placed import FleetPartition, FleetResult
 from onnx_pipeline.partition.result import Bound, Certificate, SearchRecord
 
@@ -83,7 +84,13 @@ class FleetProofs:
 
     def recheck(self, seconds: float) -> list[str]:
         """Prove the best bound again."""
-        raise NotImplementedError
+        best = max(self.result.bounds, key=lambda bound: bound.ticks, default=None)
+        if best is None or best.method in RECOMPUTED:
+            return []
+        found = recheck(self.partition.graph, self.partition.fleet, best, seconds)
+        if found is None:
+            return [f"the {best.method} bound could not be proved again in {seconds:g} s from each end"]
+        return list(_contradicted(self.partition, best, found))
 
     def unproved(self) -> str | None:
         """Return the bound that everything rests on where it was not recomputed."""
@@ -127,23 +134,13 @@ def _providers(result: FleetResult, claim: Claim) -> Iterator[str]:
 
 def _recomputed(partition: FleetPartition, bound: Bound) -> Iterator[str]:
     """Yield what is wrong with a bound that follows from the graph, or from the weights stated with it."""
-    from onnx_pipeline.partition.fleets.demand import demand
-    from onnx_pipeline.partition.fleets.fluid import evaluate
-    from onnx_pipeline.partition.fleets.instance import build_fleet
-    from onnx_pipeline.partition.fleets.simple import simple_fleet
+    found = recheck(partition.graph, partition.fleet, bound)
+    yield from _contradicted(partition, bound, found or 0)
 
-    inst = build_fleet(partition.graph, partition.fleet)
-    detail: Any = bound.detail or {}
-    if bound.method == "simple":
-        ticks = simple_fleet(inst)
-    else:
-        try:
-            ticks = evaluate(demand(inst), list(detail["weights"]), list(detail["memory"]))
-        except (KeyError, TypeError, ValueError):
-            yield f"bound {bound.method!r} has no weights that prove it"
-            return
-    if ticks < bound.ticks:
-        yield f"bound {bound.method!r} is {partition.graph.seconds(ticks)} s, not {bound.seconds} s"
+
+def _contradicted(partition: FleetPartition, bound: Bound, found: int) -> Iterator[str]:
+    if found < bound.ticks:
+        yield f"bound {bound.method!r} is {partition.graph.seconds(found)} s, not {bound.seconds} s"
 
 
 def stated(result: FleetResult, claim: Claim) -> Iterator[str]:
