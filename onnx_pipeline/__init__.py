@@ -57,8 +57,8 @@ if TYPE_CHECKING:
     from onnx_pipeline.placing import Placement as Placement
     from onnx_pipeline.placing import place as place
     from onnx_pipeline.planned import read_plan as read_plan
-    from onnx_pipeline.replication import ReplicaPlan as ReplicaPlan
-    from onnx_pipeline.replication import ReplicaTable as ReplicaTable
+    from onnx_pipeline.replica_plan import ReplicaPlan as ReplicaPlan
+    from onnx_pipeline.replica_plan import ReplicaTable as ReplicaTable
     from onnx_pipeline.replication import replicate as replicate
     from onnx_pipeline.reporting.build import report as report
     from onnx_pipeline.runtime import PipelineSession as PipelineSession
@@ -88,8 +88,8 @@ _HOME = {
     "PipelineSession": "runtime",
     "Placement": "placing",
     "ProfileParams": "parameters",
-    "ReplicaPlan": "replication",
-    "ReplicaTable": "replication",
+    "ReplicaPlan": "replica_plan",
+    "ReplicaTable": "replica_plan",
     "SearchParams": "parameters",
     "Simulation": "measurement.simulation",
     "StageCost": "graph",

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from onnx_pipeline.manifest import Manifest
     from onnx_pipeline.partition.result import Partition, PartitionResult
     from onnx_pipeline.placing import Placement
-    from onnx_pipeline.replication import ReplicaPlan, ReplicaTable
+    from onnx_pipeline.replica_plan import ReplicaPlan, ReplicaTable
     from onnx_pipeline.verification.checks import VerifyReport
 
 

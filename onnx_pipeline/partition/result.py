@@ -14,6 +14,7 @@ import numpy as np
 from onnx_pipeline.graph.activations import Schedule, stage_schedules
 from onnx_pipeline.graph.costgraph import CostGraph, IntArray
 from onnx_pipeline.graph.objective import StageCost, bottleneck, price_stages
+from onnx_pipeline.graph.problem import Problem
 from onnx_pipeline.graph.target import Target
 from onnx_pipeline.graph.ticks import NS
 
@@ -266,6 +267,11 @@ class PartitionResult:
     def schedules(self) -> list[Schedule]:
         """Execution order and peak of live activations of every stage."""
         return self.partition.schedules
+
+    @property
+    def problem(self) -> Problem:
+        """What the bounds are about."""
+        return Problem.of_stages(self.stages)
 
     @property
     def bounds(self) -> tuple[Bound, ...]:
