@@ -20,12 +20,8 @@ def contradictions(document: Manifest) -> Iterator[str]:
     if [stage.index for stage in stages] != list(range(len(stages))):
         yield "the stages are not numbered 0, 1, 2, ..."
         return
-    if len(stages) > document.target["stages"]:
+    if document.target.get("fleet") is None and len(stages) > document.target["stages"]:
         yield f"more stages ({len(stages)}) than devices ({document.target['stages']})"
-    replicas = sum(stage.replicas for stage in stages)
-    devices = document.target.get("devices", document.target["stages"])
-    if replicas > devices:
-        yield f"the stages take {replicas} devices, there are {devices}"
     yield from _devices(document)
     yield from _names(document)
     yield from _wiring(document)
@@ -41,31 +37,31 @@ def contradictions(document: Manifest) -> Iterator[str]:
 
 
 def _devices(document: Manifest) -> Iterator[str]:
-    """Devices that differ: every stage has one, in an order and so many to a device as the fleet allows."""
-    fleet = document.target.get("fleet")
+    """Every stage has a device of the fleet, or replicas on no more devices than there are."""
+    stages, fleet = document.stages, document.target.get("fleet")
+    wanted = sum(stage.replicas for stage in stages)
+    most = document.target.get("devices", document.target["stages"])
+    if fleet is None and len(stages) < wanted > most:
+        yield f"the stages have more replicas ({wanted}) than there are devices ({most})"
+    placed = {stage.index: stage.device for stage in stages if stage.device is not None}
     if fleet is None:
-        yield from (
-            f"stage {stage.index} has a device, but there is no fleet"
-            for stage in document.stages
-            if stage.device is not None
-        )
+        yield from (f"stage {index} has a device, but there is no fleet" for index in placed)
         return
     for name in _repeated(kind["name"] for kind in fleet["kinds"]):
         yield f"two kinds of device are called {name!r}"
-    if any(kind >= len(fleet["kinds"]) for kind in fleet["devices"]):
-        yield "a device of the fleet is of no kind that it names"
-    count, share, before = len(fleet["devices"]), fleet["stages_per_device"], -1
-    for stage in document.stages:
-        if stage.device is None or stage.device >= count:
-            yield f"stage {stage.index} is on no device of the fleet"
-            continue
-        if not fleet["free"] and share == 1 and stage.device < before:
-            yield f"stage {stage.index} is on device {stage.device}, before that of an earlier stage"
-        before = stage.device
-    used = Counter(stage.device for stage in document.stages)
-    for device, stages in used.items():
-        if share is not None and stages > share:
-            yield f"device {device} has {stages} stages, at most {share} may share it"
+    devices, per_device = fleet["devices"], fleet["stages_per_device"]
+    for kind in sorted({kind for kind in devices if kind >= len(fleet["kinds"])}):
+        yield f"a device is of kind {kind}; the fleet has {len(fleet['kinds'])}"
+    for stage in stages:
+        if not 0 <= placed.get(stage.index, -1) < len(devices):
+            yield f"stage {stage.index} has none of the {len(devices)} devices of the fleet"
+        if stage.replicas > 1:
+            yield f"stage {stage.index} has replicas, though it has a device of its own"
+    for device, times in Counter(placed.values()).items():
+        if per_device is not None and times > per_device:
+            yield f"device {device} has {times} stages, at most {per_device} may share it"
+    if not fleet["free"] and per_device == 1 and list(placed.values()) != sorted(placed.values()):
+        yield "later stages are on earlier devices, though the order of the devices is fixed"
 
 
 def _names(document: Manifest) -> Iterator[str]:
