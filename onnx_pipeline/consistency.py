@@ -42,7 +42,7 @@ def _devices(document: Manifest) -> Iterator[str]:
     wanted = sum(stage.replicas for stage in stages)
     most = document.target.get("devices", document.target["stages"])
     if fleet is None and len(stages) < wanted > most:
-        yield f"the stages have more replicas ({wanted}) than there are devices ({most})"
+        yield f"the stages take {wanted} devices, there are {most}"
     placed = {stage.index: stage.device for stage in stages if stage.device is not None}
     if fleet is None:
         yield from (f"stage {index} has a device, but there is no fleet" for index in placed)
