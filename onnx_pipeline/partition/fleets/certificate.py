@@ -12,6 +12,7 @@ from onnx_pipeline.graph.fleet import FleetTarget, graph_on, price_devices
 from onnx_pipeline.graph.target import INFEASIBLE, Target
 from onnx_pipeline.partition.fleets.ideals import FleetSearch
 from onnx_pipeline.partition.fleets.instance import FleetInstance, build_fleet, contract_fleet, counted
+from onnx_pipeline.partition.fleets.shared_bound import price_bound
 from onnx_pipeline.partition.fleets.simple import simple_fleet
 from onnx_pipeline.partition.result import Bound
 from onnx_pipeline.stop import Deadline
@@ -26,7 +27,8 @@ def recheck(graph: CostGraph, fleet: FleetTarget, bound: Bound, seconds: float =
     fleet : FleetTarget
     bound : Bound
         Of method ``"simple"``; of method ``"fluid"``, with integers ``weights`` and ``memory`` of every kind
-        in its detail; or another, which is proved by search if devices hold one stage each.
+        in its detail; ``"prices"``, for which good prices are looked for again; or another, which is proved
+        by search if devices hold one stage each.
     seconds : float
         Time for a search from each end.
 
@@ -44,6 +46,9 @@ def recheck(graph: CostGraph, fleet: FleetTarget, bound: Bound, seconds: float =
         return _fluid(graph, full, detail.get("weights", ()), detail.get("memory", ()))
     if bound.method == "simple":
         return simple_fleet(full)
+    if bound.method == "prices":
+        found = price_bound(contract_fleet(full), seconds)
+        return None if found is None or found.ticks < ticks else found.ticks
     return None if fleet.shared else _search(graph, contract_fleet(full), ticks, seconds)
 
 
