@@ -10,8 +10,11 @@ from fractions import Fraction
 from onnx_pipeline.graph.costgraph import HOST, CostGraph
 from onnx_pipeline.graph.fleet import FleetTarget, graph_on, price_devices
 from onnx_pipeline.graph.target import INFEASIBLE, Target
+from onnx_pipeline.partition.fleets.demand import demand
+from onnx_pipeline.partition.fleets.fluid import evaluate
 from onnx_pipeline.partition.fleets.ideals import FleetSearch
 from onnx_pipeline.partition.fleets.instance import FleetInstance, build_fleet, contract_fleet, counted
+from onnx_pipeline.partition.fleets.mincut import mincut_fleet
 from onnx_pipeline.partition.fleets.shared_bound import price_bound
 from onnx_pipeline.partition.fleets.simple import simple_fleet
 from onnx_pipeline.partition.result import Bound
@@ -26,9 +29,9 @@ def recheck(graph: CostGraph, fleet: FleetTarget, bound: Bound, seconds: float =
     graph : CostGraph
     fleet : FleetTarget
     bound : Bound
-        Of method ``"simple"``; of method ``"fluid"``, with integers ``weights`` and ``memory`` of every kind
-        in its detail; ``"prices"``, for which good prices are looked for again; or another, which is proved
-        by search if devices hold one stage each.
+        Of method ``"simple"`` or ``"min-cut"``; of method ``"fluid"``, with integers ``weights`` and
+        ``memory`` of every kind in its detail; ``"prices"``, for which good prices are looked for again; or
+        another, which is proved by search if devices hold one stage each.
     seconds : float
         Time for a search from each end.
 
@@ -43,9 +46,15 @@ def recheck(graph: CostGraph, fleet: FleetTarget, bound: Bound, seconds: float =
     full = build_fleet(graph, fleet)
     if bound.method == "fluid":
         detail = bound.detail or {}
-        return _fluid(graph, full, detail.get("weights", ()), detail.get("memory", ()))
+        weights, memory = detail.get("weights", ()), detail.get("memory", ())
+        found = _fluid(graph, full, weights, memory)
+        if not 0 < found < ticks or fleet.shared:
+            return found
+        return evaluate(demand(contract_fleet(full)), weights, memory)  # never less than before
     if bound.method == "simple":
         return simple_fleet(full)
+    if bound.method == "min-cut":
+        return mincut_fleet(full if fleet.shared else contract_fleet(full), Deadline(seconds), ticks)
     if bound.method == "prices":
         found = price_bound(contract_fleet(full), seconds)
         return None if found is None or found.ticks < ticks else found.ticks

@@ -41,12 +41,14 @@ from onnx_pipeline.partition.fleets.lines import Line, Option
 from onnx_pipeline.partition.fleets.rest import Rest, rest_of
 from onnx_pipeline.partition.fleets.walk import AT, BUDGET_LEFT, IDEALS, STATES, States, Step, walk
 from onnx_pipeline.partition.ideals.expand import BUDGET, DONE, FOUND, GROW
-from onnx_pipeline.partition.ideals.question import CHUNK, MEMORY_BUDGET
+from onnx_pipeline.partition.ideals.question import MEMORY_BUDGET
 from onnx_pipeline.partition.ideals.state import State, new_state
 from onnx_pipeline.partition.ideals.table import Static, Table, grow, new_table, prepare
 from onnx_pipeline.partition.instance.hypergraph import place_free_sources
 from onnx_pipeline.stop import Stop
 
+#: Decisions per kernel call: 5 to 50 ms, so that time limit and Ctrl-C are honoured.
+CHUNK = 20_000
 #: All room that is left, at most: sums of weighed costs stay below.
 MOST_ROOM = 1 << 62
 
