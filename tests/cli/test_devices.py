@@ -163,6 +163,67 @@ def test_the_command_line_wins_over_a_file(run: Run) -> None:
     assert "exclude each other" in run("plan", "costs.json", "--config", "c.toml").err
 
 
+def test_numbers_of_devices(run: Run) -> None:
+    """A line for each number with the devices of its stages; the fewest for a rate, and why not fewer."""
+    outcome = run("explore", "costs.json", "--devices", "1-9", "--for-rate", 60, *HARD, *QUICK)
+    assert (outcome.code, outcome.err) == (0, "")
+    lines = outcome.out.splitlines()
+    rows = [" ".join(line.split()) for line in lines[3:7]]
+    assert rows == [
+        "1-3 does not fit",
+        "4-5 30.0 ms 33.3/s 80.0 ms 30.0 ms 0 % 979 KiB 4 on 1+1+1+1",
+        "6-7 15.0 ms 66.7/s 80.0 ms 15.0 ms 0 % 979 KiB 4 on 2+1+1+2",
+        "8-9 10.0 ms 100/s 80.0 ms 10.0 ms 0 % 979 KiB 4 on 3+1+1+3",
+    ]
+    assert all(len(line) <= 80 for line in lines[:7])
+    assert lines[7] == (
+        "devices   60/s: 6 devices (66.7 inferences/s); 5 devices cannot: at best a request every 30.0 ms"
+    )
+    assert lines_of(outcome)["used"] == "8 devices at most; others stay idle"
+
+
+def test_the_front(run: Run) -> None:
+    """Numbers that bring nothing over fewer devices are left out, also of the document; plan has it, too."""
+    outcome = run("plan", "costs.json", "--devices", 9, "--front", *HARD, "--json", *QUICK)
+    rows = outcome.document["rows"]
+    assert [row["devices"] for row in rows] == [4, 6, 8]
+    assert [row["replicas"] for row in rows] == [[1, 1, 1, 1], [2, 1, 1, 2], [3, 1, 1, 3]]
+    assert {row["status"] for row in rows} == {"optimal"}
+    same = run("explore", "costs.json", "--devices", 9, "--front", *HARD, *QUICK)
+    assert [line.split()[0] for line in same.out.splitlines()[3:6]] == ["4", "6", "8"]
+    assert run("explore", "costs.json", "-k", "1-4", "--front", *QUICK).code == 2
+    assert run("plan", "costs.json", "-k", 4, "--front", *QUICK).code == 2
+
+
+def test_the_front_keeps_what_the_answer_says(run: Run) -> None:
+    """What is proved of fewer devices is about all of them, shown or not."""
+    outcome = run("explore", "costs.json", "--devices", 9, "--front", "--for-rate", 99, *HARD, *QUICK)
+    assert (
+        "99/s: 8 devices (100 inferences/s); 7 devices cannot: at best a request every 15.0 ms" in outcome.out
+    )
+    never = run("explore", "costs.json", "--devices", "1-3", "--for-rate", 99, *HARD, *QUICK)
+    assert never.code == 4
+    assert "3 devices cannot: no partition fits; ask for less, or give more --devices" in never.err
+    answer = run("explore", "costs.json", "--devices", "1-9", "--fit", "1.1MB", "--json", *QUICK).document
+    assert answer["answers"][0] | {"devices": 4, "fewest": True, "proof": "memory"} == answer["answers"][0]
+    assert "stages" not in answer["answers"][0]
+
+
+def test_split_takes_the_fewest_devices(run: Run) -> None:
+    """Of several numbers of devices the fewest that reach the goal."""
+    onnx.save(builders.mlp(), "mlp.onnx")
+    memory = ["--memory", "3KB", "--memory-mode", "hard", "--no-activations", "--device", "ideal"]
+    common = ["--cost-model", "analytic", *memory, *QUICK]
+    slow = run("split", "mlp.onnx", "--devices", "1-4", "--for-rate", "1", "-o", "slow", *common)
+    assert slow.code == 0, slow.err
+    assert "2 devices (" in slow.err
+    assert "1 device cannot: no partition fits" in slow.err
+    assert json.loads(Path("slow/manifest.json").read_text())["target"]["devices"] == 2
+    refused = run("split", "mlp.onnx", "--devices", "1-4", *common)
+    assert refused.code == 2
+    assert "one number of stages or devices" in refused.err
+
+
 def forge(document: dict[str, Any], path: str, value: Any) -> None:
     """Set one place of a document; None deletes it."""
     *parents, last = (int(key) if key.isdigit() else key for key in path.split("."))
@@ -182,7 +243,7 @@ def forge(document: dict[str, Any], path: str, value: Any) -> None:
         ({"stages.1.replicas": 2}, "stage 1 has 2 devices, where the plan's period takes 1"),
         ({"stages.0.replicas": 5}, "the stages take 10 devices, there are 9"),
         ({"target.devices": 8}, "problem should be"),
-        ({"target.devices": None}, "the stages take 8 devices, there are 0"),
+        ({"target.devices": None}, "a plan with replicas lacks its 'devices'"),
         ({"certificate.bottleneck_seconds": 0.009}, "bottleneck_seconds should be"),
         ({"certificate.lower_bound_seconds": 0.0105}, "lower_bound_seconds should be"),
         ({"certificate.latency_seconds": 0.01}, "latency_seconds should be"),
@@ -195,6 +256,7 @@ def forge(document: dict[str, Any], path: str, value: Any) -> None:
         ({"certificate.bounds.0.ticks": 10**9}, "above the period"),
         ({"certificate.staged.period_seconds": 0.001}, "equal replicas of stages are said to be faster"),
         ({"certificate.staged.replicas": 7}, "9 devices do not make 7 replicas of 4 stages"),
+        ({"certificate.replicas": None}, "a plan with replicas lacks its 'replicas'"),
         ({"certificate.status": "feasible"}, "status should be 'optimal'"),
     ],
 )
