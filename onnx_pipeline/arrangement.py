@@ -5,7 +5,7 @@ Everything is taken from a document, manifest or PLAN.json, of a plan with repli
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from onnx_pipeline.figures import format_bytes, format_count, format_rate
@@ -40,6 +40,16 @@ class Way(NamedTuple):
 def with_replicas(document: Document) -> bool:
     """Whether a document is of a plan whose stages may have replicas."""
     return bool((document["certificate"].get("problem") or {}).get("replicas"))
+
+
+def lacking(target: Document, certificate: Document) -> Iterator[str]:
+    """Yield what a plan with replicas must say and does not."""
+    if not (certificate.get("problem") or {}).get("replicas"):
+        return
+    needed = (target, "devices"), (certificate, "latency_seconds"), (certificate, "replicas")
+    for part, key in needed:
+        if key not in part:
+            yield f"a plan with replicas lacks its {key!r}"
 
 
 def ways(document: Document) -> tuple[Way, Way, Way]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from onnx_pipeline import fleetfile
+from onnx_pipeline.arrangement import lacking
 from onnx_pipeline.errors import InputError
 from onnx_pipeline.figures import format_count
 from onnx_pipeline.files.atomic import new_file
@@ -275,6 +276,7 @@ def _contradictions(document: Mapping[str, Any]) -> Iterator[str]:
     numbers = [stage["index"] for stage in stages]
     if numbers != sorted(set(numbers)) or any(i >= document["target"]["stages"] for i in numbers):
         yield f"the stages are not numbered upwards from 0 to {document['target']['stages'] - 1}"
+    yield from lacking(document["target"], document["certificate"])
     taken, there = sum(stage.get("replicas", 1) for stage in stages), document["target"].get("devices")
     if there is not None and taken > there:
         yield f"the stages take {taken} devices, there are {there}"

@@ -56,8 +56,8 @@ def recheck(graph: CostGraph, fleet: FleetTarget, bound: Bound, seconds: float =
     if bound.method == "min-cut":
         return mincut_fleet(full if fleet.shared else contract_fleet(full), Deadline(seconds), ticks)
     if bound.method == "prices":
-        found = price_bound(contract_fleet(full), seconds)
-        return None if found is None or found.ticks < ticks else found.ticks
+        prices = price_bound(contract_fleet(full), seconds)
+        return None if prices is None or prices.ticks < ticks else prices.ticks
     return None if fleet.shared else _search(graph, contract_fleet(full), ticks, seconds)
 
 
