@@ -22,6 +22,10 @@ def contradictions(document: Manifest) -> Iterator[str]:
         return
     if len(stages) > document.target["stages"]:
         yield f"more stages ({len(stages)}) than devices ({document.target['stages']})"
+    replicas = sum(stage.replicas for stage in stages)
+    devices = document.target.get("devices", document.target["stages"])
+    if replicas > devices:
+        yield f"the stages take {replicas} devices, there are {devices}"
     yield from _names(document)
     yield from _wiring(document)
     if document.measurement is not None:

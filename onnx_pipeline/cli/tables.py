@@ -6,10 +6,12 @@ The table of stages is rendered from a document, manifest or PLAN.json, so it ne
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from onnx_pipeline.arrangement import with_replicas
+from onnx_pipeline.cli import replica_tables
 from onnx_pipeline.cli.terminal import harmless, make_console, print_lines, print_title, print_whole
 from onnx_pipeline.cli.verdict import costs, spent, verdict
 from onnx_pipeline.errors import printable
@@ -61,6 +63,10 @@ def render(console: Console, document: Document, title: str | None = None) -> No
         columns = stage_columns(document, unicode=unicode, bar=BAR_WIDTH - missing)
     for part in _side_by_side(columns, console.width):
         print_whole(console, _table(part, bottlenecks(document), unicode=unicode))
+    if with_replicas(document):
+        console.print()
+        replica_tables.print_ways(console, document)
+        console.print()
     print_lines(console, verdict(document))
 
 
@@ -68,9 +74,12 @@ def headline(document: Document) -> str:
     """Return what was split, for how many devices of what kind."""
     target = document["target"]
     used, wanted = len(document["stages"]), target.get("stages", 0)
+    device = str(target["device"])
+    if with_replicas(document):
+        device = f"{format_count(target['devices'], 'device')} ({device})"
     stages = format_count(used, "stage") if used >= wanted else f"{used} of {format_count(wanted, 'stage')}"
     exactly = "exactly " if document.get("constraints", {}).get("exactly") else ""
-    parts = [f"{exactly}{stages} on {target['device']}"]
+    parts = [f"{exactly}{stages} on {device}"]
     for key, label, form in (
         ("bandwidth_bytes_per_second", "", format_bandwidth),
         ("memory_bytes", " memory", format_bytes),
@@ -92,10 +101,11 @@ def _subject(document: Document) -> str:
 
 def stage_columns(document: Document, *, unicode: bool = True, bar: int = BAR_WIDTH) -> list[Column]:
     """Return every column with a cell per stage; memory overflow has one where there is any."""
+    if with_replicas(document):
+        loads = replica_tables.periods(document)
+        return [*replica_tables.stage_columns(document), *_last(document, loads, "load", bar, unicode)]
     stages: Sequence[Document] = document["stages"]
     priced = [stage["cost"] for stage in stages]
-    most = max((cost["total_seconds"] for cost in priced), default=0.0)
-    shares = [cost["total_seconds"] / most if most else 0.0 for cost in priced]
     columns: list[Column] = [(key, [str(stage[name]) for stage in stages]) for key, name in _COUNTS]
     times = [
         (label, f"{key}_seconds") for label, key in (("work", "work"), ("in", "input"), ("out", "output"))
@@ -107,16 +117,25 @@ def stage_columns(document: Document, *, unicode: bool = True, bar: int = BAR_WI
     if all("peak_activation_bytes" in stage for stage in stages):
         columns.append(("peak", [format_bytes(stage["peak_activation_bytes"]) for stage in stages]))
     columns.append(("total", [format_seconds(cost["total_seconds"]) for cost in priced]))
+    totals = [cost["total_seconds"] for cost in priced]
+    return [*columns, *_last(document, totals, "of slowest", bar, unicode)]
+
+
+def _last(
+    document: Document, times: Sequence[float], label: str, bar: int, unicode: bool
+) -> Iterator[Column]:
+    """Yield what was measured, if anything was, and every stage's share of the slowest one's time."""
+    stages, most = document["stages"], max(times, default=0.0)
     if all(stage.get("measured") for stage in stages):
-        columns.append(("measured", [_measured(stage["measured"], unicode) for stage in stages]))
-    columns.append(("of slowest", [f"{_bar(share, bar, unicode)} {100 * share:3.0f} %" for share in shares]))
-    return columns
+        yield "measured", [_measured(stage["measured"], unicode) for stage in stages]
+    shares = [time / most if most else 0.0 for time in times]
+    yield label, [f"{_bar(share, bar, unicode)} {100 * share:3.0f} %" for share in shares]
 
 
 def bottlenecks(document: Document) -> list[bool]:
-    """Return which stages are the slowest."""
-    totals = [stage["cost"]["total_seconds"] for stage in document["stages"]]
-    return [total == max(totals) for total in totals]
+    """Return which stages are the slowest, by their periods where they have replicas."""
+    times = replica_tables.periods(document)
+    return [seconds == max(times) for seconds in times]
 
 
 def _side_by_side(columns: Sequence[Column], width: int) -> list[list[Column]]:

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from onnx_pipeline.arrangement import why, with_replicas
+from onnx_pipeline.cli import replica_tables
 from onnx_pipeline.cli.choice import choice
 from onnx_pipeline.cli.phases import phase_name
 from onnx_pipeline.figures import format_bytes, format_count, format_percent, format_rate, format_seconds
@@ -23,13 +25,17 @@ NOISY = 0.1
 def verdict(document: Document) -> list[Line]:
     """Return bottleneck, speed-up, bound, gap and the time spent, each with its label."""
     certificate = document["certificate"]
-    lines = [("bottleneck", _bottleneck(certificate["bottleneck_seconds"]))]
+    several = with_replicas(document)
+    label = "period" if several else "bottleneck"
+    lines = [(label, _bottleneck(certificate["bottleneck_seconds"]))]
     speedup = _speedup(certificate)
     if speedup:
         lines.append(("speed-up", speedup))
     if "latency_seconds" in certificate:
         lines.append(("latency", f"{format_seconds(certificate['latency_seconds'])} of one request alone"))
-    if "replicas" in certificate:
+    if several:
+        lines += [("devices", replica_tables.used(document)), ("why", why(document))]
+    elif "replicas" in certificate:
         lines.append(("replicas", _replicas(certificate, document["target"]["stages"])))
     if document.get("measurement"):
         lines.append(("measured", measured(document["measurement"], document["stages"])))
@@ -86,6 +92,8 @@ def bound(certificate: Document) -> str:
 def gap(certificate: Document) -> str:
     """Say what is proved, and about which costs."""
     which = f"in the {_called(str(certificate.get('costs', 'file')))} costs"
+    if (certificate.get("problem") or {}).get("replicas"):
+        return replica_tables.gap(certificate, which)
     if certificate["status"] == "optimal":
         return f"{format_percent(certificate['gap'])}: proved optimal {which}"
     return f"{format_percent(certificate['gap'])}: no partition is better by more than this {which}"
