@@ -12,6 +12,7 @@ from onnx_pipeline.graph.costgraph import CostGraph, IntArray
 from onnx_pipeline.graph.fleet import FleetTarget, graph_on
 from onnx_pipeline.graph.target import INFEASIBLE
 from onnx_pipeline.parameters import SearchParams
+from onnx_pipeline.partition.fleets import shared
 from onnx_pipeline.partition.fleets.fluid import fluid_bound
 from onnx_pipeline.partition.fleets.instance import FleetInstance, build_fleet, contract_fleet, counted
 from onnx_pipeline.partition.fleets.kernels import ensure_compiled
@@ -62,10 +63,15 @@ def plan_fleet(
         known.offer(np.zeros(0, dtype=np.int64), (), "whole")
         return known
     ensure_compiled(progress)
+    if fleet.shared:
+        shared.ensure_compiled(progress)
     deadline = Deadline(params.time_limit, min(known.seconds, params.time_limit / 2))
     stop = AnyOf(lambda: known.reached(params.gap), deadline)
     try:
-        search(known, contract_fleet(full, deadline), params, stop)
+        if fleet.shared:
+            shared.place_shared(known, params, progress, stop)
+        else:
+            search(known, contract_fleet(full, deadline), params, stop)
     except (KeyboardInterrupt, SystemError) as error:
         if not is_interrupt(error):
             raise
