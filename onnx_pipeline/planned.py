@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from onnx_pipeline import manifest, planfile
+from onnx_pipeline import fleetfile, manifest, planfile
 from onnx_pipeline.errors import Advice, InputError, UsageError
 from onnx_pipeline.graph.constraints import constrain
 from onnx_pipeline.graph.costgraph import CostGraph
@@ -99,6 +99,10 @@ def planned_graph(
         graph = _costs_file(path, document["graph"])
     if not isinstance(graph, CostGraph):
         graph = read_graph(graph)
+    try:
+        graph = fleetfile.with_work(graph, document["graph"])
+    except UsageError as error:
+        raise InputError(path, error.message) from None
     demands = document.get("constraints") or {}
     none = np.full(graph.num_nodes, -1, dtype=np.int64)
     free = replace(graph, colocation=none, pinned=none)
@@ -140,6 +144,11 @@ def _result(graph: CostGraph, document: Mapping[str, Any], path: str | os.PathLi
     return claimed_solution(partition, claim, search)
 
 
+def _unpinned(graph: CostGraph) -> CostGraph:
+    """Return a graph whose pins, which name devices of a fleet, were checked before."""
+    return replace(graph, pinned=np.full_like(graph.pinned, -1))
+
+
 def _point(entry: Mapping[str, Any]) -> HistoryPoint:
     upper = entry["upper_seconds"]
     return HistoryPoint(
@@ -149,7 +158,8 @@ def _point(entry: Mapping[str, Any]) -> HistoryPoint:
 
 def _problems(result: Solution, document: Mapping[str, Any]) -> list[str]:
     """Return what shows that a plan and these costs do not belong together."""
-    wrong = check_partition(result.graph, result.stage_of, result.stages)
+    free = result.graph if planfile.on_fleet(result) is None else _unpinned(result.graph)
+    wrong = check_partition(free, result.stage_of, result.stages)
     claimed = document["certificate"]["bottleneck_seconds"]
     if not wrong and not math.isclose(result.bottleneck, claimed, rel_tol=_CLOSE):
         wrong = [f"the bottleneck is {result.bottleneck} s in these costs, {claimed} s in the plan"]

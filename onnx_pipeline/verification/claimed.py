@@ -16,9 +16,11 @@ from onnx_pipeline import planfile
 from onnx_pipeline.graph.costgraph import CostGraph
 from onnx_pipeline.graph.objective import countable
 from onnx_pipeline.graph.replicas import price_replicas
+from onnx_pipeline.partition.placed import FleetPartition
 from onnx_pipeline.partition.result import Bound, Certificate, Partition, PartitionResult, SearchRecord
 from onnx_pipeline.replica_plan import Alternative, ReplicaPlan, whole_replicas
 from onnx_pipeline.solution import Solution
+from onnx_pipeline.verification import fleets
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,8 @@ def claim_of(document: Mapping[str, Any]) -> Claim:
 
 def claimed_partition(graph: CostGraph, claim: Claim) -> Partition:
     """Return the partition that a document describes, for a graph with the nodes that it names."""
+    if fleets.on_fleet(claim):
+        return fleets.fleet_partition(graph, claim)
     home = {name: i for i, names in zip(claim.indices, claim.nodes, strict=True) for name in names}
     stage_of = np.array([home[name] for name in graph.node_names], dtype=np.int64)
     target, stages = planfile.read_target(claim.target), claim.target["stages"]
@@ -88,6 +92,8 @@ def claimed_solution(partition: Partition, claim: Claim, search: SearchRecord | 
     search : SearchRecord, optional
     """
     search = search or SearchRecord()
+    if isinstance(partition, FleetPartition):
+        return fleets.fleet_result(partition, claim, search)
     if claim.replicas is None:
         return PartitionResult(partition, Certificate(tuple(claimed_bounds(partition, claim))), search)
     return _replica_plan(partition, claim, search)

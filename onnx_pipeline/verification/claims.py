@@ -13,6 +13,7 @@ from onnx_pipeline.errors import UsageError
 from onnx_pipeline.figures import format_count
 from onnx_pipeline.graph.costgraph import CostGraph
 from onnx_pipeline.partition import certificate
+from onnx_pipeline.partition.placed import FleetPartition, FleetResult
 from onnx_pipeline.partition.replicas import certificate as replicated
 from onnx_pipeline.partition.result import Certificate, Partition
 from onnx_pipeline.settings import BOUNDS
@@ -25,6 +26,7 @@ from onnx_pipeline.verification.claimed import (
     claimed_replicas,
     claimed_solution,
 )
+from onnx_pipeline.verification.fleets import FleetProofs, on_fleet, stated
 
 #: Bounds that are recomputed from the graph; of all others only a new proof tells.
 RECOMPUTED = ("simple", "min-cut", "windows", "crossings")
@@ -51,16 +53,25 @@ def check_claim(graph: CostGraph, claim: Claim, recheck: float | None) -> Verdic
     except UsageError as error:
         verdict.problems.append(str(error))
         return verdict
-    proofs = _Stages(partition, claim) if claim.replicas is None else _Replicas(partition, claim)
+    proofs = _proofs(partition, claim)
     problems = proofs.check()
     if not problems and recheck is not None:
         problems = proofs.recheck(recheck)
     elif not problems:
         verdict.unproved = proofs.unproved()
     if not problems:
-        problems = list(_figures(claimed_solution(partition, claim), claim))
+        solution = claimed_solution(partition, claim)
+        problems = list(_figures(solution, claim))
+        if isinstance(solution, FleetResult):
+            problems += stated(solution, claim)
     verdict.problems = [f"certificate: {problem}" for problem in problems]
     return verdict
+
+
+def _proofs(partition: Partition, claim: Claim) -> FleetProofs | _Replicas | _Stages:
+    if isinstance(partition, FleetPartition):
+        return FleetProofs(partition, claim)
+    return _Stages(partition, claim) if claim.replicas is None else _Replicas(partition, claim)
 
 
 class _Stages:
@@ -135,7 +146,8 @@ def _unknown(graph: CostGraph, claim: Claim) -> Iterator[str]:
         yield f"in no stage: {format_count(len(missing), 'node')} of the costs, {missing[0]!r} for one"
     for name in sorted(home - set(graph.node_names))[:1]:
         yield f"node {name!r} of a stage is not in the costs"
-    for entry in claim.certificate["bounds"] if claim.replicas is None else ():
+    stages = claim.replicas is None and not on_fleet(claim)
+    for entry in claim.certificate["bounds"] if stages else ():
         if entry["method"] not in BOUNDS:
             yield f"certificate: there is no bound {entry['method']!r}"
 
