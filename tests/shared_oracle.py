@@ -105,9 +105,7 @@ def _maps(graph: CostGraph, fleet: FleetTarget) -> Iterator[tuple[int, ...]]:
     """Yield the nodes of every device, as bits; groups stay together, equal devices are taken in order."""
     fresh = count(3)
     colours = [c if c >= 0 else -next(fresh) for c in graph.colocation.tolist()]
-    groups = [
-        sum(1 << v for v, c in enumerate(colours) if c == colour) for colour in dict.fromkeys(colours)
-    ]
+    groups = [sum(1 << v for v, c in enumerate(colours) if c == colour) for colour in dict.fromkeys(colours)]
 
     def fill(at: int, blocks: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
         if at == len(groups):
@@ -118,6 +116,8 @@ def _maps(graph: CostGraph, fleet: FleetTarget) -> Iterator[tuple[int, ...]]:
             if blocks[device] or kind not in opened:
                 if not blocks[device]:
                     opened.add(kind)
-                yield from fill(at + 1, (*blocks[:device], blocks[device] | groups[at], *blocks[device + 1 :]))
+                yield from fill(
+                    at + 1, (*blocks[:device], blocks[device] | groups[at], *blocks[device + 1 :])
+                )
 
     yield from fill(0, (0,) * len(fleet.devices))
