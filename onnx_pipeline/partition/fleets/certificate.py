@@ -47,9 +47,9 @@ def recheck(graph: CostGraph, fleet: FleetTarget, bound: Bound, seconds: float =
         detail = bound.detail or {}
         weights, memory = detail.get("weights", ()), detail.get("memory", ())
         found = _fluid(graph, full, weights, memory)
-        if not 0 < found < ticks or fleet.shared:
-            return found
-        return evaluate(demand(contract_fleet(full)), weights, memory)  # never less than before
+        if found is None or found >= ticks or fleet.shared:
+            return found or 0
+        return evaluate(demand(contract_fleet(full)), weights, memory)  # no less than before
     if bound.method == "simple":
         return simple_fleet(full)
     if bound.method == "min-cut":
@@ -75,8 +75,10 @@ def _search(graph: CostGraph, inst: FleetInstance, ticks: int, seconds: float) -
     return None
 
 
-def _fluid(graph: CostGraph, full: FleetInstance, weights: Sequence[int], memory: Sequence[int]) -> int:
-    """Return the least T that the weights allow, in whole numbers from the graph; 0 if they prove nothing.
+def _fluid(
+    graph: CostGraph, full: FleetInstance, weights: Sequence[int], memory: Sequence[int]
+) -> int | None:
+    """Return the least T that weights allow, in whole numbers from the graph; None if they prove nothing.
 
     The inequality is that of :mod:`onnx_pipeline.partition.fleets.fluid`. Nodes that must share a device
     count together, and what the host writes or reads counts with the first of them.
@@ -84,7 +86,7 @@ def _fluid(graph: CostGraph, full: FleetInstance, weights: Sequence[int], memory
     kinds = full.fleet.kinds
     plain = all(isinstance(number, int) and number >= 0 for number in (*weights, *memory))
     if not plain or not len(weights) == len(memory) == len(kinds):
-        return 0
+        return None
     devices = full.fleet.counts
     needed = 0
     for prices in zip(*_prices(graph, full, weights, memory), strict=True):
@@ -92,12 +94,12 @@ def _fluid(graph: CostGraph, full: FleetInstance, weights: Sequence[int], memory
         if not able:
             return INFEASIBLE
         needed += min(able)
-    for kind, y, q, count in zip(kinds, weights, memory, devices, strict=True):
+    for kind, priced, y, q, count in zip(kinds, full.kinds, weights, memory, devices, strict=True):
         hard = kind.target.memory_mode == "hard"
-        if q and count:
-            rate = Fraction(kind.target.ticks_per_byte(graph.ticks_per_second)) * (1 - Fraction(1, 1 << 50))
-            if kind.target.memory == math.inf or (not hard and q > y * rate):
-                return 0
+        rate = Fraction(kind.target.ticks_per_byte(graph.ticks_per_second)) * (1 - Fraction(1, 1 << 50))
+        if q and (priced.memory == math.inf or (not hard and q > y * rate)):
+            return None
+        if q:
             needed -= count * (q * math.ceil(kind.target.memory) + (0 if hard else y))
     offers = [
         (count * y, kind.target.overhead_ticks(graph.ticks_per_second))
