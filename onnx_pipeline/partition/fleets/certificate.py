@@ -14,9 +14,11 @@ from onnx_pipeline.partition.fleets.demand import demand
 from onnx_pipeline.partition.fleets.fluid import evaluate
 from onnx_pipeline.partition.fleets.ideals import FleetSearch
 from onnx_pipeline.partition.fleets.instance import FleetInstance, build_fleet, contract_fleet, counted
+from onnx_pipeline.partition.fleets.kernels import ensure_compiled
 from onnx_pipeline.partition.fleets.mincut import mincut_fleet
 from onnx_pipeline.partition.fleets.simple import simple_fleet
 from onnx_pipeline.partition.result import Bound
+from onnx_pipeline.progress import silent
 from onnx_pipeline.stop import Deadline
 
 
@@ -61,6 +63,7 @@ def _search(graph: CostGraph, inst: FleetInstance, ticks: int, seconds: float) -
     """Search for a placement below a bound, from both ends."""
     if ticks <= 0:
         return ticks
+    ensure_compiled(silent)
     for reverse in (True, False):
         search = FleetSearch(inst, reverse=reverse)
         answer = search.ask(min(ticks, INFEASIBLE) - 1, 1 << 60, Deadline(seconds))
