@@ -275,6 +275,9 @@ def _contradictions(document: Mapping[str, Any]) -> Iterator[str]:
     numbers = [stage["index"] for stage in stages]
     if numbers != sorted(set(numbers)) or any(i >= document["target"]["stages"] for i in numbers):
         yield f"the stages are not numbered upwards from 0 to {document['target']['stages'] - 1}"
+    taken, there = sum(stage.get("replicas", 1) for stage in stages), document["target"].get("devices")
+    if there is not None and taken > there:
+        yield f"the stages take {taken} devices, there are {there}"
     seen: set[str] = set()
     for stage in stages:
         names = stage["node_names"]

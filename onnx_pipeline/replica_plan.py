@@ -8,14 +8,16 @@ from fractions import Fraction
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
+
 from onnx_pipeline.graph.problem import Problem
+from onnx_pipeline.graph.target import INFEASIBLE, Target
 from onnx_pipeline.partition.result import Bound, Partition, SearchRecord
 
 if TYPE_CHECKING:
     from onnx_pipeline.graph.activations import Schedule
     from onnx_pipeline.graph.costgraph import CostGraph, IntArray
     from onnx_pipeline.graph.objective import StageCost
-    from onnx_pipeline.graph.target import Target
 
 
 class Alternative(NamedTuple):
@@ -38,6 +40,17 @@ class Alternative(NamedTuple):
     latency: float
     memory_bytes: int = 0
 
+    @classmethod
+    def from_json(cls, entry: Mapping[str, Any]) -> Alternative:
+        """Read what :meth:`to_json` wrote."""
+        return cls(
+            entry["stages"],
+            entry["replicas"],
+            entry["period_seconds"],
+            entry["latency_seconds"],
+            entry["memory_bytes"],
+        )
+
     def to_json(self) -> dict[str, Any]:
         """Return the object of manifests and plans: times in seconds."""
         return {
@@ -59,6 +72,12 @@ def figures(partition: Partition, replicas: Sequence[int]) -> Alternative:
     period = float(served.period / graph.ticks_per_second)
     least = min((r for r in replicas if r), default=0)
     return Alternative(len(replicas), least, period, graph.seconds(served.latency), held(partition))
+
+
+def whole_replicas(graph: CostGraph, target: Target, devices: int) -> Alternative | None:
+    """Return what a replica of the whole model on every device does; None if memory or pins forbid it."""
+    one = Partition(graph, target, 1, np.zeros(graph.num_nodes, dtype=np.int64))
+    return None if one.ticks >= INFEASIBLE or (graph.pinned > 0).any() else figures(one, (devices,))
 
 
 @dataclass(frozen=True, eq=False)

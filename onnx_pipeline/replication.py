@@ -15,7 +15,7 @@ from onnx_pipeline.figures import format_bytes, format_count
 from onnx_pipeline.graph.constraints import NO_DEMANDS
 from onnx_pipeline.parameters import PathLike, SearchParams, as_target
 from onnx_pipeline.progress import Progress, ProgressLike, shows_progress, silent
-from onnx_pipeline.replica_plan import Alternative, ReplicaPlan, ReplicaTable, figures
+from onnx_pipeline.replica_plan import Alternative, ReplicaPlan, ReplicaTable, figures, whole_replicas
 from onnx_pipeline.settings import check
 
 if TYPE_CHECKING:
@@ -156,18 +156,9 @@ def _plan(known: Known, plans: Plans, search: SearchRecord) -> ReplicaPlan | Non
     )
 
 
-def whole_replicas(graph: CostGraph, target: Target, devices: int) -> Alternative | None:
-    """Return what a replica of the whole model on every device does; None if memory or pins forbid it."""
-    from onnx_pipeline.graph.target import INFEASIBLE
-    from onnx_pipeline.partition.result import Partition
-
-    one = Partition(graph, target, 1, np.zeros(graph.num_nodes, dtype=np.int64))
-    return None if one.ticks >= INFEASIBLE or (graph.pinned > 0).any() else figures(one, (devices,))
-
-
 def best_staged(found: Iterable[PartitionResult], devices: int) -> Alternative | None:
     """Return the best of floor(N / k) replicas of k stages over partitions into 2 to N stages."""
-    fitting = [result for result in found if 1 < result.stages <= devices]
+    fitting = [result for result in found if result.stages <= devices and result.used > 1]
     best = min(fitting, key=lambda result: _shared(result, devices), default=None)
     return None if best is None else _alike(best, devices)
 
@@ -203,12 +194,14 @@ def _equal(known: Known, found: Sequence[PartitionResult]) -> Alternative | None
 
 def _shared(result: PartitionResult, devices: int) -> Fraction:
     """Return the period of as many replicas of a partition as the devices hold."""
-    return Fraction(result.upper, devices // result.stages) / result.graph.ticks_per_second
+    return Fraction(result.upper, devices // result.used) / result.graph.ticks_per_second
 
 
 def _alike(result: PartitionResult, devices: int) -> Alternative:
     """Return what as many replicas of a partition as the devices hold come to."""
-    return figures(result.partition, (devices // result.stages,) * result.stages)
+    share = devices // result.used
+    alike = figures(result.partition, [share if cost.nodes else 0 for cost in result.costs])
+    return alike._replace(stages=result.used)
 
 
 def _infeasible(known: Known) -> InfeasibleError:

@@ -28,7 +28,7 @@ import numpy.typing as npt
 from onnx_pipeline import manifest
 from onnx_pipeline.errors import UsageError
 from onnx_pipeline.manifest import Manifest
-from onnx_pipeline.runtime.session import capacity
+from onnx_pipeline.runtime.layout import Layout
 from onnx_pipeline.runtime.stats import Span, Timeline, latencies
 
 #: Timelines count nanoseconds in 64 bits, and requests add up.
@@ -117,7 +117,7 @@ def simulate(
     handover = float(_finite("handover_seconds", handover_seconds, ()))
     if (np.diff(arrivals) < 0).any():
         raise UsageError("arrival_seconds must not decrease")
-    limit = max_in_flight or capacity(stages, queue_depth)
+    limit = max_in_flight or Layout.chain(stages).capacity(queue_depth)
     enter, start, end, handed, done = _flow(times, arrivals, queue_depth, limit, handover)
     return _summary(times, enter, start, end, handed, done)
 
@@ -128,7 +128,7 @@ def simulate_stages(stage_seconds: Sequence[float], requests: int, queue_depth: 
     Parameters and errors as in :func:`simulate`.
     """
     times = _finite("stage_seconds", stage_seconds, (requests, len(stage_seconds)))
-    limit = capacity(len(stage_seconds), queue_depth)
+    limit = Layout.chain(len(stage_seconds)).capacity(queue_depth)
     return _summary(times, *_flow(times, np.zeros(requests), queue_depth, limit, 0.0))
 
 

@@ -15,7 +15,7 @@ import onnx_pipeline as op
 from onnx_pipeline import manifest
 from onnx_pipeline.errors import UsageError
 from onnx_pipeline.manifest import Manifest
-from onnx_pipeline.runtime.session import capacity
+from onnx_pipeline.runtime.layout import Layout
 from tests import streaming
 
 
@@ -42,7 +42,7 @@ def test_the_slowest_stage_sets_the_period(document: Manifest, slow: int) -> Non
     times[slow] = 0.01
     found = op.simulate(document, 200, 2, stage_seconds=times)
     assert found.period_seconds == pytest.approx(0.01)
-    assert found.latency_seconds["p50"] == pytest.approx(0.01 * capacity(4, 2), rel=0.25)
+    assert found.latency_seconds["p50"] == pytest.approx(0.01 * Layout.chain(4).capacity(2), rel=0.25)
     assert np.argmax(found.utilisation) == slow
 
 

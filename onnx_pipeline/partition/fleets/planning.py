@@ -13,14 +13,20 @@ from onnx_pipeline.graph.fleet import FleetTarget, graph_on
 from onnx_pipeline.graph.target import INFEASIBLE
 from onnx_pipeline.parameters import SearchParams
 from onnx_pipeline.partition.fleets import shared
+from onnx_pipeline.partition.fleets.fluid import fluid_bound
 from onnx_pipeline.partition.fleets.instance import FleetInstance, build_fleet, contract_fleet, counted
 from onnx_pipeline.partition.fleets.kernels import ensure_compiled
 from onnx_pipeline.partition.fleets.known import FleetKnown
+from onnx_pipeline.partition.fleets.ladder import FleetLadder
 from onnx_pipeline.partition.fleets.simple import simple_fleet
 from onnx_pipeline.partition.fleets.slicing import MOST_ROWS, Moves, cut, moves_of, price_order, rows_of
+from onnx_pipeline.partition.proving import EXACT_LIMIT
 from onnx_pipeline.partition.search.orders import starting_orders
 from onnx_pipeline.progress import Progress, silent
 from onnx_pipeline.stop import AnyOf, Deadline, Stop, is_interrupt
+
+#: Effort beyond which no question gets.
+MOST_DECISIONS = 1 << 40
 
 
 def plan_fleet(
@@ -77,7 +83,13 @@ def plan_fleet(
 
 def search(known: FleetKnown, inst: FleetInstance, params: SearchParams, stop: Stop) -> None:
     """Improve placement and bound until it is time to stop."""
+    fluid = fluid_bound(inst)
+    known.bound(fluid.ticks, "fluid", {"weights": list(fluid.weights), "memory": list(fluid.memory)})
     Slicer(known, inst).start(np.random.default_rng(params.seed), stop)
+    if inst.n <= EXACT_LIMIT:
+        ladder = FleetLadder(known, inst, stop)
+        while not stop() and ladder.cap < MOST_DECISIONS:
+            ladder.round()
 
 
 class Slicer:

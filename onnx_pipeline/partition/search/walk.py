@@ -12,13 +12,13 @@ exp(-dE / temperature); the temperature falls geometrically.
 Half of the moves start from the costliest stages, in the manner of Fiduccia and Mattheyses, *A linear-time
 heuristic for improving network partitions*, DAC 1982, where cells leave the heavier side.
 
-On devices that differ the hypergraph's work, cost and need have a row for every stage, and its memory, rate and
-alpha are arrays; a node never moves to a stage that cannot run it.
+On devices that differ the hypergraph's work, cost and need have a row for every stage, and its memory, rate
+and alpha are arrays; a node never moves to a stage that cannot run it.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -66,7 +66,7 @@ def new_walk(h: Hypergraph, k: int, stage: IntArray, seed: int) -> Walk:
     return walk
 
 
-def _of(values, s):  # type: ignore[no-untyped-def]
+def _of(values: Any, s: Any) -> Any:
     """Value of stage s; where all devices are alike, it is the same for all."""
     return values if np.isscalar(values) else values[s]
 
