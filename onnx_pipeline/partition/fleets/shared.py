@@ -10,8 +10,8 @@ device of its stage for that of y, and the inequalities mention nothing but the 
 both are on one device, no cost changes. In the order of stages x moves to the stage of y, as there, which
 adds none: no device has more stages than before.
 
-The bound is that of :mod:`shared_prices`. One stage per device is a placement here, too, so the search for
-those comes first.
+Bounds are :mod:`fluid` and, better as a rule, :mod:`shared_prices`. One stage per device is a placement here,
+too, so the search for those comes first.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from onnx_pipeline.graph.costgraph import IntArray
 from onnx_pipeline.graph.fleet import FleetTarget, Kind
 from onnx_pipeline.parameters import SearchParams
 from onnx_pipeline.partition import kernels
+from onnx_pipeline.partition.fleets.fluid import fluid_bound
 from onnx_pipeline.partition.fleets.instance import FleetInstance, build_fleet, contract_fleet
 from onnx_pipeline.partition.fleets.known import FleetKnown
 from onnx_pipeline.partition.fleets.shared_annealing import SharedAnnealer
@@ -75,7 +76,9 @@ def _one_each(known: FleetKnown, inst: FleetInstance, params: SearchParams, stop
 
 
 def _priced(known: FleetKnown, inst: FleetInstance, params: SearchParams) -> IntArray | None:
-    """Add the bound of prices; return the kind that every node should be on."""
+    """Add the bounds; return the kind that every node should be on."""
+    fluid = fluid_bound(inst)
+    known.bound(fluid.ticks, "fluid", {"weights": list(fluid.weights), "memory": list(fluid.memory)})
     if inst.n > PRICED:
         return None
     bound = price_bound(inst, PRICE_SHARE * params.time_limit)
