@@ -23,7 +23,7 @@ from onnx_pipeline.errors import Advice
 from onnx_pipeline.files.user_cache import user_cache
 from onnx_pipeline.ort.providers import CPU
 
-_FORMAT = 4
+_FORMAT = 5
 #: Share of a run's time, as a profile's ``noise`` states it, above which the profile is not kept.
 NOISY = 0.25
 
@@ -96,7 +96,7 @@ def _key(request: CostRequest) -> str:
         "weights": _external_files(request),
         "custom_ops": _libraries(request),
         "versions": [__version__, onnxruntime.__version__],
-        "provider": request.provider,
+        "provider": [request.provider, sorted(map(str, request.provider_options.items()))],
         "threads": request.threads,
         "dims": dict(sorted(request.dims.items())),
         "inputs": request.seed if request.feeds is None else _digest(request.feeds),

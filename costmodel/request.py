@@ -40,6 +40,8 @@ class NodeCosts:
         change from the layout that the kernels use between them to the one of the model.
     parameter_bytes : mapping of str to int
         Bytes that the provider holds of a parameter, where known and not what the model says.
+    unsupported : tuple of str
+        ONNX nodes that another provider than the CPU's was asked for and left to the CPU.
     """
 
     kind: str
@@ -49,6 +51,7 @@ class NodeCosts:
     spread: Mapping[str, float] = field(default_factory=dict)
     border_ns: Mapping[str, float] = field(default_factory=dict)
     parameter_bytes: Mapping[str, int] = field(default_factory=dict)
+    unsupported: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON document; :meth:`from_json` gives equal costs back."""
@@ -60,6 +63,7 @@ class NodeCosts:
             "spread": dict(self.spread),
             "border_ns": dict(self.border_ns),
             "parameter_bytes": dict(self.parameter_bytes),
+            "unsupported": list(self.unsupported),
         }
 
     @classmethod
@@ -79,6 +83,7 @@ class NodeCosts:
             spread=_numbers(document, "spread"),
             border_ns=_numbers(document, "border_ns"),
             parameter_bytes={name: int(x) for name, x in _numbers(document, "parameter_bytes").items()},
+            unsupported=tuple(map(str, document.get("unsupported", ()))),
         )
 
 
@@ -132,6 +137,8 @@ class CostRequest:
         Time budget of a measurement; None for one that grows with ``runs``.
     cache : Path or None
         Folder of the cache; None to measure always and keep nothing.
+    provider_options : mapping
+        Of the provider.
     """
 
     source: SourceModel
@@ -147,6 +154,7 @@ class CostRequest:
     progress: Progress = silent
     seconds: float | None = None
     cache: Path | None = None
+    provider_options: Mapping[str, Any] = field(default_factory=dict)
 
 
 CostModel = Callable[[CostRequest], NodeCosts]

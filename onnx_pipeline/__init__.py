@@ -54,9 +54,11 @@ if TYPE_CHECKING:
     from onnx_pipeline.pipeline import plan as plan
     from onnx_pipeline.pipeline import profile as profile
     from onnx_pipeline.pipeline import split as split
+    from onnx_pipeline.placing import Placement as Placement
+    from onnx_pipeline.placing import place as place
     from onnx_pipeline.planned import read_plan as read_plan
-    from onnx_pipeline.replication import ReplicaPlan as ReplicaPlan
-    from onnx_pipeline.replication import ReplicaTable as ReplicaTable
+    from onnx_pipeline.replica_plan import ReplicaPlan as ReplicaPlan
+    from onnx_pipeline.replica_plan import ReplicaTable as ReplicaTable
     from onnx_pipeline.replication import replicate as replicate
     from onnx_pipeline.reporting.build import report as report
     from onnx_pipeline.runtime import PipelineSession as PipelineSession
@@ -84,9 +86,10 @@ _HOME = {
     "PartitionResult": "partition.result",
     "PipelineError": "errors",
     "PipelineSession": "runtime",
+    "Placement": "placing",
     "ProfileParams": "parameters",
-    "ReplicaPlan": "replication",
-    "ReplicaTable": "replication",
+    "ReplicaPlan": "replica_plan",
+    "ReplicaTable": "replica_plan",
     "SearchParams": "parameters",
     "Simulation": "measurement.simulation",
     "StageCost": "graph",
@@ -103,6 +106,7 @@ _HOME = {
     "explore": "exploration",
     "load_device": "costmodel.devices",
     "partition": "partition",  # the subpackage, which is callable
+    "place": "placing",
     "plan": "pipeline",
     "profile": "pipeline",
     "read_graph": "graph.costs_json",

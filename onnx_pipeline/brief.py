@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from onnx_pipeline.graph.target import Target
     from onnx_pipeline.manifest import Manifest
     from onnx_pipeline.partition.result import Partition, PartitionResult
-    from onnx_pipeline.replication import ReplicaPlan, ReplicaTable
+    from onnx_pipeline.placing import Placement
+    from onnx_pipeline.replica_plan import ReplicaPlan, ReplicaTable
     from onnx_pipeline.verification.checks import VerifyReport
 
 
@@ -144,6 +145,18 @@ def of_replica_plan(plan: ReplicaPlan) -> str:
         f"gap {format_percent(plan.gap)}",
     ]
     return _line(plan, repr(plan.graph.name), figures)
+
+
+def of_placement(placement: Placement) -> str:
+    """``<Placement 'bert': 3 stages on npu, npu, cpu, bottleneck 0.9 ms, lower bound 0.9 ms, gap 0 %>``."""
+    kinds = ", ".join(placement.fleet.kind_of(device).name for device in placement.device_of)
+    figures = [
+        f"{format_count(placement.stages, 'stage')} on {kinds}",
+        f"bottleneck {format_seconds(placement.bottleneck)}",
+        f"lower bound {format_seconds(placement.lower_bound)}",
+        f"gap {format_percent(placement.gap)}",
+    ]
+    return _line(placement, repr(placement.graph.name), figures)
 
 
 def of_replica_table(table: ReplicaTable) -> str:

@@ -39,13 +39,16 @@ def contradictions(document: Manifest) -> Iterator[str]:
 def _devices(document: Manifest) -> Iterator[str]:
     """Every stage has a device of the fleet, or replicas on no more devices than there are."""
     stages, fleet = document.stages, document.target.get("fleet")
-    most, wanted = document.target.get("devices"), sum(stage.replicas for stage in stages)
-    if most is not None and wanted > most:
-        yield f"the stages have more replicas ({wanted}) than there are devices ({most})"
+    wanted = sum(stage.replicas for stage in stages)
+    most = document.target.get("devices", document.target["stages"])
+    if fleet is None and len(stages) < wanted > most:
+        yield f"the stages take {wanted} devices, there are {most}"
     placed = {stage.index: stage.device for stage in stages if stage.device is not None}
     if fleet is None:
         yield from (f"stage {index} has a device, but there is no fleet" for index in placed)
         return
+    for name in _repeated(kind["name"] for kind in fleet["kinds"]):
+        yield f"two kinds of device are called {name!r}"
     devices, per_device = fleet["devices"], fleet["stages_per_device"]
     for kind in sorted({kind for kind in devices if kind >= len(fleet["kinds"])}):
         yield f"a device is of kind {kind}; the fleet has {len(fleet['kinds'])}"

@@ -6,6 +6,9 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
+from collections.abc import Sequence
+from itertools import groupby
 
 _BELOW_SECONDS = ((0.9995e-6, 1e9, "ns"), (0.9995e-3, 1e6, "us"), (0.9995, 1e3, "ms"), (999.5, 1.0, "s"))
 _BEYOND_SECONDS = ((5997.0, 60.0, "min"), (359820.0, 3600.0, "h"))
@@ -91,3 +94,12 @@ def _digits(value: float) -> str:
 
 def _rounded(value: float) -> str:
     return f"{value:.{2 if abs(value) < 9.995 else 1 if abs(value) < 99.95 else 0}f}"
+
+
+def fleet_text(names: Sequence[str], devices: Sequence[int], *, free: bool) -> str:
+    """Return the devices of a fleet in words, runs of equal ones counted: ``1 slow, 1 fast, 1 slow``."""
+    line = [names[kind] for kind in devices]
+    runs = list(Counter(line).items()) if free else [(k, len(list(each))) for k, each in groupby(line)]
+    *first, last = [f"{count} {name}" for name, count in runs]
+    text = f"{', '.join(first)} and {last}" if first else last
+    return f"{text}, in any order" if free and first else text

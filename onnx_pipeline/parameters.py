@@ -59,6 +59,22 @@ class Parameters:
         return cls(**{name: value for name, value in load(path).items() if name in names})
 
 
+def the_one(**given: Any) -> str:
+    """Return the name of the one parameter that is given, of several that exclude each other.
+
+    Raises
+    ------
+    UsageError
+        If none is, or more than one.
+    """
+    chosen = [name for name, value in given.items() if value is not None]
+    if len(chosen) == 1:
+        return chosen[0]
+    if chosen:
+        raise UsageError(f"{' and '.join(chosen)} exclude each other")
+    raise UsageError(f"one of {' and '.join(given)} must be given")
+
+
 @dataclass(frozen=True)
 class SearchParams(Parameters):
     """How long and how to search.

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from onnx_pipeline.errors import Advice
 from onnx_pipeline.files.atomic import check_writable
+from onnx_pipeline.fleet_planning import FleetLike, as_fleet, chosen_fleet
 from onnx_pipeline.graph.constraints import NO_DEMANDS, Demands
 from onnx_pipeline.parameters import (
     Feeds,
@@ -19,26 +20,31 @@ from onnx_pipeline.parameters import (
     ProfileParams,
     SearchParams,
     TargetParams,
+    the_one,
 )
 from onnx_pipeline.planner import Planner
 from onnx_pipeline.price import price
-from onnx_pipeline.progress import Phases, ProgressLike, shows_progress, silent
-from onnx_pipeline.settings import check
+from onnx_pipeline.progress import Phases, Progress, ProgressLike, shows_progress, silent
 
 if TYPE_CHECKING:
     from onnx_pipeline.costmodel.devices import Device
+    from onnx_pipeline.costmodel.fleets import Fleet
     from onnx_pipeline.costmodel.request import CostModel
     from onnx_pipeline.given import Given
     from onnx_pipeline.graph.costgraph import CostGraph
     from onnx_pipeline.manifest import Manifest
-    from onnx_pipeline.partition.result import PartitionResult
+    from onnx_pipeline.price import Priced
+    from onnx_pipeline.solution import Solution
 
 
 @shows_progress("splitting")
 def split(
     model: ModelLike,
     *,
-    stages: int,
+    stages: int | None = None,
+    devices: int | None = None,
+    fleet: FleetLike | None = None,
+    stages_per_device: int | str | None = None,
     output: PathLike,
     device: str | PathLike | Device = "cpu",
     bandwidth: float | str | None = None,
@@ -78,7 +84,15 @@ def split(
     model : path-like, onnx.ModelProto or onnx_ir.Model
         The ONNX file, or a model in memory, which is not changed.
     stages : int
-        Number of devices k; stages that stay empty are not written.
+        Number of stages k, one on each device; stages that stay empty are not written.
+    devices : int
+        Number of devices N, in place of ``stages``: stages and how many devices serve each are planned
+        together, see :func:`replicate`. Stages are measured then, but no other plan is tried.
+    fleet : Fleet, mapping or path-like
+        Devices that differ, in place of ``stages``: a TOML file, a table with its keys, or a
+        :class:`Fleet`. Links and memory are those of its devices. See :func:`place`.
+    stages_per_device : int or "any", optional
+        How many stages a device of the fleet may hold; by default what the fleet says.
     output : path-like
         Directory that appears complete or not at all.
     device : str, path-like or Device
@@ -178,7 +192,8 @@ def split(
         custom_ops=custom_ops,
         seed=seed,
     )
-    devices = TargetParams(device, bandwidth, memory, memory_mode, activations)
+    described = TargetParams(device, bandwidth, memory, memory_mode, activations)
+    line = chosen_fleet(fleet, stages_per_device, described)
     demands = demands.joined(pins, together, no_cut)
     search = SearchParams(time_limit, gap, seed, threads, demands.exactly, demands.bounds)
     measuring = MeasureParams(measure, measure_seconds)
@@ -189,15 +204,15 @@ def split(
     check_writable(output)
     phases = Phases()
     repeats = measuring.rounds(cost_model) > 0  # all searches share the time limit
+    own = given(partition)
     planner = Planner(
-        stages, devices.target(), search, demands, log, progress, phases, given(partition), repeats
+        stages, described.target(), search, demands, log, progress, phases, own, repeats, devices, line
     )
 
-    priced = price(model, wanted, progress, phases)
-    with phases.measure("lower", progress):
-        graph = priced.graph
-    devices.check_costs(graph, progress)
-    first = planner.partition_to_emit(graph)
+    priced, graph = _priced(model, wanted, line, progress, phases)
+    if line is None:
+        described.check_costs(graph, progress)
+    first = planner.solve_to_emit(graph)
     result, describe = improve(first, priced, planner, measuring, output)
     return emit(
         priced.source,
@@ -227,10 +242,13 @@ def profile(
     provider: str = "CPUExecutionProvider",
     seed: int = 0,
     custom_ops: Sequence[PathLike] = (),
+    fleet: FleetLike | None = None,
     progress: ProgressLike = silent,
     phases: Phases | None = None,
 ) -> CostGraph:
     """Measure (or estimate) the cost graph of an ONNX model; parameters as in :func:`split`.
+
+    With a ``fleet``, the graph has the work of its nodes on every kind of device, too.
 
     Examples
     --------
@@ -250,16 +268,30 @@ def profile(
         seed=seed,
     )
     phases = Phases() if phases is None else phases
-    priced = price(model, wanted, progress, phases)
-    with phases.measure("lower", progress):
-        return priced.graph
+    return _priced(model, wanted, None if fleet is None else as_fleet(fleet), progress, phases)[1]
+
+
+def _priced(
+    model: ModelLike, params: ProfileParams, fleet: Fleet | None, progress: Progress, phases: Phases
+) -> tuple[Priced, CostGraph]:
+    """Return the model and its cost graph, with the work on every kind of device of a fleet."""
+    if fleet is None:
+        priced = price(model, params, progress, phases)
+        with phases.measure("lower", progress):
+            return priced, priced.graph
+    from onnx_pipeline.fleet_pricing import price_fleet
+
+    return price_fleet(model, fleet, params, progress, phases)
 
 
 @shows_progress("planning")
 def plan(
     graph: CostGraph | PathLike,
     *,
-    stages: int,
+    stages: int | None = None,
+    devices: int | None = None,
+    fleet: FleetLike | None = None,
+    stages_per_device: int | str | None = None,
     device: str | PathLike | Device | None = None,
     bandwidth: float | str | None = None,
     memory: float | str | None = None,
@@ -278,7 +310,7 @@ def plan(
     log: PathLike | None = None,
     progress: ProgressLike = silent,
     phases: Phases | None = None,
-) -> PartitionResult:
+) -> Solution:
     """Partition and certify a cost graph; no ONNX model is needed.
 
     Parameters
@@ -298,8 +330,8 @@ def plan(
 
     Returns
     -------
-    PartitionResult
-        With ``interrupted`` set after Ctrl-C: the best partition so far, its certificate valid.
+    PartitionResult, ReplicaPlan for ``devices``, or FleetResult for a ``fleet``
+        With ``interrupted`` set after Ctrl-C: the best so far, its certificate valid.
 
     Notes
     -----
@@ -309,18 +341,23 @@ def plan(
     from onnx_pipeline.graph.costgraph import CostGraph
     from onnx_pipeline.graph.costs_json import read_graph
 
-    devices = TargetParams(device, bandwidth, memory, memory_mode, activations)
+    described = TargetParams(device, bandwidth, memory, memory_mode, activations)
+    line = chosen_fleet(fleet, stages_per_device, described)
     demands = demands.joined(pins, together, no_cut)
     search = SearchParams(time_limit, gap, seed, threads, demands.exactly, demands.bounds)
-    check("stages", stages)
+    the_one(stages=stages, devices=devices, fleet=line)
     own = given(partition)
     phases = Phases() if phases is None else phases
     with phases.measure("load", progress):
         if not isinstance(graph, CostGraph):
             graph = read_graph(graph, ignore_colocation=ignore_colocation)
-    target = devices.target(graph)
-    devices.check_costs(graph, progress)
+    target = described.target(graph)
+    if line is None:
+        described.check_costs(graph, progress)
+    else:
+        graph = line.priced(graph, progress)
     if memory_mode == "overflow" and target.memory < float("inf") == target.bandwidth:
         free = "over an unlimited link the memory limit costs nothing; give {bandwidth}, too"
         progress("note", None, Advice(free, bandwidth=...))
-    return Planner(stages, target, search, demands, log, progress, phases, own).partition(graph)
+    planner = Planner(stages, target, search, demands, log, progress, phases, own, False, devices, line)
+    return planner.solve(graph)

@@ -8,10 +8,11 @@ import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from onnx_pipeline import fleetfile
 from onnx_pipeline.errors import InputError
 from onnx_pipeline.figures import format_count
 from onnx_pipeline.files.atomic import new_file
@@ -22,18 +23,21 @@ from onnx_pipeline.graph.target import INFEASIBLE, Target
 from onnx_pipeline.sizing import alternatives
 
 if TYPE_CHECKING:
-    from onnx_pipeline.partition.result import HistoryPoint, PartitionResult
+    from onnx_pipeline.partition.placed import FleetResult
+    from onnx_pipeline.partition.result import Bound, HistoryPoint
+    from onnx_pipeline.replica_plan import ReplicaPlan
+    from onnx_pipeline.solution import Solution
 
 FORMAT = "onnx-pipeline/plan"
 FORMAT_VERSION = 1
 
 
-def plan_document(result: PartitionResult, file: str | os.PathLike[str] | None = None) -> dict[str, Any]:
+def plan_document(result: Solution, file: str | os.PathLike[str] | None = None) -> dict[str, Any]:
     """Return the PLAN.json document: times in seconds, sizes in bytes, null for "no limit".
 
     Parameters
     ----------
-    result : PartitionResult
+    result : PartitionResult or ReplicaPlan
     file : path-like, optional
         The graph's file, named in the document together with its SHA-256.
     """
@@ -44,6 +48,7 @@ def plan_document(result: PartitionResult, file: str | os.PathLike[str] | None =
         "nodes": result.graph.num_nodes,
         "tensors": result.graph.num_nets,
         "meta": {key: value for key, value in result.graph.meta.items() if key != "node_spread"},
+        **fleetfile.work_fields(result.graph),
     }
     if file is not None:
         import hashlib
@@ -55,7 +60,7 @@ def plan_document(result: PartitionResult, file: str | os.PathLike[str] | None =
         "format_version": FORMAT_VERSION,
         "tool": {"name": "onnx-pipeline", "version": __version__},
         "graph": graph,
-        "target": target_fields(result.target, result.stages),
+        "target": devices_fields(result),
         **({} if demands is None else {"constraints": demands}),
         "certificate": certificate_fields(result),
         "search": search_fields(result),
@@ -71,6 +76,7 @@ def plan_document(result: PartitionResult, file: str | os.PathLike[str] | None =
                 "cost": cost_fields(cost, result.graph.ticks_per_second),
                 "parameter_bytes": cost.parameter_bytes,
                 "peak_activation_bytes": schedule.peak,
+                **serving_fields(result, index),
             }
             for index, (cost, schedule) in enumerate(zip(result.costs, result.schedules, strict=True))
             if cost.nodes
@@ -103,6 +109,34 @@ def target_fields(target: Target, stages: int) -> dict[str, Any]:
     }
 
 
+def devices_fields(result: Solution) -> dict[str, Any]:
+    """Return the ``target`` object of a solution: with ``devices`` or ``fleet`` where it is about these."""
+    placed = on_fleet(result)
+    if placed is not None:
+        return fleetfile.fleet_fields(placed)
+    fields = target_fields(result.target, result.stages)
+    return fields | {"devices": result.problem.devices} if result.problem.replicas else fields
+
+
+def serving_fields(result: Solution, stage: int) -> dict[str, Any]:
+    """Return what the entry of a stage says of its devices."""
+    placed = on_fleet(result)
+    if placed is not None:
+        return fleetfile.device_fields(placed, stage)
+    plan = _with_replicas(result)
+    return {} if plan is None else {"replicas": plan.replicas[stage]}
+
+
+def _with_replicas(result: Solution) -> ReplicaPlan | None:
+    """Return a solution whose stages may have replicas as what it is, else None."""
+    return cast("ReplicaPlan", result) if result.problem.replicas else None
+
+
+def on_fleet(result: Solution) -> FleetResult | None:
+    """Return a solution for devices that differ as what it is, else None."""
+    return cast("FleetResult", result) if result.problem.order != "identical" else None
+
+
 def read_target(entry: Mapping[str, Any]) -> Target:
     """Return the devices of a ``target`` object, as :func:`target_fields` wrote it or as a manifest has it.
 
@@ -127,22 +161,42 @@ def read_target(entry: Mapping[str, Any]) -> Target:
     )
 
 
-def certificate_fields(result: PartitionResult) -> dict[str, Any]:
+def certificate_fields(result: Solution) -> dict[str, Any]:
     """Return the ``certificate`` object."""
+    placed = on_fleet(result)
+    if placed is None:
+        compared = {"one_device_seconds": one_device_seconds(result), **alternatives(result)}
+    else:
+        compared = {**fleetfile.whole_fields(placed), **fleetfile.loads_fields(placed)}
     return {
         "bottleneck_seconds": result.bottleneck,
         "lower_bound_seconds": result.lower_bound,
         "ratio": result.ratio,
         "gap": result.gap,
         "status": result.status,
+        "problem": result.problem.to_json(),
         "costs": costs_text(result),
-        "one_device_seconds": one_device_seconds(result),
-        **alternatives(result),
-        "bounds": [bound.to_json() for bound in result.bounds],
+        **compared,
+        **_staged(result),
+        "bounds": [_bound(result, bound) for bound in result.bounds],
     }
 
 
-def search_fields(result: PartitionResult) -> dict[str, Any]:
+def _staged(result: Solution) -> dict[str, Any]:
+    """Return what equal replicas of two or more stages would do instead, of a plan with replicas."""
+    plan = _with_replicas(result)
+    return {} if plan is None else {"staged": None if plan.staged is None else plan.staged.to_json()}
+
+
+def _bound(result: Solution, bound: Bound) -> dict[str, Any]:
+    """Return an entry of ``bounds``; of a period, which is a fraction of ticks, also its exact value."""
+    entry = bound.to_json()
+    if result.problem.objective == "period":
+        entry |= {"ticks": bound.ticks, "ticks_per_second": bound.ticks_per_second}
+    return entry
+
+
+def search_fields(result: Solution) -> dict[str, Any]:
     """Return the ``search`` object; its ``history`` says when bottleneck or bound improved."""
     return {
         **result.search.to_json(),
@@ -153,12 +207,12 @@ def search_fields(result: PartitionResult) -> dict[str, Any]:
                 "upper_seconds": _fitting(p.bottleneck, result.graph.ticks_per_second),
                 "lower_seconds": p.lower_bound,
             }
-            for p in result.history
+            for p in result.search.history
         ],
     }
 
 
-def costs_text(result: PartitionResult) -> str:
+def costs_text(result: Solution) -> str:
     """Return which costs the certificate refers to."""
     kind = str(result.graph.meta.get("cost_model", "file"))
     times = result.graph.meta.get("corrections", 0)
@@ -173,7 +227,7 @@ def cost_fields(cost: StageCost, ticks_per_second: int) -> dict[str, float]:
     return {f"{part}_seconds": getattr(cost, part) / ticks_per_second for part in parts}
 
 
-def one_device_seconds(result: PartitionResult) -> float | None:
+def one_device_seconds(result: Solution) -> float | None:
     """Cost of everything on one such device, which the speed-up compares with; None if it does not fit."""
     graph = result.graph
     (whole,) = price_stages(graph, result.target, np.zeros_like(result.stage_of), 1, up=True)
@@ -221,6 +275,9 @@ def _contradictions(document: Mapping[str, Any]) -> Iterator[str]:
     numbers = [stage["index"] for stage in stages]
     if numbers != sorted(set(numbers)) or any(i >= document["target"]["stages"] for i in numbers):
         yield f"the stages are not numbered upwards from 0 to {document['target']['stages'] - 1}"
+    taken, there = sum(stage.get("replicas", 1) for stage in stages), document["target"].get("devices")
+    if there is not None and taken > there:
+        yield f"the stages take {taken} devices, there are {there}"
     seen: set[str] = set()
     for stage in stages:
         names = stage["node_names"]

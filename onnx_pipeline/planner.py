@@ -5,23 +5,28 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
-from onnx_pipeline.errors import InfeasibleError, UsageError
+from onnx_pipeline.errors import Advice, InfeasibleError, UsageError
 from onnx_pipeline.figures import format_count
 from onnx_pipeline.files.atomic import check_writable
 from onnx_pipeline.graph.constraints import NO_DEMANDS, Demands
-from onnx_pipeline.parameters import PathLike, SearchParams
+from onnx_pipeline.parameters import PathLike, SearchParams, the_one
 from onnx_pipeline.planfile import write_log
 from onnx_pipeline.progress import Phases, Progress, silent
-from onnx_pipeline.settings import check
+from onnx_pipeline.settings import SETTINGS
 
 if TYPE_CHECKING:
+    from onnx_pipeline.costmodel.fleets import Fleet
     from onnx_pipeline.given import GivenPartition
     from onnx_pipeline.graph.costgraph import CostGraph
     from onnx_pipeline.graph.target import Target
+    from onnx_pipeline.partition.placed import FleetResult
     from onnx_pipeline.partition.result import HistoryPoint, PartitionResult
+    from onnx_pipeline.replica_plan import ReplicaPlan
+    from onnx_pipeline.solution import Solution
 
+Solved = TypeVar("Solved", "PartitionResult", "ReplicaPlan", "Solution")
 #: Share of the time limit that a search gets even where those before it took all: something must be found.
 LEAST_SHARE = 32
 
@@ -32,8 +37,8 @@ class Planner:
 
     Attributes
     ----------
-    stages : int
-        Number of devices k.
+    stages : int or None
+        Number of stages k, one on each device.
     target : Target
     search : SearchParams
         The time limit is that of all searches together.
@@ -47,9 +52,13 @@ class Planner:
         To evaluate instead of searching one.
     repeats : bool
         Whether more searches may follow: each takes half of the time that is left at most.
+    devices : int or None
+        Number of devices N for stages with replicas, in place of ``stages``.
+    fleet : Fleet or None
+        Devices that differ, in place of ``stages``; graphs have the work of every kind.
     """
 
-    stages: int
+    stages: int | None
     target: Target
     search: SearchParams
     demands: Demands = NO_DEMANDS
@@ -58,19 +67,75 @@ class Planner:
     phases: Phases = field(default_factory=Phases)
     given: GivenPartition | None = None
     repeats: bool = False
+    devices: int | None = None
+    fleet: Fleet | None = None
     _spent: list[float] = field(default_factory=list)
     _history: list[HistoryPoint] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        """Check the number of stages, and that the log can be written."""
-        object.__setattr__(self, "stages", check("stages", self.stages))
+        """Check the number of stages or devices, and that the log can be written."""
+        kind = the_one(stages=self.stages, devices=self.devices, fleet=self.fleet)
+        if kind != "fleet":
+            object.__setattr__(self, kind, SETTINGS["stages"].check(getattr(self, kind), kind))
+        if kind != "stages":
+            self._refuse_for_devices(kind)
         if self.log is not None:
             if Path(self.log).is_dir():
                 raise UsageError(f"log must be a file, {str(self.log)!r} is a folder")
             check_writable(Path(self.log))
 
+    def _refuse_for_devices(self, kind: str) -> None:
+        """Refuse what only a number of stages has."""
+        for name, value in (
+            ("partition", self.given),
+            ("log", self.log),
+            ("exactly", self.search.exactly or None),
+            ("bounds", self.search.bounds),
+        ):
+            if value is not None:
+                shown = True if value is True else ...
+                hint = Advice(f"give {{stages}}, or leave out {{{name}}}", stages=..., **{name: shown})
+                raise UsageError(f"{kind} and {name} exclude each other", hint)
+
+    def solve(self, graph: CostGraph) -> Solution:
+        """Plan the stages, or stages with replicas or on a fleet, whichever was asked for."""
+        if self.fleet is not None:
+            return self.place(graph)
+        return self.partition(graph) if self.devices is None else self.replicate(graph)
+
+    def solve_to_emit(self, graph: CostGraph) -> Solution:
+        """Plan for files: an interrupted search or an empty stage in between is an error."""
+        return _to_emit(self.solve(graph))
+
+    def replicate(self, graph: CostGraph) -> ReplicaPlan:
+        """Plan stages with replicas, with what equal replicas of stages would do instead."""
+        from onnx_pipeline.replication import compared, replicate
+
+        assert self.devices is not None
+        search = self.search
+        with self.phases.measure("partition", self.progress):
+            plan = replicate(
+                self.demands.apply(graph),
+                self.devices,
+                self.target,
+                time_limit=search.time_limit,
+                gap=search.gap,
+                seed=search.seed,
+                progress=self.progress,
+            )
+            return compared(plan, search, self.progress)
+
+    def place(self, graph: CostGraph) -> FleetResult:
+        """Plan stages and their devices."""
+        from onnx_pipeline.fleet_planning import plan_on
+
+        assert self.fleet is not None
+        with self.phases.measure("partition", self.progress):
+            return plan_on(graph, self.fleet, self.search, self.demands, self.progress)
+
     def partition(self, graph: CostGraph) -> PartitionResult:
         """Partition and certify a graph, write the log and note surprises."""
+        assert self.stages is not None
         if self.stages > graph.num_nodes and not self.search.exactly:
             nodes = format_count(graph.num_nodes, "node")
             self._note(f"{self.stages} stages for {nodes}: empty stages are not written")
@@ -90,13 +155,10 @@ class Planner:
 
     def partition_to_emit(self, graph: CostGraph) -> PartitionResult:
         """Partition a graph for files: an interrupted search or an empty stage in between is an error."""
-        result = self.partition(graph)
-        if result.interrupted:
-            raise KeyboardInterrupt
-        check_dense(result)
-        return result
+        return _to_emit(self.partition(graph))
 
     def _solve(self, graph: CostGraph, search: SearchParams) -> PartitionResult:
+        assert self.stages is not None
         if self.given is not None:
             from onnx_pipeline.evaluation import evaluate_given
 
@@ -109,7 +171,14 @@ class Planner:
         self.progress("note", None, message)
 
 
-def check_dense(result: PartitionResult) -> None:
+def _to_emit(result: Solved) -> Solved:
+    if result.interrupted:
+        raise KeyboardInterrupt
+    check_dense(result)
+    return result
+
+
+def check_dense(result: Solution) -> None:
     """Refuse a partition with an empty stage in between: there is no file to write for it.
 
     Raises
@@ -119,7 +188,7 @@ def check_dense(result: PartitionResult) -> None:
     UsageError
         If a user's own partition must be.
     """
-    if result.used > int(result.stage_of.max(initial=0)):
+    if result.partition.used > int(result.stage_of.max(initial=0)):
         return
     if (result.graph.pinned >= 0).any():
         raise InfeasibleError("the pins leave an earlier stage empty", "pin to lower stages")

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Priced:
-    """A loaded model with types, shapes and costs for bound dimensions."""
+    """A loaded model with types, shapes and costs for bound dimensions, and what its cost model was asked."""
 
     params: ProfileParams
     source: SourceModel
@@ -30,6 +30,7 @@ class Priced:
     costs: NodeCosts
     dims: Mapping[str, int]
     feeds: Feeds | None
+    request: CostRequest
 
     @cached_property
     def graph(self) -> CostGraph:
@@ -122,7 +123,7 @@ def price_source(
         costs = _measured(measure, request, problems, params.cost_model == "profile")
     if costs.estimated:
         progress("note", None, f"no cost rule for {', '.join(costs.estimated)}: priced by the bytes moved")
-    return Priced(params, source, infos, costs, dims, feeds)
+    return Priced(params, source, infos, costs, dims, feeds, request)
 
 
 def _measured(

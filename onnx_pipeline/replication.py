@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+import time
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any, NamedTuple, overload
+from typing import TYPE_CHECKING, overload
 
 import numpy as np
 
@@ -13,192 +14,20 @@ from onnx_pipeline.errors import Advice, InfeasibleError
 from onnx_pipeline.figures import format_bytes, format_count
 from onnx_pipeline.graph.constraints import NO_DEMANDS
 from onnx_pipeline.parameters import PathLike, SearchParams, as_target
-from onnx_pipeline.progress import ProgressLike, shows_progress, silent
+from onnx_pipeline.progress import Progress, ProgressLike, shows_progress, silent
+from onnx_pipeline.replica_plan import Alternative, ReplicaPlan, ReplicaTable, figures, whole_replicas
 from onnx_pipeline.settings import check
 
 if TYPE_CHECKING:
     from onnx_pipeline.costmodel.devices import Device
-    from onnx_pipeline.graph.costgraph import CostGraph, IntArray
-    from onnx_pipeline.graph.objective import StageCost
+    from onnx_pipeline.graph.costgraph import CostGraph
     from onnx_pipeline.graph.target import Target
     from onnx_pipeline.partition.replicas.known import Known
     from onnx_pipeline.partition.replicas.planning import Plans
-    from onnx_pipeline.partition.result import Partition, PartitionResult
+    from onnx_pipeline.partition.result import PartitionResult, SearchRecord
 
 
-class Alternative(NamedTuple):
-    """So many replicas of so many stages each: what one would do without mixing.
-
-    Attributes
-    ----------
-    stages : int
-        1 for the whole model.
-    replicas : int
-    period, latency : float
-        In seconds, rounded up.
-    """
-
-    stages: int
-    replicas: int
-    period: float
-    latency: float
-
-
-@dataclass(frozen=True, eq=False)
-class ReplicaPlan:
-    """Stages, the devices of each, and the proof how much better another arrangement could be.
-
-    Attributes
-    ----------
-    partition : Partition
-        The stages.
-    replicas : tuple of int
-        Devices of every stage, which take requests in turn.
-    devices : int
-        N, of which ``used`` are needed.
-    period_ticks, lower_ticks : Fraction
-        Period and its best lower bound, as searches count them.
-    method, bound_method : str
-        What found the plan and what proved the bound.
-    whole : Alternative or None
-        A replica of the whole model on every device; None where a hard memory limit forbids it.
-    equal : Alternative or None
-        The best that was found of floor(N / k) replicas of k stages, over all k; None if there is none.
-    interrupted : bool
-        Whether Ctrl-C ended the search.
-    """
-
-    partition: Partition
-    replicas: tuple[int, ...]
-    devices: int
-    period_ticks: Fraction
-    lower_ticks: Fraction
-    method: str
-    bound_method: str
-    whole: Alternative | None = None
-    equal: Alternative | None = None
-    interrupted: bool = False
-
-    def __repr__(self) -> str:
-        """Return the verdict in one line."""
-        from onnx_pipeline.brief import of_replica_plan
-
-        return of_replica_plan(self)
-
-    @property
-    def graph(self) -> CostGraph:
-        """The graph that was planned."""
-        return self.partition.graph
-
-    @property
-    def target(self) -> Target:
-        """The devices."""
-        return self.partition.target
-
-    @property
-    def stages(self) -> int:
-        """Number of stages."""
-        return len(self.replicas)
-
-    @property
-    def stage_of(self) -> IntArray:
-        """Stage of every node."""
-        return self.partition.stage_of
-
-    @property
-    def used(self) -> int:
-        """Number of devices that have something to do."""
-        return sum(self.replicas)
-
-    @property
-    def costs(self) -> list[StageCost]:
-        """Cost of every stage on one device."""
-        return self.partition.costs
-
-    @property
-    def period(self) -> float:
-        """Seconds between two requests, rounded up."""
-        return _figures(self.partition, self.replicas).period
-
-    @property
-    def latency(self) -> float:
-        """Seconds that one request takes through all stages, rounded up."""
-        return _figures(self.partition, self.replicas).latency
-
-    @property
-    def lower_bound(self) -> float:
-        """Seconds that the period is at least, whatever the stages and replicas, rounded down."""
-        return float(self.lower_ticks / self.graph.ticks_per_second)
-
-    @property
-    def gap(self) -> float:
-        """1 - lower bound / period."""
-        return 1 - float(self.lower_ticks / self.period_ticks) if self.period_ticks else 0.0
-
-    @property
-    def status(self) -> str:
-        """``"optimal"`` when bound and period are equal, else ``"feasible"``."""
-        return "optimal" if self.lower_ticks >= self.period_ticks else "feasible"
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the figures: times in seconds, null for what is not possible."""
-        return {
-            "devices": self.devices,
-            "used": self.used,
-            "replicas": list(self.replicas),
-            "period_seconds": self.period,
-            "rate_per_second": 1 / self.period if self.period else None,
-            "latency_seconds": self.latency,
-            "lower_bound_seconds": self.lower_bound,
-            "bound_method": self.bound_method,
-            "gap": self.gap,
-            "status": self.status,
-            "whole": None if self.whole is None else self.whole._asdict(),
-            "equal": None if self.equal is None else self.equal._asdict(),
-        }
-
-
-@dataclass(frozen=True, eq=False)
-class ReplicaTable:
-    """Plans for many numbers of devices.
-
-    Attributes
-    ----------
-    graph : CostGraph
-    plans : mapping of int to ReplicaPlan or None
-        By number of devices, ascending; None where no plan is known.
-    infeasible : frozenset of int
-        Numbers of devices for which it is proved that there is none.
-    interrupted : bool
-        Whether Ctrl-C ended the search.
-    """
-
-    graph: CostGraph
-    plans: Mapping[int, ReplicaPlan | None]
-    infeasible: frozenset[int] = frozenset()
-    interrupted: bool = False
-
-    def __repr__(self) -> str:
-        """Return the figures that matter, in one line."""
-        from onnx_pipeline.brief import of_replica_table
-
-        return of_replica_table(self)
-
-    def __iter__(self) -> Iterator[ReplicaPlan]:
-        """Iterate over the plans that there are."""
-        return (plan for plan in self.plans.values() if plan is not None)
-
-    def __len__(self) -> int:
-        """Return how many plans there are."""
-        return sum(1 for _ in self)
-
-    def __getitem__(self, devices: int) -> ReplicaPlan | None:
-        """Return the plan for a number of devices, None if none is known."""
-        return self.plans[devices]
-
-    def to_json(self) -> list[dict[str, Any]]:
-        """Return the figures of all plans."""
-        return [plan.to_json() for plan in self]
+__all__ = ["Alternative", "ReplicaPlan", "ReplicaTable", "replicate"]
 
 
 @overload
@@ -286,13 +115,17 @@ def replicate(
     ((3, 1), 'optimal')
     """
     from onnx_pipeline.partition.replicas.planning import plan_replicas
+    from onnx_pipeline.partition.result import SearchRecord
 
     numbers = check("devices", devices)
     params = SearchParams(time_limit, gap, seed)
+    began = time.perf_counter()
     graph = NO_DEMANDS.joined(pins, together, no_cut).apply(graph)
     chosen = as_target(target, graph)
     plans = plan_replicas(graph, numbers, chosen, params, progress)
-    rows = {known.devices: _plan(known, plans) for known in plans.known}
+    spent = time.perf_counter() - began
+    search = SearchRecord(wall_seconds=spent, seed=seed, interrupted=plans.interrupted)
+    rows = {known.devices: _plan(known, plans, search) for known in plans.known}
     if isinstance(devices, str) or not hasattr(devices, "__index__"):
         lacking = frozenset(known.devices for known in plans.known if known.infeasible)
         return ReplicaTable(graph, rows, lacking, plans.interrupted)
@@ -302,17 +135,7 @@ def replicate(
     return plan
 
 
-def _figures(partition: Partition, replicas: tuple[int, ...]) -> Alternative:
-    """Return period and latency of an arrangement, rounded up."""
-    from onnx_pipeline.graph.replicas import price_replicas
-
-    graph = partition.graph
-    served = price_replicas(graph, partition.target, partition.stage_of, replicas, up=True)
-    period = float(served.period / graph.ticks_per_second)
-    return Alternative(len(replicas), min(replicas, default=0), period, graph.seconds(served.latency))
-
-
-def _plan(known: Known, plans: Plans) -> ReplicaPlan | None:
+def _plan(known: Known, plans: Plans, search: SearchRecord) -> ReplicaPlan | None:
     from onnx_pipeline.partition.result import Partition
 
     if known.period is None:
@@ -325,34 +148,60 @@ def _plan(known: Known, plans: Plans) -> ReplicaPlan | None:
         known.lower,
         known.method,
         known.bound_method,
-        _whole(known),
+        whole_replicas(known.graph, known.target, known.devices),
         _equal(known, plans.equal),
         plans.interrupted,
+        best_staged(plans.equal, known.devices),
+        replace(search, methods=(known.method,)),
     )
 
 
-def _whole(known: Known) -> Alternative | None:
-    """Return what a replica of the whole model on every device does, if one device holds it."""
-    from onnx_pipeline.graph.target import INFEASIBLE
-    from onnx_pipeline.partition.result import Partition
-
-    one = Partition(known.graph, known.target, 1, np.zeros(known.graph.num_nodes, dtype=np.int64))
-    return None if one.ticks >= INFEASIBLE else _figures(one, (known.devices,))
+def best_staged(found: Iterable[PartitionResult], devices: int) -> Alternative | None:
+    """Return the best of floor(N / k) replicas of k stages over partitions into 2 to N stages."""
+    fitting = [result for result in found if result.stages <= devices and result.used > 1]
+    best = min(fitting, key=lambda result: _shared(result, devices), default=None)
+    return None if best is None else _alike(best, devices)
 
 
-def _equal(known: Known, found: tuple[PartitionResult, ...]) -> Alternative | None:
+def compared(plan: ReplicaPlan, search: SearchParams, progress: Progress = silent) -> ReplicaPlan:
+    """Return a plan that says what equal replicas of stages would do, also where none were looked for.
+
+    Where whole replicas are optimal, planning ends before; who asks how to use devices still compares.
+    """
+    from onnx_pipeline.partition.replicas.planning import EQUAL_SHARE
+    from onnx_pipeline.partition.result import PartitionResult
+    from onnx_pipeline.partition.sweep import sweep
+
+    graph, devices = plan.graph, plan.devices
+    stages = sorted({devices // share for share in range(1, devices // 2 + 1)})
+    stages = [k for k in stages if k > int(graph.pinned.max(initial=-1))]
+    if plan.staged is not None or plan.interrupted or not stages:
+        return plan
+    limit = EQUAL_SHARE * search.time_limit / len(stages)
+    params = SearchParams(limit, search.gap, search.seed, search.threads)
+    found = sweep(graph, stages, plan.target, params, progress)
+    rows = [row for row in found.rows if isinstance(row, PartitionResult)]
+    return replace(plan, staged=best_staged(rows, devices), interrupted=found.interrupted)
+
+
+def _equal(known: Known, found: Sequence[PartitionResult]) -> Alternative | None:
     """Return the best of floor(N / k) replicas of k stages; one stage is the whole model."""
     fitting = [result for result in found if result.stages <= known.devices]
     if not fitting:
-        return _whole(known)
+        return whole_replicas(known.graph, known.target, known.devices)
+    return _alike(min(fitting, key=lambda result: _shared(result, known.devices)), known.devices)
 
-    def period(result: PartitionResult) -> Fraction:
-        return Fraction(result.upper, known.devices // result.stages) / result.graph.ticks_per_second
 
-    best = min(fitting, key=period)
-    share = known.devices // best.stages
-    latency = sum(cost.total for cost in best.costs)
-    return Alternative(best.stages, share, best.bottleneck / share, best.graph.seconds(latency))
+def _shared(result: PartitionResult, devices: int) -> Fraction:
+    """Return the period of as many replicas of a partition as the devices hold."""
+    return Fraction(result.upper, devices // result.used) / result.graph.ticks_per_second
+
+
+def _alike(result: PartitionResult, devices: int) -> Alternative:
+    """Return what as many replicas of a partition as the devices hold come to."""
+    share = devices // result.used
+    alike = figures(result.partition, [share if cost.nodes else 0 for cost in result.costs])
+    return alike._replace(stages=result.used)
 
 
 def _infeasible(known: Known) -> InfeasibleError:

@@ -155,6 +155,19 @@ def _device(value: Any) -> Any:
     return value
 
 
+def _fleet(value: Any) -> Any:
+    return (
+        value if isinstance(value, Mapping) or not isinstance(value, str | os.PathLike) else _path_like(value)
+    )
+
+
+def _share(value: Any) -> int | str | None:
+    """Accept a number of stages, also as text, and ``any``."""
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 10:
+        value = int(value)
+    return "any" if value == "any" else _whole(1, MOST_STAGES).accept(value)
+
+
 def _cost_model(value: Any) -> Any:
     if callable(value):
         return value
@@ -225,6 +238,8 @@ SETTINGS: dict[str, Setting] = {
     "device": Setting(_device, "the name of a device or a TOML file", optional=True),
     "bandwidth": _Quantity("bytes/second"),
     "memory": _Quantity("bytes", "file"),
+    "fleet": Setting(_fleet, "a TOML file", optional=True),
+    "stages_per_device": Setting(_share, 'a whole number from 1 or "any"', optional=True),
     "memory_mode": _choice(*MEMORY_MODES),
     "activations": _flag(),
     # The costs.
@@ -273,7 +288,7 @@ SETTINGS: dict[str, Setting] = {
 }
 
 #: Settings that no command reads from a file, and those whose option has another name.
-_NOT_IN_FILES = {"devices", "recheck", "stages_list"}
+_NOT_IN_FILES = {"recheck", "stages_list"}
 _RENAMED = {"dims": "dim", "pins": "pin", "uncut": "no-cut", "as_json": "json"}
 KEYS = {name: _RENAMED.get(name, name.replace("_", "-")) for name in SETTINGS if name not in _NOT_IN_FILES}
 

@@ -10,15 +10,16 @@ import numpy as np
 from onnx_pipeline.graph.target import INFEASIBLE
 
 if TYPE_CHECKING:
-    from onnx_pipeline.partition.result import Partition, PartitionResult
+    from onnx_pipeline.partition.result import Partition
+    from onnx_pipeline.solution import Solution
 
 
-def latency_seconds(result: PartitionResult) -> float:
+def latency_seconds(result: Solution) -> float:
     """Seconds that one request takes through all stages, transfers included: the sum of their totals."""
     return result.graph.seconds(sum(cost.total for cost in result.costs))
 
 
-def memory_bytes(result: PartitionResult) -> int:
+def memory_bytes(result: Solution) -> int:
     """Return the bytes that the fullest stage holds: its parameters and the peak of its live activations."""
     return held(result.partition)
 
@@ -48,7 +49,7 @@ class Whole:
     fits: bool
 
     @classmethod
-    def of(cls, result: PartitionResult) -> Whole:
+    def of(cls, result: Solution) -> Whole:
         """Return the unsplit graph of a result on one of its devices."""
         whole = replace(result.partition, stages=1, stage_of=np.zeros_like(result.stage_of), exactly=False)
         tick, ticks = result.graph.ticks_per_second, sum(cost.total for cost in whole.costs)
@@ -61,13 +62,13 @@ class Whole:
         return devices / self.seconds if self.seconds else None
 
 
-def alternatives(result: PartitionResult) -> dict[str, Any]:
+def alternatives(result: Solution) -> dict[str, Any]:
     """Return the latency of a partition, and what replicas on its devices would do instead."""
     whole = Whole.of(result)
     return {
         "latency_seconds": latency_seconds(result),
         "replicas": {
-            "rate_per_second": whole.rate(result.stages),
+            "rate_per_second": whole.rate(result.problem.devices),
             "latency_seconds": whole.seconds,
             "memory_bytes": whole.memory_bytes,
             "fits": whole.fits,

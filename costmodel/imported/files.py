@@ -40,7 +40,7 @@ def read_costs(path: str | os.PathLike[str]) -> CostModel:
     foreign = read_foreign(path)
     if foreign is not None:
         return foreign
-    costs = _read_csv(path) if path.suffix.lower() == ".csv" else _read_json(path)
+    costs = file_costs(path)
 
     def imported(request: CostRequest) -> NodeCosts:
         """Look every node up in the file."""
@@ -50,6 +50,17 @@ def read_costs(path: str | os.PathLike[str]) -> CostModel:
         return replace(costs, work_ns=work, meta={**costs.meta, "file": path.name})
 
     return imported
+
+
+def file_costs(path: Path) -> NodeCosts:
+    """Return the costs in a CSV file or COSTS.json, by ONNX node.
+
+    Raises
+    ------
+    InputError
+        If the file is missing or malformed.
+    """
+    return _read_csv(path) if path.suffix.lower() == ".csv" else _read_json(path)
 
 
 def _read_json(path: Path) -> NodeCosts:

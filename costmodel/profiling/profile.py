@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from onnx_pipeline.costmodel.profiling.attribution import Measured
+from onnx_pipeline.costmodel.profiling.fallback import left_to_cpu
 from onnx_pipeline.costmodel.profiling.mapping import FloatArray, original_nodes
 from onnx_pipeline.costmodel.profiling.rounds import fewest_rounds, measure
 from onnx_pipeline.costmodel.profiling.sessions import Runner
@@ -45,11 +46,14 @@ def profile(request: CostRequest) -> NodeCosts:
         feeds = make_feeds(request.source, request.dims, request.seed)
     if not request.nodes:
         return NodeCosts("profile", {}, {"provider": request.provider, "dims": dict(request.dims)})
-    runner = Runner(request.source, feeds, request.dims, request.provider, request.threads)
+    runner = Runner(
+        request.source, feeds, request.dims, request.provider, request.threads, request.provider_options
+    )
     runner.try_out(request.seconds)
     nodes = original_nodes(request.nodes)
     with scratch_folder() as folder:
         measured = measure(request, runner, nodes, folder)
+        unsupported = left_to_cpu(request, runner, folder)
     request.progress("profile", 1.0, format_count(len(measured.wall), "round"))
     names = [node.name for node in nodes]
     work, spread = _summarise(measured)
@@ -76,6 +80,7 @@ def profile(request: CostRequest) -> NodeCosts:
         spread=dict(zip(names, spread.tolist(), strict=True)),
         border_ns=measured.border_ns,
         parameter_bytes=measured.parameter_bytes,
+        unsupported=unsupported,
     )
 
 

@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,6 +41,7 @@ class Runner:
     dims: Mapping[str, int]
     provider: str = CPU
     threads: int = 1
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     @cached_property
     def _outputs(self) -> list[str] | None:
@@ -71,7 +72,7 @@ class Runner:
         """
         from onnx_pipeline.model.running import open_model
 
-        settings = SessionSettings([self.provider], self.threads, optimise)
+        settings = SessionSettings([(self.provider, self.options)], self.threads, optimise)
         if trace_to is not None:
             settings = replace(settings, profile_prefix=trace_to / "trace")
         if trace_to is not None and save:

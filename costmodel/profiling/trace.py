@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +20,13 @@ _SUFFIX = "_kernel_time"
 
 @dataclass(frozen=True, slots=True)
 class KernelEvent:
-    """One execution of one kernel: operator type, node name, start and duration in microseconds."""
+    """One execution of one kernel: operator type, node name, start, duration (microseconds), provider."""
 
     op: str
     name: str
     start: int
     duration: int
+    provider: str = field(default="", compare=False)
 
 
 def read_trace(path: str | os.PathLike[str]) -> list[list[KernelEvent]]:
@@ -52,8 +53,10 @@ def parse_trace(events: Sequence[Mapping[str, Any]]) -> list[list[KernelEvent]]:
     for event in events:
         name = event.get("name", "")
         if event.get("cat") == "Node" and name.endswith(_SUFFIX):
-            op = event.get("args", {}).get("op_name", "")
-            current.append(KernelEvent(op, name.removesuffix(_SUFFIX), int(event["ts"]), int(event["dur"])))
+            args = event.get("args", {})
+            op, provider = args.get("op_name", ""), args.get("provider", "")
+            name = name.removesuffix(_SUFFIX)
+            current.append(KernelEvent(op, name, int(event["ts"]), int(event["dur"]), provider))
         elif name == "model_run":
             runs.append(_outermost(current))
             current = []

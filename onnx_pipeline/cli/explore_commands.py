@@ -112,8 +112,10 @@ def run(
     return 130 if found.interrupted else 0
 
 
-def choose(graph: Path, stages: int | tuple[int, ...], choices: Mapping[str, Any], report: Report) -> int:
-    """Return the fewest stages that reach the goals of ``split``, and say what is proved of fewer.
+def choose(
+    graph: Path, shape: Mapping[str, Any], choices: Mapping[str, Any], report: Report
+) -> dict[str, int]:
+    """Return the fewest stages or devices that reach the goals of ``split``; say what is proved of fewer.
 
     Raises
     ------
@@ -124,16 +126,17 @@ def choose(graph: Path, stages: int | tuple[int, ...], choices: Mapping[str, Any
     from onnx_pipeline.cli import explore_tables
 
     profile = {name: choices[name] for name in _PROFILING} | {"seed": choices["seed"]}
-    same = {name: choices[name] for name in _SAME}
+    ((counted, numbers),) = ((name, value) for name, value in shape.items() if value is not None)
+    same = {name: choices[name] for name in _SAME} | {counted: numbers}
     with report.console(pricing(choices) | planning(choices)) as console:
-        found = exploration.explore(graph, stages=stages, profile=profile, progress=console, **same)
+        found = exploration.explore(graph, profile=profile, progress=console, **same)
         if found.interrupted:
             raise KeyboardInterrupt
         ((_, answer),) = found.answers
         if answer.stages is None:
             raise InfeasibleError(_unanswered(found))
         console.note(explore_tables.devices(found.goals, answer, found.rows))
-    return answer.stages
+    return {counted: answer.stages}
 
 
 def _unanswered(found: Exploration) -> str:

@@ -8,43 +8,13 @@ from typing import Any
 import click
 
 from onnx_pipeline.cli.groups import Decorator, gathered, group
-from onnx_pipeline.cli.types import Names, Pair, Stages, Value
+from onnx_pipeline.cli.types import Names, Pair, Value
 from onnx_pipeline.parameters import OutputParams, ProfileParams, SearchParams, TargetParams
 from onnx_pipeline.settings import BOUNDS, MEMORY_MODES, WEIGHTS
 
 PATH = click.Path(path_type=Path)
 
 
-def _stages(stages: Any, partition: Path | None) -> dict[str, Any]:
-    """Take the number of stages from the partition where only that is given."""
-    if stages is None:
-        if partition is None:
-            context = click.get_current_context()
-            missing = next(each for each in context.command.params if each.name == "stages")
-            raise click.MissingParameter(None, context, missing)
-        from onnx_pipeline.given import GivenPartition
-
-        stages = GivenPartition.load(partition).stages
-    return {"stages": stages, "partition": partition}
-
-
-stages = gathered(
-    _stages,
-    click.option(
-        "-k",
-        "--stages",
-        type=Stages(),
-        metavar="K",
-        help="Number of stages, one per device; several, as 2-16 or 1,2,4,8, are compared.  "
-        "[required without --partition]",
-    ),
-    click.option(
-        "--partition",
-        type=PATH,
-        metavar="FILE",
-        help="Take this partition, search none: JSON (stages by node, a list, a plan) or CSV (name,stage).",
-    ),
-)
 goals = group(
     click.option(
         "--for-rate",

@@ -14,14 +14,19 @@ from onnx_pipeline.cli.config import config
 from onnx_pipeline.cli.once import Command
 from onnx_pipeline.cli.phases import planning, pricing, splitting
 from onnx_pipeline.cli.results import Report, output, output_file, reporting
+from onnx_pipeline.cli.shapes import fleet as fleet_option
+from onnx_pipeline.cli.shapes import shape
 from onnx_pipeline.cli.types import Value
 from onnx_pipeline.errors import Advice, UsageError
+
+#: One number or several; None where the other of stages and devices is given.
+Numbers = int | tuple[int, ...] | None
 
 
 @click.command(cls=Command)
 @click.argument("model", type=options.PATH)
-@options.stages
-@output("DIR", "<model stem>-k<K>")
+@shape
+@output("DIR", "<model stem>-k<K>, or -n<N>, -<fleet>")
 @options.device()
 @options.bandwidth
 @options.memory()
@@ -35,37 +40,53 @@ from onnx_pipeline.errors import Advice, UsageError
 @config
 @reporting
 def split(
-    model: Path, stages: int | tuple[int, ...], output: Path | None, report: Report, **choices: Any
+    model: Path,
+    stages: Numbers,
+    devices: Numbers,
+    fleet: Any,
+    output: Path | None,
+    report: Report,
+    **choices: Any,
 ) -> None:
     """Profile, partition and certify MODEL; write the stages.
 
-    Of several numbers of stages, the fewest that reach the goals are taken.
+    Of several numbers of stages or devices, the fewest that reach the goals are taken.
     """
     from onnx_pipeline import pipeline
     from onnx_pipeline.cli import tables
     from onnx_pipeline.goals import Goals
 
     goals = {name: choices[name] for name in ("for_rate", "for_latency", "fit")}
-    if isinstance(stages, tuple) or Goals(**goals):
-        stages = _fewest(model, stages, output, choices, report)
+    shape: dict[str, Any] = {"stages": stages, "devices": devices, "fleet": fleet}
+    if fleet is not None and Goals(**goals):
+        raise UsageError("goals are for stages or devices that are alike", "give -k or --devices")
+    if isinstance(stages or devices, tuple) or Goals(**goals):
+        shape |= _fewest(model, shape, output, choices, report)
     if choices.pop("fit") is not None:
         choices |= {"memory": goals["fit"], "memory_mode": "hard"}
     del choices["for_rate"], choices["for_latency"]
-    output = output or Path(f"{model.stem}-k{stages}")
+    output = output or Path(f"{model.stem}-{_suffix(**shape)}")
     with report.console(splitting(choices)) as console:
-        manifest = pipeline.split(model, stages=stages, output=output, progress=console, **choices)
+        manifest = pipeline.split(model, output=output, progress=console, **shape, **choices)
     document = manifest.to_json() | {"output": os.fspath(output)}
     report.result(document, lambda: tables.show(document), output)
 
 
+def _suffix(stages: Numbers, devices: Numbers, fleet: Any) -> str:
+    """Return what the default output's name says of the devices."""
+    if fleet is not None:
+        return Path(fleet).stem
+    return f"k{stages}" if devices is None else f"n{devices}"
+
+
 def _fewest(
     model: Path,
-    stages: int | tuple[int, ...],
+    shape: Mapping[str, Any],
     output: Path | None,
     choices: Mapping[str, Any],
     report: Report,
-) -> int:
-    """Return the fewest stages that reach the goals, before anything is written."""
+) -> dict[str, int]:
+    """Return the fewest stages or devices that reach the goals, before anything is written."""
     if choices["partition"] is not None:
         raise UsageError("--partition has its number of stages: give -k K, and no goals")
     from onnx_pipeline.cli import explore_commands
@@ -79,10 +100,10 @@ def _fewest(
             for_latency=...,
             fit=...,
         )
-        raise UsageError("a split has one number of stages", hint)
+        raise UsageError("a split has one number of stages or devices", hint)
     if output is not None:
         check_output(output, force=choices["force"], keep=[model])
-    return explore_commands.choose(model, stages, choices, report)
+    return explore_commands.choose(model, shape, choices, report)
 
 
 @click.command(cls=Command)
@@ -91,6 +112,7 @@ def _fewest(
 @options.device()
 @options.costs
 @options.seed
+@fleet_option
 @config
 @reporting
 def profile(model: Path, output: Path | None, report: Report, **choices: Any) -> None:
@@ -114,7 +136,7 @@ def profile(model: Path, output: Path | None, report: Report, **choices: Any) ->
 
 @click.command(cls=Command)
 @click.argument("graph", type=options.PATH)
-@options.stages
+@shape
 @output_file("PLAN.json")
 @options.device(None, "cpu, or ideal where the graph brings transfer times")
 @options.bandwidth
@@ -141,7 +163,9 @@ def profile(model: Path, output: Path | None, report: Report, **choices: Any) ->
 @reporting
 def plan(
     graph: Path,
-    stages: int | tuple[int, ...],
+    stages: Numbers,
+    devices: Numbers,
+    fleet: Any,
     output: Path | None,
     report: Report,
     perturb: float | None,
@@ -154,21 +178,24 @@ def plan(
     """
     from onnx_pipeline import pipeline, planfile
     from onnx_pipeline.cli import explore_commands, tables
+    from onnx_pipeline.partition.result import PartitionResult
     from onnx_pipeline.progress import Phases
 
+    if perturb is not None and stages is None:
+        raise UsageError("--perturb is for a number of stages", "give -k K")
     if isinstance(stages, tuple):
         only_one = (perturb, choices.pop("log"), choices.pop("partition"))
         if any(choice is not None for choice in only_one):
             raise UsageError("--perturb, --log and --partition need one number of stages")
         return explore_commands.run(graph, choices | {"stages": stages}, output, report, planning(choices))
-    choices["stages"] = stages
+    choices |= {"stages": stages, "devices": devices, "fleet": fleet}
     phases = Phases()
     with report.console(planning(choices, samples if perturb else 0)) as console:
         result = pipeline.plan(graph, progress=console, phases=phases, **choices)
         if result.interrupted:
             console.note("interrupted: this is the best partition so far; its certificate is valid")
         document = planfile.plan_document(result, graph)
-        if perturb is not None and not result.interrupted:
+        if perturb is not None and not result.interrupted and isinstance(result, PartitionResult):
             from onnx_pipeline.partition.sensitivity import sensitivity
 
             chosen = {name: choices[name] for name in ("seed", "time_limit", "threads")}

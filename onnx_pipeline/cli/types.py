@@ -58,8 +58,8 @@ class Count(ParamType):
 class Stages(Value):
     """One number of stages as it is, several as a tuple."""
 
-    def __init__(self) -> None:
-        super().__init__("stages_list")
+    def __init__(self, setting: str = "stages_list") -> None:
+        super().__init__(setting)
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None

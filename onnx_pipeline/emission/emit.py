@@ -29,8 +29,9 @@ from onnx_pipeline.model.protos import describe
 from onnx_pipeline.model.shapes import TensorInfo
 from onnx_pipeline.model.source import SourceModel
 from onnx_pipeline.model.typenames import dtype_text, type_text
-from onnx_pipeline.partition.result import Partition, PartitionResult
+from onnx_pipeline.partition.result import Partition
 from onnx_pipeline.progress import Progress, silent
+from onnx_pipeline.solution import Solution
 
 #: What a graph's ``meta`` has that the manifest says elsewhere, or for every node.
 _NOT_COSTS = {"cost_model", "kind", "node_spread", "corrections", "file_memory_bytes"}
@@ -39,7 +40,7 @@ _NOT_COSTS = {"cost_model", "kind", "node_spread", "corrections", "file_memory_b
 def emit(
     source: SourceModel,
     infos: Mapping[str, TensorInfo],
-    result: PartitionResult,
+    result: Solution,
     costs_meta: Mapping[str, Any],
     output: Path,
     *,
@@ -57,7 +58,7 @@ def emit(
     source : SourceModel
     infos : mapping of str to TensorInfo
         From :func:`onnx_pipeline.model.shapes.value_infos`.
-    result : PartitionResult
+    result : PartitionResult or ReplicaPlan
         Of a cost graph whose ``onnx_nodes`` are nodes of ``source``; empty stages are not written.
     costs_meta : mapping
         The manifest's ``cost_model`` object: ``kind``, ``provider``, ``runs``, ``dims``, ...
@@ -89,7 +90,7 @@ def emit(
     """
     begin = time.perf_counter()
     facts = node_facts(result)
-    plans = plan_stages(source, {name: known.stage for name, known in facts.items()}, result.used)
+    plans = plan_stages(source, {name: known.stage for name, known in facts.items()}, result.partition.used)
     costs, schedules = result.costs, result.schedules
     ordered = result.target.counts_activations and memory_binds(result.graph, result.target)
     with new_directory(output, force=force, keep=[source.path, *source.stamps]) as folder:
@@ -154,14 +155,21 @@ def _border(plan: StagePlan, infos: Mapping[str, TensorInfo]) -> dict[str, Any]:
     }
 
 
-def _planned(result: PartitionResult, cost: StageCost, index: int) -> dict[str, Any]:
+def _planned(result: Solution, cost: StageCost, index: int) -> dict[str, Any]:
     """Return what the partition says of a stage, as the manifest has it."""
     return {
         "index": index,
         "cost": planfile.cost_fields(cost, result.graph.ticks_per_second),
         "parameter_bytes": cost.parameter_bytes,
         "node_names": _names_in(result, index),
+        **_serving(planfile.serving_fields(result, index)),
     }
+
+
+def _serving(fields: dict[str, Any]) -> dict[str, Any]:
+    """Return what a plan says of a stage's devices, providers as the manifest's dataclasses have them."""
+    providers = tuple((entry["name"], entry["options"]) for entry in fields.get("providers", ()))
+    return fields | ({"providers": providers} if providers else {})
 
 
 def port(value: ir.Value, infos: Mapping[str, TensorInfo]) -> dict[str, Any]:
@@ -177,7 +185,7 @@ def _size(value: ir.Value, infos: Mapping[str, TensorInfo]) -> int:
     return 0 if info is None else info.nbytes
 
 
-def _names_in(result: PartitionResult, stage: int) -> tuple[str, ...]:
+def _names_in(result: Solution, stage: int) -> tuple[str, ...]:
     return tuple(
         name for name, home in zip(result.graph.node_names, result.stage_of, strict=True) if home == stage
     )
@@ -190,7 +198,7 @@ def _data_entry(store: WeightStore) -> DataFile | None:
 def _manifest(
     source: SourceModel,
     infos: Mapping[str, TensorInfo],
-    result: PartitionResult,
+    result: Solution,
     costs_meta: Mapping[str, Any],
     stages: Sequence[Stage],
     phases: Mapping[str, float],
@@ -206,7 +214,7 @@ def _manifest(
             tuple(Port(**port(v, infos)) for v in source.outputs),
             tuple(Port(**port(v, infos)) for v in source.overridable),
         ),
-        target=planfile.target_fields(result.target, result.stages),
+        target=planfile.devices_fields(result),
         cost_model=_cost_model(result, costs_meta),
         certificate=planfile.certificate_fields(result),
         search=planfile.search_fields(result),
@@ -229,6 +237,7 @@ def _constraints(
     return constraints(graph, lower(source, infos, NodeCosts("none", nodes)), exactly=exactly)
 
 
-def _cost_model(result: PartitionResult, costs_meta: Mapping[str, Any]) -> dict[str, Any]:
+def _cost_model(result: Solution, costs_meta: Mapping[str, Any]) -> dict[str, Any]:
     rest = {key: value for key, value in costs_meta.items() if key not in _NOT_COSTS}
-    return {"kind": result.graph.meta.get("cost_model", "unknown"), **rest}
+    kinds = {key: value for key, value in result.graph.meta.items() if key == "kinds"}
+    return {"kind": result.graph.meta.get("cost_model", "unknown"), **rest, **kinds}

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import onnx
 
 from onnx_pipeline.graph.ticks import NS
-from onnx_pipeline.partition.result import PartitionResult
+from onnx_pipeline.solution import Solution
 
 PREFIX = "onnx_pipeline."
 #: Keys of a node's metadata; :mod:`onnx_pipeline.passes.metadata` describes their values.
@@ -23,7 +23,7 @@ class NodeFacts(NamedTuple):
     work_ns: float | None
 
 
-def node_facts(result: PartitionResult) -> dict[str, NodeFacts]:
+def node_facts(result: Solution) -> dict[str, NodeFacts]:
     """Return what is known of every ONNX node, by name."""
     graph = result.graph
     facts: dict[str, NodeFacts] = {}

@@ -54,6 +54,7 @@ class GraphBuilder:
     _types: list[TensorType] = field(default_factory=list)
     _groups: list[tuple[str, int, list[int]]] = field(default_factory=list)
     _work_on: list[Mapping[str, float]] = field(default_factory=list)
+    _operators: list[str] = field(default_factory=list)
 
     def add_node(
         self,
@@ -64,11 +65,12 @@ class GraphBuilder:
         pinned: int = -1,
         onnx_nodes: Sequence[str] | None = None,
         work_on: Mapping[str, float] | None = None,
+        operator: str = "",
     ) -> int:
         """Add a node with ``work`` nanoseconds, whole or not; return its index.
 
         ``work_on`` has its work by kind of device, infinite where a kind cannot run it; all nodes name the
-        same kinds.
+        same kinds. ``operator`` is its type, where known.
 
         Raises
         ------
@@ -83,6 +85,7 @@ class GraphBuilder:
             self._check(f"the work of node {name!r} on {kind!r}", time, Real)
         members = tuple(onnx_nodes if onnx_nodes is not None else (name,))
         self._work_on.append(dict(work_on or {}))
+        self._operators.append(operator)
         self._nodes.append((name, work, colocation, pinned, members))
         return len(self._nodes) - 1
 
@@ -245,6 +248,7 @@ class GraphBuilder:
             ticks_per_second=tick,
             net_types=tuple(self._types) if any(kind != (None, None) for kind in self._types) else None,
             work_on={kind: runnable(column) for kind, column in columns.items()} or None,
+            operators=tuple(self._operators) if any(self._operators) else None,
         )
 
 

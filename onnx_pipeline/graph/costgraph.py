@@ -77,6 +77,8 @@ class CostGraph:
     work_on : mapping of str to int64[n], or None
         Ticks to run each node on devices of a kind, by its name, where that is not ``work``; ``INFEASIBLE``
         for a node that the kind cannot run. Only fleets ask for it.
+    operators : tuple of str, length n, or None
+        Operator type of each node, of its first ONNX node where there are more; "" where nobody knows.
     """
 
     name: str
@@ -101,6 +103,7 @@ class CostGraph:
     ticks_per_second: int = NS
     net_types: tuple[TensorType, ...] | None = None
     work_on: Mapping[str, IntArray] | None = None
+    operators: tuple[str, ...] | None = None
 
     def __repr__(self) -> str:
         """Return the figures that matter, in one line."""

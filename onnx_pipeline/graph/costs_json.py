@@ -76,6 +76,8 @@ def graph_to_json(graph: CostGraph) -> dict[str, Any]:
     nodes: list[dict[str, Any]] = []
     for v, name in enumerate(names):
         entry: dict[str, Any] = {"name": name, "work_ns": ns(int(graph.work[v]))}
+        if graph.operators is not None and graph.operators[v]:
+            entry["operator"] = graph.operators[v]
         if graph.onnx_nodes[v] != (name,):
             entry["onnx_nodes"] = list(graph.onnx_nodes[v])
         if graph.colocation[v] >= 0:
@@ -211,6 +213,7 @@ def _add_nodes(
             pinned=fields.stage(entry, "stage", where) if "stage" in entry else -1,
             onnx_nodes=onnx_nodes,
             work_on=_work_on(fields, entry, where),
+            operator=fields.text(entry, "operator", where) if "operator" in entry else "",
         )
     return index
 

@@ -14,15 +14,16 @@ from onnx_pipeline.errors import Advice, InputError
 from onnx_pipeline.files.atomic import scratch_beside
 from onnx_pipeline.graph import costs_json
 from onnx_pipeline.manifest import MEASURED_COSTS_NAME, Manifest
+from onnx_pipeline.partition.result import PartitionResult
 
 if TYPE_CHECKING:
     from onnx_pipeline.graph.costgraph import CostGraph, IntArray
     from onnx_pipeline.measurement.closed_loop import Measured
     from onnx_pipeline.model.source import SourceModel
     from onnx_pipeline.parameters import MeasureParams
-    from onnx_pipeline.partition.result import PartitionResult
     from onnx_pipeline.planner import Planner
     from onnx_pipeline.price import Priced
+    from onnx_pipeline.solution import Solution
 
 #: Adds to a manifest, and to its folder, what is known from measurements.
 Describe = Callable[[Manifest, Path], Manifest]
@@ -31,8 +32,8 @@ SECONDS, INFERENCES, MOST_SECONDS = 4.0, 64, 60.0
 
 
 def improve(
-    first: PartitionResult, priced: Priced, planner: Planner, params: MeasureParams, output: Path
-) -> tuple[PartitionResult, Describe | None]:
+    first: Solution, priced: Priced, planner: Planner, params: MeasureParams, output: Path
+) -> tuple[Solution, Describe | None]:
     """Measure the stages, correct the costs and try other partitions, as far as the parameters allow.
 
     Parameters
@@ -59,7 +60,12 @@ def improve(
         If stages do not run here, and measuring them was asked for.
     """
     rounds = params.rounds(priced.costs.kind)
-    if not rounds or first.used < 2:
+    if (
+        not rounds
+        or first.partition.used < 2
+        or not isinstance(first, PartitionResult)
+        or planfile.on_fleet(first)
+    ):
         return first, None
     try:
         found = _measured(first, priced, planner, params, output)

@@ -69,7 +69,8 @@ def lower(source: SourceModel, infos: Mapping[str, TensorInfo], costs: NodeCosts
         meta["node_spread"] = {name: round(spread, 4) for name, spread in costs.spread.items()}
     builder = GraphBuilder(source.ir.graph.name or source.path.stem, str(source.path), meta)
     for node, colour in zip(nodes, colours, strict=True):
-        builder.add_node(str(node.name), costs.work_ns[str(node.name)], colocation=colour)
+        name = str(node.name)
+        builder.add_node(name, costs.work_ns[name], colocation=colour, operator=node.op_type)
     _add_nets(builder, source, nodes, readers, infos, costs.border_ns)
     groups: dict[ir.Value, list[int]] = {}
     for value, root in parameter_values(source, nodes):

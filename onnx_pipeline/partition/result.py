@@ -14,6 +14,7 @@ import numpy as np
 from onnx_pipeline.graph.activations import Schedule, stage_schedules
 from onnx_pipeline.graph.costgraph import CostGraph, IntArray
 from onnx_pipeline.graph.objective import StageCost, bottleneck, price_stages
+from onnx_pipeline.graph.problem import Problem
 from onnx_pipeline.graph.target import Target
 from onnx_pipeline.graph.ticks import NS
 
@@ -39,6 +40,8 @@ class Bound:
     stages : int or None
         The number of stages that it was proved for, where that is more than the partition has: what no
         partition into so many stages can beat, none into fewer can.
+    detail : mapping or None
+        What proves it, where a check needs that.
     """
 
     method: str
@@ -48,6 +51,7 @@ class Bound:
     wall_seconds: float = 0.0
     ticks_per_second: int = NS
     stages: int | None = None
+    detail: Mapping[str, Any] | None = None
 
     @property
     def seconds(self) -> float:
@@ -63,6 +67,7 @@ class Bound:
             "solver": self.solver,
             "wall_seconds": self.wall_seconds,
             **({} if self.stages is None else {"stages": self.stages}),
+            **({} if self.detail is None else {"detail": dict(self.detail)}),
         }
 
     @classmethod
@@ -76,6 +81,7 @@ class Bound:
             entry["wall_seconds"],
             ticks_per_second,
             entry.get("stages"),
+            entry.get("detail"),
         )
 
 
@@ -261,6 +267,11 @@ class PartitionResult:
     def schedules(self) -> list[Schedule]:
         """Execution order and peak of live activations of every stage."""
         return self.partition.schedules
+
+    @property
+    def problem(self) -> Problem:
+        """What the bounds are about."""
+        return Problem.of_stages(self.stages)
 
     @property
     def bounds(self) -> tuple[Bound, ...]:

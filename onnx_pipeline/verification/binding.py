@@ -129,6 +129,8 @@ def differences(derived: CostGraph, graph: CostGraph, infos: Mapping[str, Tensor
     if derived.node_names != graph.node_names or [tuple(n) for n in derived.onnx_nodes] != members:
         yield "the nodes are not those of the model"
         return
+    if graph.operators is not None and graph.operators != derived.operators:
+        yield "the operators of the nodes are not those of the model"
     if graph.net_time is not None:
         yield "a model has no transfer times of its own"
     for what, keys in (

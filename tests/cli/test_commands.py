@@ -82,14 +82,22 @@ def test_option_names_are_the_contract() -> None:
         | (search - {"--log", "--partition"})
         | target
         | goals,
-        "split": {"MODEL", "--annotate", "--measure", "--measure-seconds", "--weights", "--config"}
+        "split": {
+            "MODEL",
+            "--devices",
+            "--annotate",
+            "--measure",
+            "--measure-seconds",
+            "--weights",
+            "--config",
+        }
         | goals
         | costs
         | output
         | search
         | target,
         "profile": {"MODEL", "--config"} | costs | output,
-        "plan": {"GRAPH", "--ignore-colocation", "--perturb", "--samples", "--config"}
+        "plan": {"GRAPH", "--devices", "--ignore-colocation", "--perturb", "--samples", "--config"}
         | output
         | search
         | target,

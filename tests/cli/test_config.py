@@ -22,6 +22,7 @@ from onnx_pipeline.settings import KEYS, load
 #: By setting: a value as TOML, and what the command gets.
 VALUES: dict[str, tuple[str, Any]] = {
     "stages": ("3", 3),
+    "devices": ("4", 4),
     "output": ('"elsewhere"', Path("elsewhere")),
     "force": ("true", True),
     "device": ('"edge"', "edge"),

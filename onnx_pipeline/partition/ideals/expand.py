@@ -178,7 +178,7 @@ def expand(h, static, table, s, first, last, count, level, k, limit, budget, kee
     rooms = left * room if room <= INFEASIBLE // max(left, 1) else np.int64(INFEASIBLE)
     total_work = np.int64(0)
     for v in range(n):
-        total_work += h.work[v]
+        total_work += h.rest_work[v]
     border, avail, choice = s.border, s.avail, s.choice
     size_before, flags_before, need_before = s.size_before, s.flags_before, s.need_before
     dropped, dropped_work, must_by = s.dropped, s.dropped_work, s.must_by

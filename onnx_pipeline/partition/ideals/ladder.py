@@ -8,19 +8,70 @@ question is always the decisive one, incumbent - 1: on real graphs the incumbent
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 from onnx_pipeline.graph.target import INFEASIBLE
 from onnx_pipeline.partition.ideals.question import IdealSearch, both_ways
 from onnx_pipeline.partition.result import Bound
 from onnx_pipeline.partition.task import Task
-from onnx_pipeline.stop import Stop
+from onnx_pipeline.stop import Bracket, Stop
 
 #: Decisions allowed for a question in the first round; each later round allows four times as many.
 FIRST_CAP = 20_000
 
 
-class Ladder:
+class Rungs(ABC):
+    """Which questions are asked, whoever answers them.
+
+    Parameters
+    ----------
+    bracket : Bracket
+        Best bottleneck and bound as they stand; answers change them.
+    stop : Stop
+
+    Attributes
+    ----------
+    cap : int
+        Decisions allowed for a question.
+    """
+
+    def __init__(self, bracket: Bracket, stop: Stop) -> None:
+        self._bracket = bracket
+        self.stop = stop
+        self.cap = FIRST_CAP
+
+    @abstractmethod
+    def ask(self, limit: int) -> bool | None:
+        """Return True for a partition within a limit, False for a proof that there is none, None for neither.
+
+        Where memory binds, the search counts less than peak(S): what it finds may turn out not to be better.
+        """
+
+    def decide(self) -> None:
+        """Ask whether anything is better than the incumbent, as long as there are answers."""
+        while not self.stop():
+            if self.ask(self._bracket.upper - 1) is None:
+                break
+
+    def round(self) -> None:
+        """Ask until this round's cap answers no more; then raise the cap."""
+        self.decide()
+        low, high = self._bracket.lower, self._bracket.upper - 1
+        while low < high and not self.stop():
+            # Steps of less than a per mille of the gap are not worth a question.
+            if high - low <= self._bracket.upper // 2000:
+                break
+            middle = low + (high - low) // 2
+            answer = self.ask(middle)
+            if answer is None:
+                high = middle
+            else:
+                low, high = self._bracket.lower, min(high, self._bracket.upper - 1)
+        self.cap *= 4
+
+
+class Ladder(Rungs):
     """Asks both directions, the one that did better first.
 
     Parameters
@@ -33,39 +84,13 @@ class Ladder:
     """
 
     def __init__(self, task: Task, stop: Stop, searches: Sequence[IdealSearch] = ()) -> None:
+        super().__init__(task, stop)
         self.task = task
         self.known = task.known
-        self.stop = stop
-        self.cap = FIRST_CAP
         self.searches = list(searches) or both_ways(task.inst, task.k)
 
-    def decide(self) -> None:
-        """Ask whether anything is better than the incumbent, as long as there are answers."""
-        while not self.stop():
-            if self.ask(self.known.upper - 1) is None:
-                break
-
-    def round(self) -> None:
-        """Ask until this round's cap answers no more; then raise the cap."""
-        self.decide()
-        low, high = self.known.lower, self.known.upper - 1
-        while low < high and not self.stop():
-            # Steps of less than a per mille of the gap are not worth a question.
-            if high - low <= self.known.upper // 2000:
-                break
-            middle = low + (high - low) // 2
-            answer = self.ask(middle)
-            if answer is None:
-                high = middle
-            else:
-                low, high = self.known.lower, min(high, self.known.upper - 1)
-        self.cap *= 4
-
     def ask(self, limit: int) -> bool | None:
-        """Return True for a partition within a limit, False for a proof that there is none, None for neither.
-
-        Where memory binds, the search counts less than peak(S): what it finds may turn out not to be better.
-        """
+        """Ask from both ends."""
         start = time.perf_counter()
         limit = min(limit, INFEASIBLE - 1)
         for i, search in enumerate(self.searches):

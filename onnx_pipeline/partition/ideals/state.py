@@ -75,7 +75,7 @@ def load(h, s, ideal):  # type: ignore[no-untyped-def]
         s.waiting[v] = h.pred_ptr[v + 1] - h.pred_ptr[v]
     for v in range(n):
         if ideal[v >> 6] >> np.uint64(v & 63) & np.uint64(1):
-            s.x[INSIDE_WORK] += h.work[v]
+            s.x[INSIDE_WORK] += h.rest_work[v]
             s.x[INSIDE] += 1
             for a in range(h.node_ptr[v], h.node_ptr[v + 1]):
                 s.in_j[h.node_net[a]] += 1
@@ -85,7 +85,7 @@ def load(h, s, ideal):  # type: ignore[no-untyped-def]
                 s.waiting[h.succ[a]] -= 1
     for t in range(h.cost.shape[0]):
         if s.in_j[t] < h.net_ptr[t + 1] - h.net_ptr[t] and (s.in_j[t] > 0 or h.always[t]):
-            s.x[LIVE] += h.cost[t]
+            s.x[LIVE] += h.rest_cost[t]
     for g in range(h.group_bytes.shape[0]):
         if s.used_j[g] < h.group_users[g]:
             s.x[NEEDED] += h.group_bytes[g]
@@ -107,7 +107,7 @@ def _flag(h, s, t):  # type: ignore[no-untyped-def]
     s.flagged[t] = True
     s.flag_stack[s.x[FLAGS]] = t
     s.x[FLAGS] += 1
-    s.x[CROSSING] += h.cost[t]
+    s.x[CROSSING] += h.rest_cost[t]
     if not h.always[t] and s.in_j[t] == s.in_s[t]:
         s.x[DOOMED] += h.cost[t]
 
@@ -119,7 +119,7 @@ def unflag(h, s, mark):  # type: ignore[no-untyped-def]
         s.x[FLAGS] -= 1
         t = s.flag_stack[s.x[FLAGS]]
         s.flagged[t] = False
-        s.x[CROSSING] -= h.cost[t]
+        s.x[CROSSING] -= h.rest_cost[t]
         if not h.always[t] and s.in_j[t] == s.in_s[t]:
             s.x[DOOMED] -= h.cost[t]
 
@@ -128,7 +128,7 @@ def unflag(h, s, mark):  # type: ignore[no-untyped-def]
 def include(h, s, v, dropped, avail, size):  # type: ignore[no-untyped-def]
     """Move v into S; newly available nodes are appended to ``avail``. Returns its new size."""
     s.x[WORK] += h.work[v]
-    s.x[INSIDE_WORK] += h.work[v]
+    s.x[INSIDE_WORK] += h.rest_work[v]
     s.x[INSIDE] += 1
     s.x[ACTIVE] = max(s.x[ACTIVE], h.need[v])
     s.current[v >> 6] |= np.uint64(1) << np.uint64(v & 63)
@@ -143,11 +143,11 @@ def include(h, s, v, dropped, avail, size):  # type: ignore[no-untyped-def]
                 s.x[FIXED] += c
             else:
                 s.x[PENDING] += c
-                s.x[LIVE] += c
+                s.x[LIVE] += h.rest_cost[t]
         s.in_s[t] += 1
         s.in_j[t] += 1
         if s.in_j[t] == h.net_ptr[t + 1] - h.net_ptr[t]:
-            s.x[LIVE] -= c
+            s.x[LIVE] -= h.rest_cost[t]
             if not h.always[t] and old == 0:
                 s.x[PENDING] -= c
         elif old == 0 and not h.always[t] and not s.flagged[t] and _meets(h, t, dropped):
@@ -174,7 +174,7 @@ def remove(h, s, v, need):  # type: ignore[no-untyped-def]
     """Undo :func:`include`; flags it set must be gone. ``need`` is what S's activations needed before."""
     s.x[ACTIVE] = need
     s.x[WORK] -= h.work[v]
-    s.x[INSIDE_WORK] -= h.work[v]
+    s.x[INSIDE_WORK] -= h.rest_work[v]
     s.x[INSIDE] -= 1
     s.current[v >> 6] &= ~(np.uint64(1) << np.uint64(v & 63))
     for a in range(h.node_ptr[v], h.node_ptr[v + 1]):
@@ -182,7 +182,7 @@ def remove(h, s, v, need):  # type: ignore[no-untyped-def]
         c = h.cost[t]
         old = s.in_j[t] - s.in_s[t]
         if s.in_j[t] == h.net_ptr[t + 1] - h.net_ptr[t]:
-            s.x[LIVE] += c
+            s.x[LIVE] += h.rest_cost[t]
             if not h.always[t] and old == 0:
                 s.x[PENDING] += c
         s.in_s[t] -= 1
@@ -193,7 +193,7 @@ def remove(h, s, v, need):  # type: ignore[no-untyped-def]
                 s.x[FIXED] -= c
             else:
                 s.x[PENDING] -= c
-                s.x[LIVE] -= c
+                s.x[LIVE] -= h.rest_cost[t]
     for a in range(h.use_ptr[v], h.use_ptr[v + 1]):
         g = h.use_group[a]
         if s.used_j[g] == h.group_users[g]:
@@ -221,7 +221,7 @@ def drop(h, static, s, v, before, after, border, borders):  # type: ignore[no-un
         else:
             while new:
                 low = new & (~new + np.uint64(1))
-                added += h.work[(w << 6) + lowest_bit(low)]
+                added += h.rest_work[(w << 6) + lowest_bit(low)]
                 new ^= low
     for i in range(borders):
         t = border[i]

@@ -70,7 +70,7 @@ def _descendants(h, order, words):  # type: ignore[no-untyped-def]
             x = desc[v, w]
             while x:
                 low = x & (~x + np.uint64(1))
-                word_work[v, w] += h.work[(w << 6) + lowest_bit(low)]
+                word_work[v, w] += h.rest_work[(w << 6) + lowest_bit(low)]
                 x ^= low
     return desc, word_work
 

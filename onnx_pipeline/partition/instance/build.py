@@ -17,18 +17,20 @@ from onnx_pipeline.partition.instance.quotient import Groups, Nets, Nodes, Rates
 
 
 def build(graph: CostGraph, target: Target) -> Instance:
-    """Price a cost graph for a target; colocation groups and nodes pinned together become single nodes.
+    """Price a cost graph for a target; colocation groups and nodes pinned together become single nodes."""
+    plain = price_nodes(graph, target)
+    return share_stages(plain, stage_labels(plain, graph)) if constrained(graph) else plain
 
-    A group that is not convex pulls in every node on a path between two members: stages do not
-    decrease along a path, so those nodes share the stage in every valid partition.
-    """
+
+def price_nodes(graph: CostGraph, target: Target) -> Instance:
+    """Price a cost graph for a target; every node stays one."""
     if not memory_binds(graph, target):
         target = replace(target, memory=math.inf)
     limited = math.isfinite(target.memory)
     groups = len(graph.group_names) if limited else 0
     nothing = np.zeros_like(graph.work)
     need, usual = _activations(graph) if target.counts_activations else (nothing, nothing)
-    plain = assemble(
+    return assemble(
         Nodes(graph.work, need, usual, graph.pinned),
         _nets(graph, target),
         Groups(
@@ -43,10 +45,16 @@ def build(graph: CostGraph, target: Target) -> Instance:
         ),
         np.arange(graph.num_nodes, dtype=np.int64),
     )
-    if not (graph.colocation >= 0).any() and not (graph.pinned >= 0).any():
-        return plain
-    label = _convex_labels(plain, graph)
-    return _with_pin_order(quotient(plain, label))
+
+
+def constrained(graph: CostGraph) -> bool:
+    """Whether nodes are colocated or pinned."""
+    return bool((graph.colocation >= 0).any() or (graph.pinned >= 0).any())
+
+
+def share_stages(inst: Instance, label: IntArray) -> Instance:
+    """Merge nodes with equal label, see :func:`stage_labels`, and keep pinned ones in their order."""
+    return _with_pin_order(quotient(inst, label))
 
 
 def _nets(graph: CostGraph, target: Target) -> Nets:
@@ -97,12 +105,13 @@ def _activations(graph: CostGraph) -> tuple[IntArray, IntArray]:
     return need, np.cumsum(change)[position]
 
 
-def _convex_labels(inst: Instance, graph: CostGraph) -> IntArray:
+def stage_labels(inst: Instance, graph: CostGraph, pins_name: str = "stage") -> IntArray:
     """Label original nodes so that those which must share a stage are equal.
 
     These are colocation groups, nodes pinned to one stage, and all nodes caught between: merging groups may
     close cycles, and everything on a cycle shares a stage, so the labels are the strongly connected
-    components of the merged graph. Pinned nodes are linked in the order of their stages.
+    components of the merged graph. (Stages do not decrease along a path.) Pinned nodes are linked in the
+    order of what pins name: stages, or devices that hold a stage each.
 
     Raises
     ------
@@ -132,8 +141,8 @@ def _convex_labels(inst: Instance, graph: CostGraph) -> IntArray:
         if out[a] == out[b]:
             names = [graph.node_names[v] for v in (a, b)]
             raise InfeasibleError(
-                f"node {names[0]!r} is pinned to stage {low} and {names[1]!r} to stage {high}, but edges or "
-                "colocation groups force them into one stage or into the other order"
+                f"node {names[0]!r} is pinned to {pins_name} {low} and {names[1]!r} to {pins_name} {high}, "
+                "but edges or colocation groups force them into one stage or into the other order"
             )
     return out
 

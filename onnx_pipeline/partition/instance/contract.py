@@ -33,17 +33,46 @@ node), at most r = 1 / B per byte (rounded up) in the overflow form of the objec
 must add none.
 Several disjoint merges in one round are safe, because each condition mentions only its own pair and nets, and
 merging other nodes leaves those as they are.
+
+**Devices that differ.** Stages a and b may be on devices of different kinds, with works, transfer costs and
+memory of their own, and a node runs on some kinds only. The proofs give each stage an inequality in the
+figures of its own device:
+
+* the stage that x joins pays no more: the inequality of the rule, as it stands (``JOINS``);
+* the stage that x leaves pays no more: in R1 what it gains, inputs of u that v does not read, is at most
+  w(u) + c(N(u, v)); in R2 c(nets of v) is at most w(v) + c(N(u, v)) (``LEAVES``).
+
+Where x joins a stage with y, that stage may be of every kind that runs y, and the one it leaves of every kind
+that runs x. So a merge is safe if JOINS holds for all kinds that run y and LEAVES for all that run x. A kind
+that cannot run x fails JOINS, its work being infinite: the merged node runs wherever y did, and no feasible
+placement is lost. Stages keep their devices, so the order of devices does not matter, whether it is fixed or
+not. On devices that are alike JOINS implies LEAVES, and the rules are those above.
 """
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
+from onnx_pipeline.graph.costgraph import IntArray
 from onnx_pipeline.graph.target import INFEASIBLE
 from onnx_pipeline.partition.instance.instance import Instance
 from onnx_pipeline.partition.instance.quotient import quotient
 from onnx_pipeline.partition.jit import inner, kernel
 from onnx_pipeline.stop import Stop, never
+
+#: What the rules say of a move: the stage that it leaves pays no more, and neither does the one it joins.
+LEAVES, JOINS = 1, 2
+
+
+class Moves(NamedTuple):
+    """For every node, what it could join, and which stages would not pay more: ``LEAVES`` + ``JOINS``."""
+
+    consumer: IntArray  # [n] R1: the only consumer, -1 if there is none
+    forward: IntArray  # [n]
+    producer: IntArray  # [n] R2: the only producer, -1 if there is none
+    backward: IntArray  # [n]
 
 
 def contract(inst: Instance, stop: Stop = never) -> Instance:
@@ -56,11 +85,17 @@ def contract(inst: Instance, stop: Stop = never) -> Instance:
         Checked before every round; a round merges disjoint pairs, so chains of length L need about log2(L).
     """
     while not stop():
-        label = _find_merges(inst)
+        moves = safe_moves(inst)
+        label = disjoint_merges(moves.consumer, moves.forward, moves.producer, moves.backward)
         if (label == np.arange(inst.n)).all():
             break
         inst = quotient(inst, label)
     return inst
+
+
+def safe_moves(inst: Instance) -> Moves:
+    """Judge the move of every node."""
+    return Moves(*_judge(inst))
 
 
 @inner
@@ -81,77 +116,110 @@ def _new_overflow(g, u, v):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _find_merges(g):  # type: ignore[no-untyped-def]
-    """Label of each node after one round of disjoint merges."""
-    work, cost, prod, pin, ptr, cons = g.work, g.net_cost, g.net_prod, g.net_pin, g.net_ptr, g.net_cons
-    in_ptr, in_net, out_ptr, out_net = g.in_ptr, g.in_net, g.out_ptr, g.out_net
-    n = work.shape[0]
+def _judge(g):  # type: ignore[no-untyped-def]
+    """Fields of :class:`Moves`; a kernel that returned the tuple itself would call Python."""
+    n = g.work.shape[0]
+    consumer, producer = np.full(n, -1, np.int64), np.full(n, -1, np.int64)
+    forward, backward = np.zeros(n, np.int64), np.zeros(n, np.int64)
+    for x in range(n):
+        if g.pin[x] >= 0:  # only x moves, so only x must be free to move
+            continue
+        consumer[x], producer[x] = _only_consumer(g, x), _only_producer(g, x)
+        if consumer[x] >= 0:
+            forward[x] = _forward(g, x, consumer[x])
+        if producer[x] >= 0:
+            backward[x] = _backward(g, x, producer[x])
+    return consumer, forward, producer, backward
+
+
+@inner
+def _only_consumer(g, x):  # type: ignore[no-untyped-def]
+    """Return the node that alone reads what x makes; negative if there is none."""
+    v = np.int64(-1)
+    for o in range(g.out_ptr[x], g.out_ptr[x + 1]):
+        t = g.out_net[o]
+        for c in range(g.net_ptr[t], g.net_ptr[t + 1]):
+            if v == -1:
+                v = g.net_cons[c]
+            elif g.net_cons[c] != v:
+                return np.int64(-2)
+    return v
+
+
+@inner
+def _only_producer(g, x):  # type: ignore[no-untyped-def]
+    """Return the node that makes all that x reads, but for the host; negative if there is none."""
+    u = np.int64(-1)
+    for e in range(g.in_ptr[x], g.in_ptr[x + 1]):
+        p = g.net_prod[g.in_net[e]]
+        if p >= 0:
+            if u == -1:
+                u = p
+            elif u != p:
+                return np.int64(-2)
+    return u
+
+
+@inner
+def _reads(g, v, t):  # type: ignore[no-untyped-def]
+    """Whether v reads net t."""
+    found = False
+    for c in range(g.net_ptr[t], g.net_ptr[t + 1]):
+        found = found or g.net_cons[c] == v
+    return found
+
+
+@inner
+def _forward(g, u, v):  # type: ignore[no-untyped-def]
+    """R1: u moves to its only consumer v."""
+    saved = unread = inputs = np.int64(0)
+    for o in range(g.out_ptr[u], g.out_ptr[u + 1]):
+        t = g.out_net[o]
+        if not g.net_pin[t]:
+            saved += g.net_cost[t]
+        elif g.net_ptr[t + 1] == g.net_ptr[t]:
+            unread += g.net_cost[t]
+    for e in range(g.in_ptr[u], g.in_ptr[u + 1]):
+        t = g.in_net[e]
+        if not _reads(g, v, t):
+            inputs += g.net_cost[t]
+    joins = g.work[u] + _new_overflow(g, u, v) + unread + inputs <= saved
+    leaves = inputs <= g.work[u] + saved
+    return LEAVES * leaves + JOINS * joins
+
+
+@inner
+def _backward(g, v, u):  # type: ignore[no-untyped-def]
+    """R2: v moves to its only producer u."""
+    saved = made = inputs = np.int64(0)
+    for o in range(g.out_ptr[v], g.out_ptr[v + 1]):
+        made += g.net_cost[g.out_net[o]]
+    for e in range(g.in_ptr[v], g.in_ptr[v + 1]):
+        t = g.in_net[e]
+        if g.net_prod[t] == u:
+            if g.net_ptr[t + 1] - g.net_ptr[t] == 1 and not g.net_pin[t]:
+                saved += g.net_cost[t]
+        elif not _reads(g, u, t):
+            inputs += g.net_cost[t]
+    joins = g.work[v] + _new_overflow(g, v, u) + made + inputs <= saved
+    leaves = made <= g.work[v] + saved
+    return LEAVES * leaves + JOINS * joins
+
+
+@kernel
+def disjoint_merges(consumer, forward, producer, backward):  # type: ignore[no-untyped-def]
+    """Label of each node after one round of disjoint merges, of moves with both bits."""
+    n = consumer.shape[0]
     label = np.arange(n)
     touched = np.zeros(n, np.bool_)
     for x in range(n):
-        # Only x moves, so only x must be free to move.
-        if touched[x] or g.pin[x] >= 0:
+        v, u = consumer[x], producer[x]
+        if touched[x]:
             continue
-        # R1: x is the producer u.
-        v = np.int64(-1)
-        for o in range(out_ptr[x], out_ptr[x + 1]):
-            t = out_net[o]
-            for c in range(ptr[t], ptr[t + 1]):
-                if v == -1:
-                    v = cons[c]
-                elif cons[c] != v:
-                    v = np.int64(-2)
-                if v == -2:
-                    break
-            if v == -2:
-                break
-        if v >= 0 and not touched[v]:
-            saved = np.int64(0)
-            paid = work[x] + _new_overflow(g, x, v)
-            for o in range(out_ptr[x], out_ptr[x + 1]):
-                t = out_net[o]
-                if not pin[t]:
-                    saved += cost[t]
-                elif ptr[t + 1] == ptr[t]:
-                    paid += cost[t]
-            for e in range(in_ptr[x], in_ptr[x + 1]):
-                t = in_net[e]
-                shared = False
-                for c in range(ptr[t], ptr[t + 1]):
-                    shared = shared or cons[c] == v
-                if not shared:
-                    paid += cost[t]
-            if paid <= saved:
-                label[x] = v
-                touched[x] = touched[v] = True
-                continue
-        # R2: x is the consumer v.
-        u = np.int64(-1)
-        for e in range(in_ptr[x], in_ptr[x + 1]):
-            p = prod[in_net[e]]
-            if p >= 0:
-                if u == -1:
-                    u = p
-                elif u != p:
-                    u = np.int64(-2)
-                    break
-        if u >= 0 and not touched[u]:
-            saved = np.int64(0)
-            paid = work[x] + _new_overflow(g, x, u)
-            for o in range(out_ptr[x], out_ptr[x + 1]):
-                paid += cost[out_net[o]]
-            for e in range(in_ptr[x], in_ptr[x + 1]):
-                t = in_net[e]
-                if prod[t] == u:
-                    if ptr[t + 1] - ptr[t] == 1 and not pin[t]:
-                        saved += cost[t]
-                else:
-                    shared = False
-                    for c in range(ptr[t], ptr[t + 1]):
-                        shared = shared or cons[c] == u
-                    if not shared:
-                        paid += cost[t]
-            if paid <= saved:
-                label[x] = u
-                touched[x] = touched[u] = True
+        if forward[x] == LEAVES + JOINS and not touched[v]:
+            label[x] = v
+            touched[x] = touched[v] = True
+        elif backward[x] == LEAVES + JOINS and not touched[u]:
+            label[x] = u
+            touched[x] = touched[u] = True
     return label

@@ -26,6 +26,8 @@ class Hypergraph(NamedTuple):
 
     work: IntArray  # [n]
     cost: IntArray  # [m] c(t) in nanoseconds
+    rest_work: IntArray  # [n] what later stages pay for a node at least; the same unless devices differ
+    rest_cost: IntArray  # [m] and for a tensor
     always: BoolArray  # [m] paid by every stage that touches it
     net_ptr: IntArray  # [m + 1]
     members: IntArray  # [p]
@@ -46,7 +48,9 @@ class Hypergraph(NamedTuple):
     alpha: int
 
 
-def hypergraph(inst: Instance, *, reverse: bool = False, whole: bool = False) -> tuple[Hypergraph, IntArray]:
+def hypergraph(
+    inst: Instance, *, reverse: bool = False, whole: bool = False, free: BoolArray | None = None
+) -> tuple[Hypergraph, IntArray]:
     """Build the hypergraph of an instance.
 
     Parameters
@@ -56,6 +60,8 @@ def hypergraph(inst: Instance, *, reverse: bool = False, whole: bool = False) ->
         Turn every precedence around: the objective stays the same, the search starts from the sinks.
     whole : bool
         Keep free sources: one may have a stage of its own.
+    free : bool[n of inst], optional
+        Which free sources to leave out, if not all.
 
     Returns
     -------
@@ -63,7 +69,8 @@ def hypergraph(inst: Instance, *, reverse: bool = False, whole: bool = False) ->
     int64[n of inst]
         Node of the hypergraph for each instance node, -1 for a free source.
     """
-    free = np.zeros(inst.n, dtype=np.bool_) if whole else _free_sources(inst)
+    if free is None:
+        free = np.zeros(inst.n, dtype=np.bool_) if whole else free_sources(inst)
     index = np.full(inst.n, -1, dtype=np.int64)
     index[~free] = np.arange(int((~free).sum()))
     n = int((~free).sum())
@@ -85,6 +92,8 @@ def hypergraph(inst: Instance, *, reverse: bool = False, whole: bool = False) ->
         Hypergraph(
             work=inst.work[~free],
             cost=inst.net_cost[nets],
+            rest_work=inst.work[~free],
+            rest_cost=inst.net_cost[nets],
             always=inst.net_pin[nets] | (inst.net_prod[nets] == HOST),
             net_ptr=net_ptr,
             members=flat,
@@ -133,7 +142,8 @@ def place_free_sources(inst: Instance, index: IntArray, stage: IntArray) -> IntA
     return out
 
 
-def _free_sources(inst: Instance) -> BoolArray:
+def free_sources(inst: Instance) -> BoolArray:
+    """Return which nodes are free sources."""
     free: BoolArray = np.asarray(
         (inst.work == 0)
         & (np.diff(inst.in_ptr) == 0)

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from onnx_pipeline.graph.costgraph import HOST, BoolArray, IntArray
+from onnx_pipeline.graph.target import INFEASIBLE
 from onnx_pipeline.partition.instance.csr import flatten, invert, member_lists
 from onnx_pipeline.partition.instance.instance import Instance
 
@@ -74,7 +75,7 @@ def quotient(inst: Instance, label: IntArray) -> Instance:
     nodes, nets, groups, rates = parts(inst)
     return assemble(
         Nodes(
-            _merge(np.add, label, nodes.work, 0),
+            _merged_work(label, nodes.work),
             _merge(np.maximum, label, nodes.need, 0),
             _merge(np.maximum, label, nodes.usual, 0),
             _merge(np.maximum, label, nodes.pin, -1),
@@ -87,6 +88,14 @@ def quotient(inst: Instance, label: IntArray) -> Instance:
         rates,
         label[inst.node_of],
     )
+
+
+def _merged_work(label: IntArray, work: IntArray) -> IntArray:
+    """Sum of the work of all nodes with the same label; ``INFEASIBLE`` where one of them is."""
+    lost = work >= INFEASIBLE
+    out = _merge(np.add, label, np.where(lost, 0, work), 0)
+    out[label[lost]] = INFEASIBLE
+    return out
 
 
 def _merge(function: np.ufunc, label: IntArray, values: IntArray, start: int) -> IntArray:

@@ -205,6 +205,12 @@ def occupy(tape, i, j, live, x):  # type: ignore[no-untyped-def]
 @inner
 def overflow(g, held):  # type: ignore[no-untyped-def]
     """Nanoseconds to stream what does not fit of ``held`` bytes; g has memory and ns_per_byte."""
-    if held <= g.memory:
+    return streamed(g.memory, g.ns_per_byte, held)
+
+
+@inner
+def streamed(memory, ns_per_byte, held):  # type: ignore[no-untyped-def]
+    """Nanoseconds to stream what a memory does not hold of so many bytes."""
+    if held <= memory:
         return np.int64(0)
-    return np.int64((held - g.memory) * g.ns_per_byte) if g.ns_per_byte >= 0 else np.int64(INFEASIBLE)
+    return np.int64((held - memory) * ns_per_byte) if ns_per_byte >= 0 else np.int64(INFEASIBLE)

@@ -1,0 +1,1 @@
+"""Devices that differ: search and proof for :mod:`onnx_pipeline.graph.fleet`."""

@@ -1,0 +1,191 @@
+"""Placing a graph on a fleet: bounds, good orders cut for its devices, and what improves them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from onnx_pipeline.errors import InfeasibleError, UsageError
+from onnx_pipeline.figures import format_bytes, format_count
+from onnx_pipeline.graph.costgraph import CostGraph, IntArray
+from onnx_pipeline.graph.fleet import FleetTarget, graph_on
+from onnx_pipeline.graph.target import INFEASIBLE
+from onnx_pipeline.parameters import SearchParams
+from onnx_pipeline.partition.fleets import shared
+from onnx_pipeline.partition.fleets.fluid import fluid_bound
+from onnx_pipeline.partition.fleets.instance import FleetInstance, build_fleet, contract_fleet, counted
+from onnx_pipeline.partition.fleets.kernels import ensure_compiled
+from onnx_pipeline.partition.fleets.known import FleetKnown
+from onnx_pipeline.partition.fleets.ladder import FleetLadder
+from onnx_pipeline.partition.fleets.simple import simple_fleet
+from onnx_pipeline.partition.fleets.slicing import MOST_ROWS, Moves, cut, moves_of, price_order, rows_of
+from onnx_pipeline.partition.proving import EXACT_LIMIT
+from onnx_pipeline.partition.search.orders import starting_orders
+from onnx_pipeline.progress import Progress, silent
+from onnx_pipeline.stop import AnyOf, Deadline, Stop, is_interrupt
+
+#: Effort beyond which no question gets.
+MOST_DECISIONS = 1 << 40
+
+
+def plan_fleet(
+    graph: CostGraph, fleet: FleetTarget, params: SearchParams, progress: Progress = silent
+) -> FleetKnown:
+    """Find stages and their devices, and prove how much better others could be.
+
+    Parameters
+    ----------
+    graph : CostGraph
+        Its pins name devices.
+    fleet : FleetTarget
+    params : SearchParams
+    progress : Progress
+
+    Returns
+    -------
+    FleetKnown
+        After a KeyboardInterrupt, the best so far with ``interrupted`` set.
+
+    Raises
+    ------
+    UsageError
+        If a pin names no device, or devices have no order.
+    InfeasibleError
+        If no placement is found that runs: a node that no device runs, pins or a hard memory limit.
+    """
+    check_pins(graph, fleet)
+    check_support(graph, fleet)
+    known = FleetKnown(counted(graph, fleet), fleet, progress)
+    full = build_fleet(known.graph, fleet)
+    known.bound(simple_fleet(full), "simple")
+    if not full.n:
+        known.offer(np.zeros(0, dtype=np.int64), (), "whole")
+        return known
+    ensure_compiled(progress)
+    if fleet.shared:
+        shared.ensure_compiled(progress)
+    deadline = Deadline(params.time_limit, min(known.seconds, params.time_limit / 2))
+    stop = AnyOf(lambda: known.reached(params.gap), deadline)
+    try:
+        if fleet.shared:
+            shared.place_shared(known, params, progress, stop)
+        else:
+            search(known, contract_fleet(full, deadline), params, stop)
+    except (KeyboardInterrupt, SystemError) as error:
+        if not is_interrupt(error):
+            raise
+        known.interrupted = True
+    if known.upper >= INFEASIBLE:
+        raise _infeasible(known)
+    return known
+
+
+def search(known: FleetKnown, inst: FleetInstance, params: SearchParams, stop: Stop) -> None:
+    """Improve placement and bound until it is time to stop."""
+    fluid = fluid_bound(inst)
+    known.bound(fluid.ticks, "fluid", {"weights": list(fluid.weights), "memory": list(fluid.memory)})
+    Slicer(known, inst).start(np.random.default_rng(params.seed), stop)
+    if inst.n <= EXACT_LIMIT:
+        ladder = FleetLadder(known, inst, stop)
+        while not stop() and ladder.cap < MOST_DECISIONS:
+            ladder.round()
+
+
+class Slicer:
+    """Cuts orders of an instance for the devices of its fleet.
+
+    Parameters
+    ----------
+    known : FleetKnown
+        Receives what is found.
+    inst : FleetInstance
+    """
+
+    def __init__(self, known: FleetKnown, inst: FleetInstance) -> None:
+        self.known, self.inst = known, inst
+        self._lines: list[tuple[FleetTarget, Moves]] = [(line, moves_of(line)) for line in _lines(inst.fleet)]
+
+    def start(self, rng: np.random.Generator, stop: Stop) -> None:
+        """Cut good orders."""
+        common = self.inst.kinds[self.inst.fleet.devices[0]]._replace(work=self.inst.least_work)
+        for name, order in starting_orders(common, rng):
+            self.offer(order, name)
+            if stop():
+                return
+
+    def offer(self, order: IntArray, name: str) -> bool:
+        """Cut an order; return whether it gave the best placement so far."""
+        known, inst = self.known, self.inst
+        # A limit from below first: segments up to a large one are many.
+        limit = min(known.upper, max(2 * known.lower, 1 << 10))
+        better = False
+        while True:
+            priced = price_order(inst, order, limit)
+            for line, moves in self._lines:
+                high = min(limit, known.upper - 1)
+                found = cut(inst._replace(fleet=line), priced, moves, known.lower, high)
+                if found is not None:
+                    stages = inst.expand(found.stage_of)
+                    better |= known.offer(stages, found.device_of, f"slicing, {name}")
+            if better or limit >= known.upper:
+                return better
+            limit = min(known.upper, limit * 4)
+
+
+def _lines(fleet: FleetTarget) -> list[FleetTarget]:
+    """Return the fleet, or, where its devices differ in too many ways to be counted, fixed orders of them."""
+    if not fleet.free or rows_of(fleet) <= MOST_ROWS:
+        return [fleet]
+    return [replace(fleet, free=False)]
+
+
+def check_pins(graph: CostGraph, fleet: FleetTarget) -> None:
+    """Refuse pins that name no device, or where devices have no order.
+
+    Raises
+    ------
+    UsageError
+    """
+    last = int(graph.pinned.max(initial=-1))
+    if last < 0:
+        return
+    name = graph.node_names[int(graph.pinned.argmax())]
+    if fleet.free or fleet.shared:
+        how = "stages may take devices in any order" if fleet.free else "devices may hold several stages"
+        raise UsageError(f"node {name!r} is pinned to device {last}, but {how}", "leave such pins out")
+    devices = len(fleet.devices)
+    if last >= devices:
+        there_are = f"devices are 0 to {devices - 1}" if devices > 1 else "there is only device 0"
+        raise UsageError(f"node {name!r} is pinned to device {last}: {there_are}")
+
+
+def check_support(graph: CostGraph, fleet: FleetTarget) -> None:
+    """Refuse nodes that no device of the fleet runs.
+
+    Raises
+    ------
+    InfeasibleError
+    """
+    kinds = [kind for number, kind in enumerate(fleet.kinds) if number in fleet.devices]
+    lacking = np.all([graph_on(graph, kind).work >= INFEASIBLE for kind in kinds], axis=0)
+    nodes = np.flatnonzero(lacking)
+    if len(nodes):
+        names = " or ".join(kind.name for kind in kinds)
+        more = f" and {format_count(len(nodes) - 1, 'other node')}" if len(nodes) > 1 else ""
+        raise InfeasibleError(
+            f"node {graph.node_names[int(nodes[0])]!r}{more} cannot run on {names}, the devices of the fleet",
+            "add a device that can run what the others cannot",
+        )
+
+
+def _infeasible(known: FleetKnown) -> InfeasibleError:
+    """Say why no placement is known."""
+    graph, fleet = known.graph, known.fleet
+    held = format_bytes(int(graph.group_bytes[np.diff(graph.group_ptr) > 0].sum()))
+    rooms = sum(fleet.kinds[kind].target.memory for kind in fleet.devices)
+    devices = format_count(len(fleet.devices), "device")
+    message = f"no placement on {devices} was found that runs"
+    if known.lower >= INFEASIBLE:
+        message = f"no placement on {devices} runs"
+    return InfeasibleError(f"{message} ({held} of parameters, {format_bytes(rooms)} of memory in all)")
