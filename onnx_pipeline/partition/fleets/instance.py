@@ -12,6 +12,7 @@ from onnx_pipeline.graph.fleet import FleetTarget, graph_on
 from onnx_pipeline.graph.objective import countable
 from onnx_pipeline.graph.target import INFEASIBLE
 from onnx_pipeline.partition.instance.build import constrained, price_nodes, share_stages, stage_labels
+from onnx_pipeline.partition.instance.coarsen import RUNS, run_labels
 from onnx_pipeline.partition.instance.contract import JOINS, LEAVES, disjoint_merges, safe_moves
 from onnx_pipeline.partition.instance.instance import Instance
 from onnx_pipeline.partition.instance.quotient import quotient
@@ -51,6 +52,11 @@ class FleetInstance(NamedTuple):
     def least_work(self) -> IntArray:
         """Work of each node on the device that is fastest with it; int64[n]."""
         return np.asarray(np.min([self.kinds[kind].work for kind in self.used], axis=0), dtype=np.int64)
+
+    @property
+    def common(self) -> Instance:
+        """One instance for what needs only one, such as good orders: every node where it is fastest."""
+        return self.kinds[self.fleet.devices[0]]._replace(work=self.least_work)
 
     def expand(self, stage_of: IntArray) -> IntArray:
         """Translate stages of these nodes into stages of the original nodes."""
@@ -122,6 +128,16 @@ def contract_fleet(inst: FleetInstance, stop: Stop = never) -> FleetInstance:
             break
         inst = inst.merged(label)
     return inst
+
+
+def coarsen_fleet(inst: FleetInstance, order: IntArray) -> FleetInstance:
+    """Merge a topological order into runs, see :mod:`onnx_pipeline.partition.instance.coarsen`.
+
+    Runs end where other kinds begin to run or to lack nodes, unless that is everywhere.
+    """
+    runs = inst.runs[:, order]
+    breaks = 1 + np.flatnonzero((runs[:, 1:] != runs[:, :-1]).any(axis=0))
+    return inst.merged(run_labels(inst.common, order, breaks=breaks if len(breaks) <= RUNS else None))
 
 
 def _on_all(verdicts: IntArray, runs: BoolArray, partner: IntArray) -> IntArray:
