@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     from onnx_pipeline.replication import replicate as replicate
     from onnx_pipeline.reporting.build import report as report
     from onnx_pipeline.runtime import PipelineSession as PipelineSession
+    from onnx_pipeline.slices.models import slice_model as slice_model
     from onnx_pipeline.verification.checks import VerifyReport as VerifyReport
     from onnx_pipeline.verification.checks import verify as verify
 
@@ -110,6 +111,7 @@ _HOME = {
     "replicate": "replication",
     "report": "reporting.build",
     "simulate": "measurement.simulation",
+    "slice_model": "slices.models",
     "split": "pipeline",
     "stage_costs": "graph",
     "verify": "verification.checks",
