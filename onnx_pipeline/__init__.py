@@ -60,6 +60,8 @@ if TYPE_CHECKING:
     from onnx_pipeline.replication import replicate as replicate
     from onnx_pipeline.reporting.build import report as report
     from onnx_pipeline.runtime import PipelineSession as PipelineSession
+    from onnx_pipeline.slices.auto import SlicePlan as SlicePlan
+    from onnx_pipeline.slices.models import plan_slices as plan_slices
     from onnx_pipeline.slices.models import slice_model as slice_model
     from onnx_pipeline.verification.checks import VerifyReport as VerifyReport
     from onnx_pipeline.verification.checks import verify as verify
@@ -89,6 +91,7 @@ _HOME = {
     "ReplicaPlan": "replication",
     "ReplicaTable": "replication",
     "SearchParams": "parameters",
+    "SlicePlan": "slices.auto",
     "Simulation": "measurement.simulation",
     "StageCost": "graph",
     "StageError": "errors",
@@ -105,6 +108,7 @@ _HOME = {
     "load_device": "costmodel.devices",
     "partition": "partition",  # the subpackage, which is callable
     "plan": "pipeline",
+    "plan_slices": "slices.models",
     "profile": "pipeline",
     "read_graph": "graph.costs_json",
     "read_plan": "planned",

@@ -213,6 +213,9 @@ PUBLIC = {
     "stage_costs",
     "verify",
     "write_graph",
+    "SlicePlan",
+    "plan_slices",
+    "slice_model",
 }
 
 
