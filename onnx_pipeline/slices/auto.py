@@ -13,7 +13,7 @@ from onnx_pipeline.partition.result import PartitionResult
 from onnx_pipeline.progress import Progress, silent
 from onnx_pipeline.slices.costs import SliceCosts
 from onnx_pipeline.slices.graphs import Shares, slice_graph
-from onnx_pipeline.slices.limits import Limit, limits, own_bounds
+from onnx_pipeline.slices.limits import Limit, limits, own_stages
 from onnx_pipeline.slices.slicing import Slicing, describe
 from onnx_pipeline.slices.which import Sliceable
 
@@ -21,6 +21,9 @@ from onnx_pipeline.slices.which import Sliceable
 MOST_ROUNDS = 12
 #: More slices have to gain at least this share of the bottleneck.
 WORTH = 0.005
+
+#: Rounds without a gain that are borne.
+PATIENCE = 3
 
 Solve = Callable[[CostGraph], PartitionResult]
 
@@ -152,27 +155,35 @@ class _Auto:
         if not near:
             return "no single node limits it any more"
         origin = self.origin()
-        heavy = {origin[each.node]: each for each in reversed(near) if each.node in origin}
-        stuck = next((each for each in near if each.node not in origin), None)
-        if stuck is not None:
-            return f"node {stuck.node!r} limits it and cannot be sliced"
-        full = next((name for name in heavy if self.parts.get(name, 1) >= self.most(name)), None)
-        if full is not None:
-            return f"node {full!r} limits it in {self.parts.get(full, 1)} parts, and cannot have more"
-        goal = self._goal(result, {each.node for each in near})
-        for name, each in heavy.items():
-            now = self.parts.get(name, 1)
-            room = max(1, goal - (each.own - each.work))
-            self.parts[name] = min(self.most(name), max(now + 1, -(-each.work * now // room)))
+        chosen = {each.node: self._divisible(each, origin) for each in near}
+        for each in near:
+            if chosen[each.node] is None:
+                name = origin.get(each.node, each.node)
+                now = self.parts.get(name, 1)
+                further = f" further than in {now}" if now > 1 else ""
+                return f"node {name!r} limits it and cannot be sliced{further}"
+        goal = self._goal(result, {name for each in near for name in each.members})
+        work = dict(zip(result.graph.node_names, result.graph.work.tolist(), strict=True))
+        before = dict(self.parts)
+        for each in near:
+            piece = chosen[each.node] or each.node
+            name, now = origin[piece], before.get(origin[piece], 1)
+            room = max(1, goal - (each.own - work[piece]))
+            wanted = min(self.most(name), max(now + 1, -(-work[piece] * now // room)))
+            self.parts[name] = max(self.parts.get(name, 1), wanted)
         return None
+
+    def _divisible(self, limit: Limit, origin: Mapping[str, str]) -> str | None:
+        """Return the heaviest node of the cheapest stage with the limit that can have more parts."""
+        finer = (name for name in limit.members if name in origin)
+        return next((n for n in finer if self.parts.get(origin[n], 1) < self.most(origin[n])), None)
 
     def _goal(self, result: PartitionResult, near: set[str]) -> int:
         """Return what the other nodes allow: the average work, or the heaviest of them."""
         graph = result.graph
         average = int(graph.work.sum()) // self.stages
-        bounds = own_bounds(graph, result.target, average)
-        others = [own for v, own in bounds.items() if graph.node_names[v] not in near]
-        return max([average, *others])
+        stages = own_stages(graph, result.target, average)
+        return max([average, *(own for v, (own, _) in stages.items() if graph.node_names[v] not in near)])
 
 
 def auto(
@@ -208,7 +219,7 @@ def auto(
     first = tuple(limits(rounds[0].result))
     ended = f"after {MOST_ROUNDS} rounds"
     while len(rounds) <= MOST_ROUNDS:
-        stop = state.finer(rounds[-1].result)
+        stop = state.finer(rounds[-1].result) if _still_helps(rounds) else "finer slices bring nothing"
         if stop is not None:
             ended = stop
             break
@@ -219,3 +230,11 @@ def auto(
     chosen = next(each for each in rounds if each.result.bottleneck <= best * (1 + WORTH))
     op_types = {name: str(each.node.op_type) for name, each in candidates.items()}
     return SlicePlan(tuple(rounds), chosen, first, op_types, ended)
+
+
+def _still_helps(rounds: list[Round]) -> bool:
+    """Whether one of the last rounds was better than all before: some limits fall only together."""
+    if len(rounds) <= PATIENCE:
+        return True
+    before = min(each.result.bottleneck for each in rounds[:-PATIENCE])
+    return min(each.result.bottleneck for each in rounds[-PATIENCE:]) < before

@@ -19,7 +19,7 @@ NEAR = 0.03
 
 @dataclass(frozen=True)
 class Limit:
-    """A node that no partition can hold at much less than the bottleneck.
+    """A node that no stage can hold at much less than the bottleneck.
 
     Attributes
     ----------
@@ -30,12 +30,16 @@ class Limit:
         Ticks of the cheapest stage that holds it: alpha, its work, and what has to be paid for its tensors.
     bottleneck : int
         Ticks of the plan.
+    members : tuple of str
+        The nodes of the cheapest stage, itself included, the heaviest first: it is among them that something
+        has to change.
     """
 
     node: str
     work: int
     own: int
     bottleneck: int
+    members: tuple[str, ...]
 
     @property
     def share(self) -> float:
@@ -57,18 +61,20 @@ def limits(result: PartitionResult, near: float = NEAR) -> list[Limit]:
         How far below the bottleneck, as a share of it, a node's own bound may be.
     """
     graph = result.graph
-    found = [
-        Limit(graph.node_names[v], int(graph.work[v]), own, result.upper)
-        for v, own in own_bounds(graph, result.target, int(result.upper * (1 - near))).items()
-    ]
-    return sorted(found, key=lambda each: (-each.own, each.node))
+    found: dict[str, Limit] = {}
+    for own, stage in own_stages(graph, result.target, int(result.upper * (1 - near))).values():
+        names = tuple(graph.node_names[v] for v in stage)
+        limit = Limit(names[0], int(graph.work[stage[0]]), own, result.upper, names)
+        if names[0] not in found or found[names[0]].own < own:
+            found[names[0]] = limit
+    return sorted(found.values(), key=lambda each: (-each.own, each.node))
 
 
-def own_bounds(graph: CostGraph, target: Target, floor: int = 0) -> dict[int, int]:
-    """Return by node the ticks of the cheapest stage that can hold it, where they exceed ``floor``.
+def own_stages(graph: CostGraph, target: Target, floor: int = 0) -> dict[int, tuple[int, list[int]]]:
+    """Return by node the cheapest stage that can hold it, where it costs more than ``floor`` ticks.
 
     That is alpha and a minimum cut, see :mod:`onnx_pipeline.partition.bounds.mincut`: other nodes may share
-    the stage to spare it transfers. Of nodes that must share a stage only the heaviest is named.
+    the stage to spare it transfers. Each comes with the nodes of that stage, the heaviest first.
     """
     from ortools.graph.python import max_flow
 
@@ -79,16 +85,12 @@ def own_bounds(graph: CostGraph, target: Target, floor: int = 0) -> dict[int, in
     alone = inst.work.copy()
     for ptr, nets in ((inst.in_ptr, inst.in_net), (inst.out_ptr, inst.out_net)):
         np.add.at(alone, np.repeat(np.arange(inst.n), np.diff(ptr)), inst.net_cost[nets])
-    heaviest: dict[int, int] = {}
-    for v, home in enumerate(inst.node_of.tolist()):
-        if home not in heaviest or graph.work[v] > graph.work[heaviest[home]]:
-            heaviest[home] = v
-    bounds: dict[int, int] = {}
-    for home, v in sorted(heaviest.items()):
-        # Anything heavy limits itself; what is light beside heavy transfers is not worth a cut.
-        if inst.alpha + int(alone[home]) <= floor or flow.solve(home, sink) != flow.OPTIMAL:
+    stages: dict[int, tuple[int, list[int]]] = {}
+    for home in np.flatnonzero(inst.alpha + alone > floor).tolist():
+        if flow.solve(home, sink) != flow.OPTIMAL or inst.alpha + flow.optimal_flow() <= floor:
             continue
         own = inst.alpha + flow.optimal_flow()
-        if own > floor:
-            bounds[v] = own
-    return bounds
+        side = np.isin(inst.node_of, np.asarray(flow.get_source_side_min_cut(), dtype=np.int64))
+        stage = sorted(np.flatnonzero(side).tolist(), key=lambda v: (-int(graph.work[v]), v))
+        stages.update((v, (own, stage)) for v in np.flatnonzero(inst.node_of == home).tolist())
+    return stages
