@@ -141,15 +141,18 @@ def test_own_bounds_hold() -> None:
             assert all(own <= costs[stage_of[v]].total for v, (own, _) in bounds.items())
 
 
-def test_the_node_that_is_named_can_be_divided() -> None:
-    """An activation between dear tensors is no limit of its own: the product that it shares a stage with is."""
-    plan = planned(
-        {"wide": 300.0, "relu": 20.0, "sum": 5.0, "next": 40.0, "end": 5.0}, Target(bandwidth=1e10), 4
-    )
-    (limit,) = plan.limits
-    assert limit.node == "wide"
-    assert "relu" in limit.members
-    assert plan.parts["wide"] > 1
+def test_one_limit_for_each_stage() -> None:
+    """Nodes between dear tensors share the cheapest stage of all of them: the heaviest is named."""
+    builder = op.GraphBuilder("block")
+    expand, relu, pool = (builder.add_node(n, w) for n, w in (("expand", 100), ("relu", 5), ("pool", 50)))
+    end = builder.add_node("end", 20)
+    builder.add_net("wide", expand, [relu], nbytes=1000)
+    builder.add_net("still wide", relu, [pool], nbytes=1000)
+    builder.add_net("narrow", pool, [end], nbytes=7)
+    result = op.partition(builder.build(), 4, Target(bandwidth=1e9))
+    (limit,) = limits(result)
+    assert (limit.node, limit.members) == ("expand", ("expand", "pool", "relu"))
+    assert result.graph.seconds(limit.own) == pytest.approx(162e-9)
 
 
 def test_limits_count_transfers() -> None:
