@@ -181,9 +181,10 @@ def trace_rows(events: Sequence[Mapping[str, Any]]) -> list[Row]:
     """Return the stages' spans of a trace in Chrome's format: the last ones, from zero."""
     spans = [e for e in events if e.get("ph") == "X" and e.get("cat") == "stage"][-MOST_SPANS:]
     zero = min((e["ts"] for e in spans), default=0.0)
+    starts = [(e["ts"] - zero) / 1e6 for e in spans]
     return [
-        _span(e["tid"], e["args"]["request"], (e["ts"] - zero) / 1e6, (e["ts"] - zero + e["dur"]) / 1e6)
-        for e in spans
+        _span(e["args"].get("stage", e["tid"]), e["args"]["request"], start, start + e["dur"] / 1e6)
+        for e, start in zip(spans, starts, strict=True)
     ]
 
 
