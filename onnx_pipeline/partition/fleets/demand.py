@@ -1,8 +1,8 @@
 """What every placement pays at least, whatever is where: a load for every node and kind of device.
 
 A tensor that the host writes or reads is paid by every device that touches it, so all of it is added to one
-of the nodes that do; and a parameter group is held wherever it is used, so its bytes count at one of its
-users. Then, for the nodes V_d on a device d of kind k,
+node that does, its producer or else its first reader; and a parameter group is held wherever it is used, so
+its bytes count at its first user. Then, for the nodes V_d on a device d of kind k,
 
     load(d) >= alpha_k + sum of load_k(v) over V_d + overflow of (sum of held(v) over V_d)
 
@@ -60,7 +60,8 @@ def _loads(inst: Instance) -> IntArray:
     load = inst.work.copy()
     for t in np.flatnonzero((inst.net_prod == HOST) | inst.net_pin).tolist():
         producer = int(inst.net_prod[t])
-        load[inst.net_cons[inst.net_ptr[t]] if producer == HOST else producer] += inst.net_cost[t]
+        readers = inst.net_cons[inst.net_ptr[t] : inst.net_ptr[t + 1]]
+        load[readers.min() if producer == HOST else producer] += inst.net_cost[t]
     if inst.ns_per_byte < 0:
         own = inst.need.copy()
         np.add.at(own, np.repeat(np.arange(inst.n), np.diff(inst.use_ptr)), inst.group_bytes[inst.use_group])

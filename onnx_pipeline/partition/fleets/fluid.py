@@ -5,7 +5,7 @@ kind k have memory M_k each, and r_k ticks per byte of overflow. For any integer
 q_k <= y_k r_k where memory overflows and q_k = 0 where it is unlimited, every placement of bottleneck T has
 
     sum over v of min over k of (y_k L_k(v) + q_k h(v))
-        <= sum over k of n_k (y_k max(0, T - alpha_k) + q_k M_k + y_k [memory overflows])
+        <= sum over k of n_k (y_k max(0, T - alpha_k) + q_k M_k + y_k [q_k > 0, memory overflows])
 
 The least T that keeps this is a lower bound, with one stage per device or several, in any order.
 
@@ -53,11 +53,17 @@ class Fluid(NamedTuple):
     weights: tuple[int, ...]
     memory: tuple[int, ...]
 
+    @property
+    def detail(self) -> dict[str, list[int]]:
+        """What a certificate states, so that the bound can be checked."""
+        return {"weights": list(self.weights), "memory": list(self.memory)}
+
 
 def fluid_bound(inst: FleetInstance) -> Fluid:
     """Return a lower bound on the load of the busiest device in every placement, with its proof.
 
-    It serves fleets with one stage per device and with several. A contracted instance may give more.
+    It serves fleets with one stage per device and with several. :mod:`.certificate` reproduces it for an
+    instance that is not contracted; a contracted one hardly gives more.
     """
     asked = demand(inst)
     none = (0,) * len(inst.kinds)
@@ -80,11 +86,9 @@ def evaluate(asked: Demand, weights: Sequence[int], memory: Sequence[int]) -> in
     ValueError
         If the weights prove nothing.
     """
-    limited = [kind for kind, room in enumerate(asked.memory) if room < math.inf]
-    for kind, q in enumerate(memory):
-        rate = asked.rate[kind]
-        most = 0 if kind not in limited else weights[kind] * _rate(rate) if rate >= 0 else math.inf
-        if weights[kind] < 0 or not 0 <= q <= most:
+    for y, q, room, rate in zip(weights, memory, asked.memory, asked.rate, strict=True):
+        most = 0 if room == math.inf else y * _rate(rate) if rate >= 0 else math.inf
+        if y < 0 or not 0 <= q <= most:
             raise ValueError(f"weights {weights} and {memory} prove nothing")
     kinds = [kind for kind, devices in enumerate(asked.devices) if devices]
     held, loads = asked.held.tolist(), [asked.load[kind].tolist() for kind in kinds]
@@ -98,9 +102,10 @@ def evaluate(asked: Demand, weights: Sequence[int], memory: Sequence[int]) -> in
         if not prices:
             return INFEASIBLE
         needed += min(prices)
-    for kind in limited:
-        rounding = weights[kind] if asked.rate[kind] >= 0 else 0
-        needed -= asked.devices[kind] * (memory[kind] * math.ceil(asked.memory[kind]) + rounding)
+    for kind in kinds:
+        if memory[kind]:
+            rounding = weights[kind] if asked.rate[kind] >= 0 else 0
+            needed -= asked.devices[kind] * (memory[kind] * math.ceil(asked.memory[kind]) + rounding)
     return _least(asked, weights, needed)
 
 

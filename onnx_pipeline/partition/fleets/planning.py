@@ -8,6 +8,7 @@ from onnx_pipeline.graph.costgraph import CostGraph
 from onnx_pipeline.graph.fleet import FleetTarget
 from onnx_pipeline.graph.target import INFEASIBLE
 from onnx_pipeline.parameters import SearchParams
+from onnx_pipeline.partition.fleets import shared
 from onnx_pipeline.partition.fleets.annealing import FleetAnnealer
 from onnx_pipeline.partition.fleets.cutting import Cutter
 from onnx_pipeline.partition.fleets.fluid import fluid_bound
@@ -64,10 +65,15 @@ def plan_fleet(
         known.offer(np.zeros(0, dtype=np.int64), (), "whole")
         return known
     ensure_compiled(progress)
+    if fleet.shared:
+        shared.ensure_compiled(progress)
     deadline = Deadline(params.time_limit, min(known.seconds, params.time_limit / 2))
     stop = AnyOf(lambda: known.reached(params.gap), deadline)
     try:
-        search(known, contract_fleet(full, deadline), params, stop)
+        if fleet.shared:
+            shared.place_shared(known, params, progress, stop)
+        else:
+            search(known, contract_fleet(full, deadline), params, stop)
     except (KeyboardInterrupt, SystemError) as error:
         if not is_interrupt(error):
             raise
