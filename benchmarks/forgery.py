@@ -109,21 +109,29 @@ def same(first: Any, second: Any) -> bool:
 
 
 class Campaign:
-    """One split, its costs and a plan, and what became of their forgeries."""
+    """Two splits, one with replicas, their costs and plans, and what became of their forgeries."""
 
     def __init__(self, folder: Path, seed: int) -> None:
         self.folder, self.rng = folder, random.Random(seed)
         self.model = folder / "m.onnx"
         onnx.save(onnx.parser.parse_model(MODEL), self.model)
         np.savez(folder / "x.npz", x=np.ones((1, 16), np.float32))
-        self.out = folder / "out"
+        self.out, self.mixed = folder / "out", folder / "mixed"
         op.split(self.model, stages=3, output=self.out, cost_model="analytic", time_limit=0.3, threads=1)
-        self.run(["plan", str(self.out / "costs.json"), "-k", "3", *QUICK, "-o", str(folder / "plan.json")])
+        costs = str(self.out / "costs.json")
+        self.run(["plan", costs, "-k", "3", *QUICK, "-o", str(folder / "plan.json")])
+        # Two or three of its nodes fit a device.
+        limited: dict[str, Any] = {"memory": 200, "memory_mode": "hard", "device": "ideal"}
+        op.split(self.model, devices=5, output=self.mixed, cost_model="analytic", time_limit=0.3, **limited)
+        limits = ["--memory", "200B", "--memory-mode", "hard", "--device", "ideal"]
+        self.run(["plan", costs, "--devices", "5", *limits, *QUICK, "-o", str(folder / "mixed.json")])
         shutil.copy(self.out / "costs.json", folder / "costs.json")
         files = (
             self.out / "manifest.json",
             self.out / "costs.json",
+            self.mixed / "manifest.json",
             folder / "plan.json",
+            folder / "mixed.json",
             folder / "costs.json",
         )
         self.truth = {path: json.loads(path.read_text()) for path in files}
@@ -132,14 +140,14 @@ class Campaign:
 
     def commands(self, path: Path) -> list[list[str]]:
         """Return the commands that read a file."""
-        out, plan = str(self.out), str(self.folder / "plan.json")
-        if path.parent == self.out:
+        out, plan = str(path.parent), str(self.folder / "plan.json")
+        if path.parent != self.folder:
             run = ["run", out, "--inputs", str(self.folder / "x.npz")]
             bench = ["bench", out, "--rounds", "1", "--requests", "1", "--no-baselines"]
             model = str(self.model)
             return [["verify", out, "--model", model], ["verify", out], ["show", out], run, bench]
-        if path.name == "plan.json":
-            return [["verify", plan], ["show", plan]]
+        if path.name in ("plan.json", "mixed.json"):
+            return [["verify", str(path)], ["show", str(path)]]
         output = ["-o", str(self.folder / "other.json"), "--force"]
         return [["plan", str(path), "-k", "2", *QUICK, *output], ["verify", plan]]
 

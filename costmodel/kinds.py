@@ -139,7 +139,7 @@ def _from_graph(
         path = Path(str(kind.costs))
         return _by_node(graph, file_costs(path).work_ns, path), f"from {path.name}"
     if kind.speed is not None:
-        return plain / kind.speed, f"{kind.speed:g} times as fast as the graph's"
+        return plain / kind.speed, f"the graph's, {kind.speed:g} times as fast"
     if known is not None:
         work = np.where(known >= INFEASIBLE, math.inf, known.astype(np.float64))
         return work, _origin(graph.meta, kind.name)

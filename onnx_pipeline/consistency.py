@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
+from onnx_pipeline.arrangement import lacking
+
 if TYPE_CHECKING:
     from onnx_pipeline.manifest import Manifest, Port, Stage, StageInput, StageOutput
 
@@ -20,8 +22,10 @@ def contradictions(document: Manifest) -> Iterator[str]:
     if [stage.index for stage in stages] != list(range(len(stages))):
         yield "the stages are not numbered 0, 1, 2, ..."
         return
-    if len(stages) > document.target["stages"]:
+    if document.target.get("fleet") is None and len(stages) > document.target["stages"]:
         yield f"more stages ({len(stages)}) than devices ({document.target['stages']})"
+    yield from lacking(document.target, document.certificate)
+    yield from _devices(document)
     yield from _names(document)
     yield from _wiring(document)
     if document.measurement is not None:
@@ -33,6 +37,34 @@ def contradictions(document: Manifest) -> Iterator[str]:
         linked = document.weights is not None and document.weights["mode"] == "link"
         if name.is_absolute() or ".." in name.parts or (linked and len(name.parts) != 1):
             yield f"weights {entry['file']!r} lie outside their folder"
+
+
+def _devices(document: Manifest) -> Iterator[str]:
+    """Every stage has a device of the fleet, or replicas on no more devices than there are."""
+    stages, fleet = document.stages, document.target.get("fleet")
+    wanted = sum(stage.replicas for stage in stages)
+    most = document.target.get("devices", document.target["stages"])
+    if fleet is None and len(stages) < wanted > most:
+        yield f"the stages take {wanted} devices, there are {most}"
+    placed = {stage.index: stage.device for stage in stages if stage.device is not None}
+    if fleet is None:
+        yield from (f"stage {index} has a device, but there is no fleet" for index in placed)
+        return
+    for name in _repeated(kind["name"] for kind in fleet["kinds"]):
+        yield f"two kinds of device are called {name!r}"
+    devices, per_device = fleet["devices"], fleet["stages_per_device"]
+    for kind in sorted({kind for kind in devices if kind >= len(fleet["kinds"])}):
+        yield f"a device is of kind {kind}; the fleet has {len(fleet['kinds'])}"
+    for stage in stages:
+        if not 0 <= placed.get(stage.index, -1) < len(devices):
+            yield f"stage {stage.index} has none of the {len(devices)} devices of the fleet"
+        if stage.replicas > 1:
+            yield f"stage {stage.index} has replicas, though it has a device of its own"
+    for device, times in Counter(placed.values()).items():
+        if per_device is not None and times > per_device:
+            yield f"device {device} has {times} stages, at most {per_device} may share it"
+    if not fleet["free"] and per_device == 1 and list(placed.values()) != sorted(placed.values()):
+        yield "later stages are on earlier devices, though the order of the devices is fixed"
 
 
 def _names(document: Manifest) -> Iterator[str]:

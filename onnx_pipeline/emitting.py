@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from onnx_pipeline.manifest import Manifest
     from onnx_pipeline.model.shapes import TensorInfo
     from onnx_pipeline.model.source import SourceModel
-    from onnx_pipeline.partition.result import PartitionResult
+    from onnx_pipeline.solution import Solution
 
 _OTHER = "this is not the model of the plan"
 _HINT = "profile this model and plan its costs"
@@ -29,7 +29,7 @@ _HINT = "profile this model and plan its costs"
 @shows_progress("writing")
 def emit(
     model: ModelLike,
-    plan: PartitionResult | PathLike,
+    plan: Solution | PathLike,
     output: PathLike,
     *,
     dims: Mapping[str, int] | None = None,
@@ -46,7 +46,7 @@ def emit(
     ----------
     model : path-like, onnx.ModelProto or onnx_ir.Model
         The model whose costs were planned.
-    plan : PartitionResult or path-like
+    plan : PartitionResult, ReplicaPlan or path-like
         What :func:`plan` or :func:`partition` returned for a graph from :func:`profile`, or its PLAN.json,
         the costs beside it or where it says.
     output : path-like
@@ -82,6 +82,7 @@ def emit(
     from onnx_pipeline.model.source import load
     from onnx_pipeline.partition.result import PartitionResult
     from onnx_pipeline.planned import read_plan
+    from onnx_pipeline.replica_plan import ReplicaPlan
 
     writing, output = OutputParams(force, annotate, weights), Path(output)
     check_output(output, force=force, keep=[model] if isinstance(model, str | os.PathLike) else ())
@@ -89,8 +90,9 @@ def emit(
     phases = Phases()
     with phases.measure("load", progress):
         result = read_plan(plan) if isinstance(plan, str | os.PathLike) else plan
-        if not isinstance(result, PartitionResult):
-            raise UsageError(f"plan must be a PartitionResult or a path, got a {type(plan).__name__}")
+        if not isinstance(result, PartitionResult | ReplicaPlan):
+            kind = type(plan).__name__
+            raise UsageError(f"plan must be a PartitionResult, a ReplicaPlan or a path, got a {kind}")
         check_dense(result)
         source = load(model, custom_ops)
         _check_nodes(source, result.graph)
@@ -138,7 +140,7 @@ def _check_nodes(source: SourceModel, graph: CostGraph) -> None:
             raise InputError(source.path, f"{_OTHER}: {found}", _HINT)
 
 
-def _check_graph(source: SourceModel, infos: Mapping[str, TensorInfo], result: PartitionResult) -> None:
+def _check_graph(source: SourceModel, infos: Mapping[str, TensorInfo], result: Solution) -> None:
     """Refuse a plan of a graph that is not the model's, or that takes apart what the model needs together."""
     from onnx_pipeline.costmodel.request import NodeCosts
     from onnx_pipeline.graph.demanded import lost_groups

@@ -154,11 +154,17 @@ class StageError(PipelineError):
         Index of the stage.
     reason : str
         What went wrong.
+    replica : int, optional
+        Which replica of the stage, where it has several.
     """
 
-    def __init__(self, file: str | os.PathLike[str], stage: int, reason: str) -> None:
-        self.file, self.stage, self.reason = os.fspath(file), stage, " ".join(reason.split())
-        super().__init__(f"{self.file}: stage {stage} failed: {self.reason}")
+    def __init__(
+        self, file: str | os.PathLike[str], stage: int, reason: str, replica: int | None = None
+    ) -> None:
+        self.file, self.stage, self.replica = os.fspath(file), stage, replica
+        self.reason = " ".join(reason.split())
+        which = "" if replica is None else f", replica {replica}"
+        super().__init__(f"{self.file}: stage {stage}{which} failed: {self.reason}")
 
 
 class InfeasibleError(PipelineError):

@@ -12,20 +12,15 @@ from typing import Any
 
 import numpy as np
 
-from onnx_pipeline import manifest, planfile
+from onnx_pipeline import fleetfile, manifest, planfile
 from onnx_pipeline.errors import Advice, InputError, UsageError
 from onnx_pipeline.graph.constraints import constrain
 from onnx_pipeline.graph.costgraph import CostGraph
 from onnx_pipeline.graph.costs_json import read_graph
 from onnx_pipeline.graph.objective import check_partition
-from onnx_pipeline.partition.result import (
-    Bound,
-    Certificate,
-    HistoryPoint,
-    PartitionResult,
-    SearchRecord,
-)
-from onnx_pipeline.verification.claimed import claim_of, claimed_partition
+from onnx_pipeline.partition.result import HistoryPoint, SearchRecord
+from onnx_pipeline.solution import Solution
+from onnx_pipeline.verification.claimed import claim_of, claimed_partition, claimed_solution
 
 #: What a bottleneck may differ by from the one that the plan states.
 _CLOSE = 1e-9
@@ -33,7 +28,7 @@ _CLOSE = 1e-9
 
 def read_plan(
     path: str | os.PathLike[str], graph: CostGraph | str | os.PathLike[str] | None = None
-) -> PartitionResult:
+) -> Solution:
     """Read a plan back: what :func:`onnx_pipeline.plan` returned when the file was written.
 
     Parameters
@@ -45,7 +40,7 @@ def read_plan(
 
     Returns
     -------
-    PartitionResult
+    PartitionResult, or ReplicaPlan of a plan with replicas
         Every cost is recomputed. Bounds are those of the file: ``verify`` proves them again.
 
     Raises
@@ -65,7 +60,7 @@ def read_plan(
     return result
 
 
-def read_result(path: str | os.PathLike[str]) -> PartitionResult:
+def read_result(path: str | os.PathLike[str]) -> Solution:
     """Read the partition of a split or a plan.
 
     Parameters
@@ -104,6 +99,10 @@ def planned_graph(
         graph = _costs_file(path, document["graph"])
     if not isinstance(graph, CostGraph):
         graph = read_graph(graph)
+    try:
+        graph = fleetfile.with_work(graph, document["graph"])
+    except UsageError as error:
+        raise InputError(path, error.message) from None
     demands = document.get("constraints") or {}
     none = np.full(graph.num_nodes, -1, dtype=np.int64)
     free = replace(graph, colocation=none, pinned=none)
@@ -128,7 +127,7 @@ def _costs_file(path: Path, entry: Mapping[str, Any]) -> Path:
     return found[0]
 
 
-def _result(graph: CostGraph, document: Mapping[str, Any], path: str | os.PathLike[str]) -> PartitionResult:
+def _result(graph: CostGraph, document: Mapping[str, Any], path: str | os.PathLike[str]) -> Solution:
     claim = claim_of(document)
     home, known = {name for names in claim.nodes for name in names}, set(graph.node_names)
     strange = [*sorted(known - home), *sorted(home - known)]
@@ -140,13 +139,14 @@ def _result(graph: CostGraph, document: Mapping[str, Any], path: str | os.PathLi
         partition = claimed_partition(graph, claim)
     except UsageError as error:
         raise InputError(path, error.message) from None
-    tick = partition.graph.ticks_per_second
-    search = document["search"]
-    return PartitionResult(
-        partition,
-        Certificate(tuple(Bound.from_json(entry, tick) for entry in claim.certificate["bounds"])),
-        replace(SearchRecord.from_json(search), history=tuple(map(_point, search.get("history", ())))),
-    )
+    entry = document["search"]
+    search = replace(SearchRecord.from_json(entry), history=tuple(map(_point, entry.get("history", ()))))
+    return claimed_solution(partition, claim, search)
+
+
+def _unpinned(graph: CostGraph) -> CostGraph:
+    """Return a graph whose pins, which name devices of a fleet, were checked before."""
+    return replace(graph, pinned=np.full_like(graph.pinned, -1))
 
 
 def _point(entry: Mapping[str, Any]) -> HistoryPoint:
@@ -156,9 +156,10 @@ def _point(entry: Mapping[str, Any]) -> HistoryPoint:
     )
 
 
-def _problems(result: PartitionResult, document: Mapping[str, Any]) -> list[str]:
+def _problems(result: Solution, document: Mapping[str, Any]) -> list[str]:
     """Return what shows that a plan and these costs do not belong together."""
-    wrong = check_partition(result.graph, result.stage_of, result.stages)
+    free = result.graph if planfile.on_fleet(result) is None else _unpinned(result.graph)
+    wrong = check_partition(free, result.stage_of, result.stages)
     claimed = document["certificate"]["bottleneck_seconds"]
     if not wrong and not math.isclose(result.bottleneck, claimed, rel_tol=_CLOSE):
         wrong = [f"the bottleneck is {result.bottleneck} s in these costs, {claimed} s in the plan"]

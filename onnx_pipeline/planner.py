@@ -93,7 +93,8 @@ class Planner:
             ("bounds", self.search.bounds),
         ):
             if value is not None:
-                hint = Advice(f"give {{stages}}, or leave out {{{name}}}", stages=..., **{name: ...})
+                shown = True if value is True else ...
+                hint = Advice(f"give {{stages}}, or leave out {{{name}}}", stages=..., **{name: shown})
                 raise UsageError(f"{kind} and {name} exclude each other", hint)
 
     def solve(self, graph: CostGraph) -> Solution:

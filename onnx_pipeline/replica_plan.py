@@ -8,14 +8,16 @@ from fractions import Fraction
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
+
 from onnx_pipeline.graph.problem import Problem
+from onnx_pipeline.graph.target import INFEASIBLE, Target
 from onnx_pipeline.partition.result import Bound, Partition, SearchRecord
 
 if TYPE_CHECKING:
     from onnx_pipeline.graph.activations import Schedule
     from onnx_pipeline.graph.costgraph import CostGraph, IntArray
     from onnx_pipeline.graph.objective import StageCost
-    from onnx_pipeline.graph.target import Target
 
 
 class Alternative(NamedTuple):
@@ -61,6 +63,19 @@ def figures(partition: Partition, replicas: Sequence[int]) -> Alternative:
     return Alternative(len(replicas), least, period, graph.seconds(served.latency), held(partition))
 
 
+def alike(partition: Partition, devices: int) -> Alternative:
+    """Return what as many replicas of a partition as the devices hold come to."""
+    share = devices // partition.used
+    found = figures(partition, [share if cost.nodes else 0 for cost in partition.costs])
+    return found._replace(stages=partition.used)
+
+
+def whole_replicas(graph: CostGraph, target: Target, devices: int) -> Alternative | None:
+    """Return what a replica of the whole model on every device does; None if memory or pins forbid it."""
+    one = Partition(graph, target, 1, np.zeros(graph.num_nodes, dtype=np.int64))
+    return None if one.ticks >= INFEASIBLE or (graph.pinned > 0).any() else figures(one, (devices,))
+
+
 @dataclass(frozen=True, eq=False)
 class ReplicaPlan:
     """Stages, the devices of each, and the proof how much better another arrangement could be.
@@ -83,8 +98,9 @@ class ReplicaPlan:
         The best that was found of floor(N / k) replicas of k stages, over all k; None if there is none.
     interrupted : bool
         Whether Ctrl-C ended the search.
-    staged : Alternative or None
-        As ``equal``, over all k from 2 on; None also where whole replicas settled it before any search.
+    staged_partition : Partition or None
+        The stages of ``staged``, the best of floor(N / k) replicas of k stages over all k from 2 on; None
+        also where whole replicas settled it before any search.
     search : SearchRecord
         How it was found.
     """
@@ -99,7 +115,7 @@ class ReplicaPlan:
     whole: Alternative | None = None
     equal: Alternative | None = None
     interrupted: bool = False
-    staged: Alternative | None = None
+    staged_partition: Partition | None = None
     search: SearchRecord = field(default_factory=SearchRecord)
 
     def __repr__(self) -> str:
@@ -165,6 +181,12 @@ class ReplicaPlan:
     def figures(self) -> Alternative:
         """Period, latency and memory as the objective has them."""
         return figures(self.partition, self.replicas)
+
+    @cached_property
+    def staged(self) -> Alternative | None:
+        """What as many replicas of ``staged_partition`` as the devices hold come to."""
+        own = self.staged_partition
+        return None if own is None else alike(own, self.devices)
 
     @property
     def period(self) -> float:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from onnx_pipeline import manifest
 from tests.splitting import save, split
 
 BACKENDS = ("threads", "processes")
@@ -75,3 +77,33 @@ def numbers(count: int) -> Iterator[dict[str, Any]]:
     """Yield requests of mixed shapes."""
     for seed in range(count):
         yield request(seed, n=seed % 3)
+
+
+def deploy(
+    directory: Path,
+    replicas: Mapping[int, int] | None = None,
+    devices: Sequence[int] | None = None,
+    threads: Mapping[int, int] | None = None,
+) -> Path:
+    """Rewrite the manifest of a split: replicas and threads by stage, or the device of every stage.
+
+    It still passes ``manifest.read``. Returned is the directory.
+    """
+    file = directory / "manifest.json"
+    document = json.loads(file.read_text())
+    for key, values in (
+        ("replicas", replicas or {}),
+        ("device", dict(enumerate(devices or ()))),
+        ("threads", threads or {}),
+    ):
+        for stage, value in values.items():
+            document["stages"][stage][key] = value
+    if replicas:
+        document["target"]["devices"] = sum(stage.get("replicas", 1) for stage in document["stages"])
+    if devices is not None:
+        kind = {"name": "cpu", "bandwidth_bytes_per_second": None, "memory_bytes": None}
+        fleet = {"kinds": [kind], "devices": [0] * (max(devices) + 1)}
+        document["target"]["fleet"] = fleet | {"free": True, "stages_per_device": None}
+    file.write_text(json.dumps(document))
+    manifest.read(directory)
+    return directory

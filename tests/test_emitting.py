@@ -115,7 +115,7 @@ def test_another_model_is_refused(
 
 def test_what_is_no_plan(model: onnx.ModelProto, graph: op.CostGraph, tmp_path: Path) -> None:
     """A graph in its place, or a file of something else."""
-    with pytest.raises(op.UsageError, match="plan must be a PartitionResult or a path, got a CostGraph"):
+    with pytest.raises(op.UsageError, match="a ReplicaPlan or a path, got a CostGraph"):
         op.emit(model, graph, tmp_path / "out")  # type: ignore[arg-type]
     op.write_graph(graph, tmp_path / "costs.json")
     with pytest.raises(op.InputError, match="plan"):

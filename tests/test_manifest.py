@@ -65,6 +65,47 @@ def test_field_names_are_the_contract(tmp_path: Path) -> None:
     assert costs <= stage["cost"].keys()
 
 
+FLEET = {
+    "kinds": [{"name": "cpu", "bandwidth_bytes_per_second": None, "memory_bytes": None}],
+    "devices": [0, 0],
+    "free": False,
+    "stages_per_device": 1,
+}
+
+
+@pytest.mark.parametrize(
+    ("target", "devices", "replicas", "message"),
+    [
+        ({"fleet": FLEET}, [0, 1], [1, 1], ""),
+        ({"fleet": FLEET | {"stages_per_device": None}}, [1, 1], [1, 1], ""),
+        ({"devices": 4}, [None, None], [1, 3], ""),
+        ({"devices": 3}, [None, None], [1, 3], "the stages take 4 devices, there are 3"),
+        ({"fleet": FLEET}, [0, 2], [1, 1], "stage 1 has none of the 2 devices"),
+        ({"fleet": FLEET}, [0, None], [1, 1], "stage 1 has none of the 2 devices"),
+        ({"fleet": FLEET}, [0, 1], [2, 1], "stage 0 has replicas, though it has a device"),
+        ({"fleet": FLEET}, [1, 1], [1, 1], "device 1 has 2 stages, at most 1 may share it"),
+        ({"fleet": FLEET}, [1, 0], [1, 1], "later stages are on earlier devices"),
+        ({"fleet": FLEET | {"devices": [0, 1]}}, [0, 1], [1, 1], "a device is of kind 1; the fleet has 1"),
+    ],
+)
+def test_devices_and_replicas_fit_each_other(
+    target: dict[str, Any], devices: list[int | None], replicas: list[int], message: str, tmp_path: Path
+) -> None:
+    """Whoever opens a split may rely on it."""
+    document = split(save(tmp_path, CHAIN), tmp_path / "out", 2).to_json()
+    document["target"] |= target
+    for stage, device, count in zip(document["stages"], devices, replicas, strict=True):
+        stage |= {"replicas": count} | ({} if device is None else {"device": device})
+    (tmp_path / "out" / "manifest.json").write_text(json.dumps(document))
+    if message:
+        with pytest.raises(InputError, match=message):
+            manifest.read(tmp_path / "out")
+    else:
+        read = manifest.read(tmp_path / "out")
+        assert [stage.device for stage in read.stages] == devices
+        assert [stage.replicas for stage in read.stages] == replicas
+
+
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [
@@ -104,6 +145,8 @@ def test_field_names_are_the_contract(tmp_path: Path) -> None:
         (("measurement",), MEASUREMENT, "was not measured"),
         (("measurement",), MEASUREMENT | {"outcome": "perfect"}, "outcome"),
         (("measurement",), MEASUREMENT | {"corrected": {"gap": 0}}, "corrected"),
+        (("stages", 0, "device"), 0, "stage 0 has a device, but there is no fleet"),
+        (("stages", 0, "replicas"), 0, "replicas"),
         (("weights",), {"mode": "link", "files": [{"file": "../x", "bytes": 1}]}, "outside their folder"),
     ],
 )

@@ -8,7 +8,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from onnx_pipeline.graph.costgraph import HOST
-from onnx_pipeline.partition.result import Partition, PartitionResult
+from onnx_pipeline.partition.result import Partition
+from onnx_pipeline.solution import Solution
 
 #: The host's end of a tensor, as manifests write it.
 MODEL = "model"
@@ -56,12 +57,12 @@ class Crossing:
         return asdict(self) | {"consumers": consumers}
 
 
-def cuts(result: Partition | PartitionResult | str | os.PathLike[str]) -> list[Crossing]:
+def cuts(result: Partition | Solution | str | os.PathLike[str]) -> list[Crossing]:
     """List the tensors that cross a border of a partition, model inputs and outputs included.
 
     Parameters
     ----------
-    result : Partition, PartitionResult or path-like
+    result : Partition, PartitionResult, ReplicaPlan or path-like
         A path is that of a split's directory or of a plan.
 
     Returns

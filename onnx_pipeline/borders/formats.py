@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from onnx_pipeline.borders.crossings import MODEL, Crossing, End, links
 from onnx_pipeline.errors import UsageError, printable
 from onnx_pipeline.figures import format_bytes, format_seconds
-from onnx_pipeline.partition.result import PartitionResult
+from onnx_pipeline.solution import Solution
 
 COLUMNS = ("tensor", "source", "target", "dtype", "shape", "bytes", "seconds", "producer", "consumers")
 #: Names under the label of a link; more are counted.
@@ -18,7 +18,7 @@ MOST_NAMES = 3
 MOST_CHARACTERS = 40
 
 
-def as_csv(crossings: Sequence[Crossing], _: PartitionResult) -> str:
+def as_csv(crossings: Sequence[Crossing], _: Solution) -> str:
     """Return a row per tensor and target; shapes as ``1x64x56x56``, several consumers divided by spaces."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -41,7 +41,7 @@ def as_csv(crossings: Sequence[Crossing], _: PartitionResult) -> str:
     return text.getvalue()
 
 
-def as_dot(crossings: Sequence[Crossing], result: PartitionResult) -> str:
+def as_dot(crossings: Sequence[Crossing], result: Solution) -> str:
     """Return the stages and their links in Graphviz's language."""
     lines = [
         "digraph pipeline {",
@@ -58,7 +58,7 @@ def as_dot(crossings: Sequence[Crossing], result: PartitionResult) -> str:
     return "\n".join([*lines, "}", ""])
 
 
-def as_mermaid(crossings: Sequence[Crossing], result: PartitionResult) -> str:
+def as_mermaid(crossings: Sequence[Crossing], result: Solution) -> str:
     """Return the stages and their links as a Mermaid flowchart, which Markdown viewers draw."""
     boxes, arrows = picture(crossings, result)
     lines = ["flowchart LR"]
@@ -67,7 +67,7 @@ def as_mermaid(crossings: Sequence[Crossing], result: PartitionResult) -> str:
     return "\n".join([*lines, ""])
 
 
-def as_svg(crossings: Sequence[Crossing], result: PartitionResult) -> str:
+def as_svg(crossings: Sequence[Crossing], result: Solution) -> str:
     """Return the picture of :func:`as_dot`, drawn by Graphviz.
 
     Raises
@@ -85,7 +85,7 @@ def as_svg(crossings: Sequence[Crossing], result: PartitionResult) -> str:
 
 
 #: By name, what writes the cuts as text.
-FORMATS: dict[str, Callable[[Sequence[Crossing], PartitionResult], str]] = {
+FORMATS: dict[str, Callable[[Sequence[Crossing], Solution], str]] = {
     "csv": as_csv,
     "dot": as_dot,
     "mermaid": as_mermaid,
@@ -94,7 +94,7 @@ FORMATS: dict[str, Callable[[Sequence[Crossing], PartitionResult], str]] = {
 
 
 def picture(
-    crossings: Sequence[Crossing], result: PartitionResult
+    crossings: Sequence[Crossing], result: Solution
 ) -> tuple[list[tuple[str, str]], list[tuple[str, str, str, str]]]:
     """Return boxes (identifier, label) and arrows (from, to, label, names of all tensors)."""
     boxes = []

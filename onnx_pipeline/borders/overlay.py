@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from onnx_pipeline.partition.result import PartitionResult
+from onnx_pipeline.solution import Solution
 
 #: Colours of stages, told apart by colour-blind readers too; they repeat after the last one.
 #: Wong, *Points of view: Color blindness*, Nature Methods 8, 2011, without black.
@@ -22,7 +22,7 @@ STAGE_COLOURS = ("#56B4E9", "#E69F00", "#009E73", "#F0E442", "#CC79A7", "#0072B2
 _DARK = ("#0072B2", "#D55E00", "#009E73")
 
 
-def stage_data(result: PartitionResult) -> dict[str, Any]:
+def stage_data(result: Solution) -> dict[str, Any]:
     """Return the stage of every ONNX node, each stage with a colour of its own."""
     entries: dict[str, Any] = {}
     for names, stage in zip(result.graph.onnx_nodes, result.stage_of.tolist(), strict=True):
@@ -32,7 +32,7 @@ def stage_data(result: PartitionResult) -> dict[str, Any]:
     return {"name": "stage", "results": entries}
 
 
-def work_data(result: PartitionResult) -> dict[str, Any]:
+def work_data(result: Solution) -> dict[str, Any]:
     """Return the work of every node in microseconds, from white to orange.
 
     A node of the costs that stands for several ONNX nodes gives each of them an equal share.
@@ -50,4 +50,4 @@ def work_data(result: PartitionResult) -> dict[str, Any]:
 
 
 #: By name, what makes the data.
-OVERLAYS: dict[str, Callable[[PartitionResult], dict[str, Any]]] = {"stage": stage_data, "work": work_data}
+OVERLAYS: dict[str, Callable[[Solution], dict[str, Any]]] = {"stage": stage_data, "work": work_data}

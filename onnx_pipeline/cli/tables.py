@@ -6,14 +6,17 @@ The table of stages is rendered from a document, manifest or PLAN.json, so it ne
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from onnx_pipeline.arrangement import periods, with_replicas
+from onnx_pipeline.cli import fleet_tables, replica_tables
 from onnx_pipeline.cli.terminal import harmless, make_console, print_lines, print_title, print_whole
 from onnx_pipeline.cli.verdict import costs, spent, verdict
 from onnx_pipeline.errors import printable
 from onnx_pipeline.figures import format_bandwidth, format_bytes, format_count, format_percent, format_seconds
+from onnx_pipeline.graph.target import INFEASIBLE
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -61,16 +64,37 @@ def render(console: Console, document: Document, title: str | None = None) -> No
         columns = stage_columns(document, unicode=unicode, bar=BAR_WIDTH - missing)
     for part in _side_by_side(columns, console.width):
         print_whole(console, _table(part, bottlenecks(document), unicode=unicode))
+    if fleet_tables.on_fleet(document) and fleet_tables.shared(document):
+        _print_loads(console, document, unicode=unicode)
+    if with_replicas(document):
+        console.print()
+        replica_tables.print_ways(console, document)
+        console.print()
     print_lines(console, verdict(document))
+
+
+def _print_loads(console: Console, document: Document, *, unicode: bool) -> None:
+    """Print the load of every device, where some have several stages."""
+    most, _ = fleet_tables.slowest(document)
+    shares = [load / most if most else 0.0 for *_, load in fleet_tables.loads(document)]
+    bars = [f"{_bar(share, BAR_WIDTH, unicode)} {100 * share:3.0f} %" for share in shares]
+    columns = [*fleet_tables.load_columns(document), ("of slowest", bars)]
+    console.print()
+    print_whole(console, _table(columns, [share >= 1 for share in shares], unicode=unicode))
 
 
 def headline(document: Document) -> str:
     """Return what was split, for how many devices of what kind."""
     target = document["target"]
     used, wanted = len(document["stages"]), target.get("stages", 0)
+    device = str(target["device"])
+    if with_replicas(document):
+        device = f"{format_count(target['devices'], 'device')} ({device})"
     stages = format_count(used, "stage") if used >= wanted else f"{used} of {format_count(wanted, 'stage')}"
     exactly = "exactly " if document.get("constraints", {}).get("exactly") else ""
-    parts = [f"{exactly}{stages} on {target['device']}"]
+    parts = [f"{exactly}{stages} on {device}"]
+    if fleet_tables.on_fleet(document):
+        parts = [fleet_tables.headline(document)]
     for key, label, form in (
         ("bandwidth_bytes_per_second", "", format_bandwidth),
         ("memory_bytes", " memory", format_bytes),
@@ -92,10 +116,15 @@ def _subject(document: Document) -> str:
 
 def stage_columns(document: Document, *, unicode: bool = True, bar: int = BAR_WIDTH) -> list[Column]:
     """Return every column with a cell per stage; memory overflow has one where there is any."""
+    if with_replicas(document):
+        loads = periods(document)
+        most = max(loads, default=0.0)
+        return [*replica_tables.stage_columns(document), *_last(document, loads, most, "load", bar, unicode)]
+    if fleet_tables.on_fleet(document):
+        loads, most = fleet_tables.stage_loads(document), fleet_tables.slowest(document)[0]
+        return [*fleet_tables.stage_columns(document), *_last(document, loads, most, "load", bar, unicode)]
     stages: Sequence[Document] = document["stages"]
     priced = [stage["cost"] for stage in stages]
-    most = max((cost["total_seconds"] for cost in priced), default=0.0)
-    shares = [cost["total_seconds"] / most if most else 0.0 for cost in priced]
     columns: list[Column] = [(key, [str(stage[name]) for stage in stages]) for key, name in _COUNTS]
     times = [
         (label, f"{key}_seconds") for label, key in (("work", "work"), ("in", "input"), ("out", "output"))
@@ -107,16 +136,27 @@ def stage_columns(document: Document, *, unicode: bool = True, bar: int = BAR_WI
     if all("peak_activation_bytes" in stage for stage in stages):
         columns.append(("peak", [format_bytes(stage["peak_activation_bytes"]) for stage in stages]))
     columns.append(("total", [format_seconds(cost["total_seconds"]) for cost in priced]))
+    totals = [cost["total_seconds"] for cost in priced]
+    return [*columns, *_last(document, totals, max(totals, default=0.0), "of slowest", bar, unicode)]
+
+
+def _last(
+    document: Document, times: Sequence[float], most: float, label: str, bar: int, unicode: bool
+) -> Iterator[Column]:
+    """Yield what was measured, if anything was, and every stage's share of the most time."""
+    stages = document["stages"]
     if all(stage.get("measured") for stage in stages):
-        columns.append(("measured", [_measured(stage["measured"], unicode) for stage in stages]))
-    columns.append(("of slowest", [f"{_bar(share, bar, unicode)} {100 * share:3.0f} %" for share in shares]))
-    return columns
+        yield "measured", [_measured(stage["measured"], unicode) for stage in stages]
+    shares = [time / most if most else 0.0 for time in times]
+    yield label, [f"{_bar(share, bar, unicode)} {100 * share:3.0f} %" for share in shares]
 
 
 def bottlenecks(document: Document) -> list[bool]:
-    """Return which stages are the slowest."""
-    totals = [stage["cost"]["total_seconds"] for stage in document["stages"]]
-    return [total == max(totals) for total in totals]
+    """Return which stages are the slowest: by periods where they have replicas, by devices in a fleet."""
+    if fleet_tables.on_fleet(document):
+        return fleet_tables.slowest(document)[1]
+    times = periods(document)
+    return [seconds == max(times) for seconds in times]
 
 
 def _side_by_side(columns: Sequence[Column], width: int) -> list[list[Column]]:
@@ -195,11 +235,21 @@ def show_costs(
     print_whole(console, table)
     lines = [
         ("work", f"{format_seconds(graph.seconds(total))} per inference"),
+        *((f"on {kind}", on) for kind, on in _on_kinds(graph)),
         ("costs", costs(str(graph.meta.get("cost_model", "file")), graph.meta)),
         ("parameters", format_bytes(int(graph.group_bytes.sum()))),
         ("time", spent(phases)),
     ]
     print_lines(console, lines)
+
+
+def _on_kinds(graph: CostGraph) -> Iterator[tuple[str, str]]:
+    """Yield the kinds of devices of a fleet, and the work of what they can run."""
+    for kind, work in (graph.work_on or {}).items():
+        able = work[work < INFEASIBLE]
+        lacking = graph.num_nodes - len(able)
+        text = f"{format_seconds(graph.seconds(int(able.sum())))} per inference"
+        yield kind, text + (f" without {format_count(lacking, 'node')} that it cannot run" if lacking else "")
 
 
 def show_calibration(found: Calibration, stream: IO[str] | None = None) -> None:

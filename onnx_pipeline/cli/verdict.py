@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from onnx_pipeline.arrangement import why, with_replicas
+from onnx_pipeline.cli import fleet_tables, replica_tables
 from onnx_pipeline.cli.choice import choice
 from onnx_pipeline.cli.phases import phase_name
 from onnx_pipeline.figures import format_bytes, format_count, format_percent, format_rate, format_seconds
@@ -23,14 +25,21 @@ NOISY = 0.1
 def verdict(document: Document) -> list[Line]:
     """Return bottleneck, speed-up, bound, gap and the time spent, each with its label."""
     certificate = document["certificate"]
-    lines = [("bottleneck", _bottleneck(certificate["bottleneck_seconds"]))]
+    several = with_replicas(document)
+    label = "period" if several else "bottleneck"
+    lines = [(label, _bottleneck(certificate["bottleneck_seconds"]))]
     speedup = _speedup(certificate)
     if speedup:
         lines.append(("speed-up", speedup))
     if "latency_seconds" in certificate:
         lines.append(("latency", f"{format_seconds(certificate['latency_seconds'])} of one request alone"))
-    if "replicas" in certificate:
-        lines.append(("replicas", _replicas(certificate, document["target"]["stages"])))
+    if several:
+        lines += [("devices", replica_tables.used(document)), ("why", why(document))]
+    elif "replicas" in certificate:
+        devices = len(document["target"].get("fleet", {}).get("devices", ())) or document["target"]["stages"]
+        lines.append(("replicas", _replicas(certificate, devices)))
+    if fleet_tables.on_fleet(document):
+        lines += fleet_tables.lines(document)
     if document.get("measurement"):
         lines.append(("measured", measured(document["measurement"], document["stages"])))
         chosen = choice(certificate, document["measurement"])
@@ -67,7 +76,10 @@ def _replicas(certificate: Document, devices: int) -> str:
         return f"none: the whole model needs {size} on one device"
     reach = f"{format_rate(1 / found['rate_per_second'])} at {format_seconds(found['latency_seconds'])}"
     streamed = "" if found["fits"] else ", streaming what exceeds the memory"
-    text = f"the whole model on each of {format_count(devices, 'device')}: {reach}, {size} each{streamed}"
+    able = found.get("devices", devices)
+    each = format_count(able, "device") + " that can run it" * (able < devices)
+    each = f"each of {each}" if able > 1 else each
+    text = f"the whole model on {each}: {reach}, {size} each{streamed}"
     if devices == 1 or not certificate["bottleneck_seconds"]:
         return text
     times = 1 / (certificate["bottleneck_seconds"] * found["rate_per_second"])
@@ -86,6 +98,10 @@ def bound(certificate: Document) -> str:
 def gap(certificate: Document) -> str:
     """Say what is proved, and about which costs."""
     which = f"in the {_called(str(certificate.get('costs', 'file')))} costs"
+    if (certificate.get("problem") or {}).get("replicas"):
+        return replica_tables.gap(certificate, which)
+    if (certificate.get("problem") or {}).get("order", "identical") != "identical":
+        return fleet_tables.gap(certificate, which)
     if certificate["status"] == "optimal":
         return f"{format_percent(certificate['gap'])}: proved optimal {which}"
     return f"{format_percent(certificate['gap'])}: no partition is better by more than this {which}"
@@ -111,10 +127,12 @@ def costs(text: str, origin: Document) -> str:
     text : str
         The certificate's or cost graph's name for them: the cost model, then what corrected it.
     origin : mapping
-        What is known about them: ``provider``, ``file``, ``dims``.
+        What is known about them: ``provider``, ``file``, ``dims``, ``kinds`` of devices.
     """
     kind, _, corrected = text.partition(", ")
-    parts = [_source(kind, origin), *([corrected] if corrected else [])]
+    kinds = origin.get("kinds")
+    source = fleet_tables.costs(kinds) if isinstance(kinds, Mapping) and kinds else _source(kind, origin)
+    parts = [source, *([corrected] if corrected else [])]
     without = origin.get("nodes_without_time")
     if without and isinstance(without, int):
         parts.append(f"{format_count(without, 'node')} without a time computed")
@@ -136,8 +154,10 @@ def _source(kind: str, origin: Document) -> str:
 
 def measured(summary: Document, stages: Sequence[Document]) -> str:
     """Say what the slowest stage takes here, how far off its prediction was, and whether to believe it."""
-    slowest = max(stages, key=lambda stage: float(stage["measured"]["seconds"]))["measured"]
-    text = f"slowest stage {format_seconds(slowest['seconds'])} (transfers excluded)"
+    stage = max(stages, key=lambda stage: stage["measured"]["seconds"] / stage.get("replicas", 1))
+    slowest, replicas = stage["measured"], stage.get("replicas", 1)
+    each = f" on each of {replicas} devices" if replicas > 1 else ""
+    text = f"slowest stage {format_seconds(slowest['seconds'])}{each} (transfers excluded)"
     if slowest["seconds"]:
         text += f"; the profile predicted {_off(slowest['predicted_seconds'] / slowest['seconds'] - 1)}"
     widest = max(float(stage["measured"]["spread"]) for stage in stages) / 2

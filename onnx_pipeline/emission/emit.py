@@ -162,8 +162,14 @@ def _planned(result: Solution, cost: StageCost, index: int) -> dict[str, Any]:
         "cost": planfile.cost_fields(cost, result.graph.ticks_per_second),
         "parameter_bytes": cost.parameter_bytes,
         "node_names": _names_in(result, index),
-        **planfile.serving_fields(result, index),
+        **_serving(planfile.serving_fields(result, index)),
     }
+
+
+def _serving(fields: dict[str, Any]) -> dict[str, Any]:
+    """Return what a plan says of a stage's devices, providers as the manifest's dataclasses have them."""
+    providers = tuple((entry["name"], entry["options"]) for entry in fields.get("providers", ()))
+    return fields | ({"providers": providers} if providers else {})
 
 
 def port(value: ir.Value, infos: Mapping[str, TensorInfo]) -> dict[str, Any]:
@@ -233,4 +239,5 @@ def _constraints(
 
 def _cost_model(result: Solution, costs_meta: Mapping[str, Any]) -> dict[str, Any]:
     rest = {key: value for key, value in costs_meta.items() if key not in _NOT_COSTS}
-    return {"kind": result.graph.meta.get("cost_model", "unknown"), **rest}
+    kinds = {key: value for key, value in result.graph.meta.items() if key == "kinds"}
+    return {"kind": result.graph.meta.get("cost_model", "unknown"), **rest, **kinds}

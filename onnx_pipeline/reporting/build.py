@@ -11,14 +11,14 @@ from onnx_pipeline.errors import UsageError
 from onnx_pipeline.files.atomic import check_file, new_file, write_error
 
 if TYPE_CHECKING:
-    from onnx_pipeline.partition.result import PartitionResult
+    from onnx_pipeline.solution import Solution
 
 #: What draws, by module: packages of the extra "report".
 NEEDED = {"jinja2": "jinja2", "pygraphviz": "pygraphviz", "vl_convert": "vl-convert-python"}
 
 
 def report(
-    source: PartitionResult | str | os.PathLike[str],
+    source: Solution | str | os.PathLike[str],
     output: str | os.PathLike[str] = "report.html",
     *,
     trace: str | os.PathLike[str] | None = None,
@@ -29,7 +29,7 @@ def report(
 
     Parameters
     ----------
-    source : PartitionResult or path-like
+    source : PartitionResult, ReplicaPlan or path-like
         A result, the folder of a split, or a PLAN.json. A plan's graph is read from the costs that it names.
     output : path-like
         The file, which appears complete or not at all.

@@ -15,7 +15,9 @@ from onnx_pipeline.graph.costgraph import CostGraph
 from onnx_pipeline.graph.costs_json import read_graph
 from onnx_pipeline.partition.result import Partition, PartitionResult
 from onnx_pipeline.planned import planned_graph
+from onnx_pipeline.replica_plan import ReplicaPlan
 from onnx_pipeline.reporting.operators import read_stages, types_of
+from onnx_pipeline.solution import Solution
 from onnx_pipeline.verification.claimed import claim_of, claimed_partition
 
 Document = Mapping[str, Any]
@@ -61,7 +63,7 @@ class Subject:
         return str(entry)
 
 
-def read_subject(source: PartitionResult | str | os.PathLike[str]) -> Subject:
+def read_subject(source: Solution | str | os.PathLike[str]) -> Subject:
     """Read a split's folder or a PLAN.json, or take a result.
 
     Raises
@@ -69,7 +71,7 @@ def read_subject(source: PartitionResult | str | os.PathLike[str]) -> Subject:
     InputError
         If there is nothing to report on. Missing costs and unreadable stage files are no errors.
     """
-    if isinstance(source, PartitionResult):
+    if isinstance(source, PartitionResult | ReplicaPlan):
         return Subject(planfile.plan_document(source), source.partition, types=types_of(source.graph))
     path = Path(source)
     if path.is_dir():

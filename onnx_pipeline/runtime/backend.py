@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from onnx_pipeline.errors import UsageError
 from onnx_pipeline.manifest import Manifest
 from onnx_pipeline.ort.providers import CPU, provider_name
+from onnx_pipeline.runtime.layout import Layout
 from onnx_pipeline.runtime.placement import StageSpec, usable_cores
 from onnx_pipeline.runtime.request import Backend, Finish
 from onnx_pipeline.runtime.wiring import Wiring
@@ -41,16 +42,17 @@ def make_backend(
         raise UsageError(f"backend must be one of {', '.join(NAMES)}, got {name!r}")
     if name == "auto":
         name = choose(specs, document, restart)
+    layout = Layout.of(document)
     if name == "threads":
         from onnx_pipeline.runtime.threads import Threads
 
-        return Threads(specs, wiring, depth, finish)
+        return Threads(specs, wiring, layout, depth, finish)
     problem = obstacle(specs)
     if problem:
         raise UsageError(f"backend 'processes': {problem}")
     from onnx_pipeline.runtime.processes.backend import Processes
 
-    return Processes(specs, wiring, depth, limit, finish, restart)
+    return Processes(specs, wiring, layout, depth, limit, finish, restart)
 
 
 def choose(specs: Sequence[StageSpec], document: Manifest, restart: bool = False) -> str:

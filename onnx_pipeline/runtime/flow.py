@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import os
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Future
 from typing import Any
 
@@ -26,8 +26,7 @@ class Flow:
     ----------
     limit : int
         Requests inside at once.
-    files : sequence of str
-        Of the stages.
+    recorder : Recorder
     start : callable
         Starts the stages, which take every request to the function that it is given.
 
@@ -37,9 +36,9 @@ class Flow:
     backend : Backend
     """
 
-    def __init__(self, limit: int, files: Sequence[str], start: Callable[[Finish], Backend]) -> None:
+    def __init__(self, limit: int, recorder: Recorder, start: Callable[[Finish], Backend]) -> None:
         self.gate = Gate(limit)
-        self._recorder = Recorder(files)
+        self._recorder = recorder
         self._numbers = itertools.count()
         self._closed = False
         self._process = os.getpid()
@@ -59,9 +58,15 @@ class Flow:
         if self._closed:
             raise PipelineError("the pipeline session is closed")
 
-    def request(self, live: dict[str, Any], wanted: Sequence[str], results: dict[str, Any]) -> Request:
+    def request(
+        self,
+        live: dict[str, Any],
+        wanted: Sequence[str],
+        results: dict[str, Any],
+        sequence: Hashable | None = None,
+    ) -> Request:
         """Return the next request, not inside yet; parameters as its attributes."""
-        return Request(next(self._numbers), live, wanted, 0, results)
+        return Request(next(self._numbers), live, wanted, 0, results, sequence=sequence)
 
     def submit(self, request: Request) -> Future[list[Any]]:
         """Start a request once it may come in."""
@@ -81,7 +86,7 @@ class Flow:
 
     def stats(self) -> Stats:
         """Return what was done so far."""
-        return self._recorder.stats(self.backend.name, self.gate.inside)
+        return self._recorder.stats(self.backend.name, self.gate.inside, self.backend.notes)
 
     def timelines(self) -> list[Timeline]:
         """Return when the last requests were in which stage."""

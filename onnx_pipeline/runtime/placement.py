@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from onnx_pipeline.figures import format_count
 from onnx_pipeline.manifest import COSTS_NAME, FILE_NAME, Manifest, file_names
 from onnx_pipeline.ort.providers import CPU, Provider, check_providers
 from onnx_pipeline.ort.session import SessionSettings, open_session
+from onnx_pipeline.runtime.layout import Layout
 
 
 @dataclass(frozen=True)
@@ -24,17 +25,28 @@ class StageSpec:
     index : int
     path : Path
     settings : SessionSettings
-    cores : tuple of int
-        Cores that it is confined to; empty for all.
+    seats : tuple of tuple of int
+        Cores that each replica is confined to; empty for all.
     inputs : frozenset of str
         What the manifest says that it is given.
+    replica : int
     """
 
     index: int
     path: Path
     settings: SessionSettings
-    cores: tuple[int, ...] = ()
+    seats: tuple[tuple[int, ...], ...] = ()
     inputs: frozenset[str] = frozenset()
+    replica: int = 0
+
+    @property
+    def cores(self) -> tuple[int, ...]:
+        """Cores of this replica; empty for all."""
+        return self.seats[self.replica] if self.seats else ()
+
+    def at(self, replica: int) -> StageSpec:
+        """Return the same for another replica."""
+        return replace(self, replica=replica)
 
 
 def place(
@@ -58,8 +70,11 @@ def place(
     check_regular(directory, document)
     libraries = tuple(Path(path).absolute() for path in custom_ops)
     count = len(document.stages)
-    cores = usable_cores()
-    share = max(1, len(cores) // count)
+    layout, cores = Layout.of(document), usable_cores()
+    share = max(1, len(cores) // len(layout.workers))
+    seats = [
+        tuple(cores[(w * share + j) % len(cores)] for j in range(share)) for w in range(len(layout.workers))
+    ]
     named = _per_stage(providers, count, "providers")
     optioned = _per_stage(provider_options, count, "provider_options")
     given = _per_stage(sess_options, count, "sess_options")
@@ -68,16 +83,16 @@ def place(
         i = stage.index
         chosen = _providers(named[i], optioned[i]) if named[i] else tuple(stage.providers)
         check_providers(name for name, _ in chosen)
-        mine = tuple(cores[(i * share + j) % len(cores)] for j in range(share)) if pin else ()
         settings = SessionSettings(
             providers=chosen or ((CPU, {}),),
-            threads=_threads(document) or share,
+            threads=stage.threads or _threads(document) or share,
             listed=stage.execution_order == "file",  # its peak of live activations holds for this order
             data_folder=data,
             custom_ops=libraries,
             options=given[i],
         )
         given_to = frozenset(port.name for port in stage.inputs)
+        mine = tuple(seats[worker] for worker in layout.serving[i]) if pin else ()
         specs.append(StageSpec(i, directory / stage.file, settings, mine, given_to))
     return specs
 

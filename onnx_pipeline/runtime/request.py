@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from onnx_pipeline.runtime.stats import Span
+from onnx_pipeline.runtime.stats import Note, Span
 
 
 @dataclass(eq=False, slots=True)
@@ -29,6 +29,8 @@ class Request:
     spans : list of Span
         One per stage that is done.
     future : Future
+    sequence : hashable, optional
+        Requests of one sequence visit the same replica of every stage.
     """
 
     number: int
@@ -38,6 +40,7 @@ class Request:
     results: dict[str, Any] = field(default_factory=dict)
     spans: list[Span] = field(default_factory=list)
     future: Future[list[Any]] = field(default_factory=Future)
+    sequence: Hashable | None = None
 
 
 #: Told once per request: its results are complete, or what went wrong.
@@ -53,7 +56,7 @@ class StageInfo:
 
 
 class Backend(Protocol):
-    """Carries requests through the stages, first in, first out.
+    """Carries requests through the stages; each stage takes them in the order in which they reach it.
 
     A backend takes every request that :meth:`put` accepted to the ``finish`` it was made with, exactly once,
     whatever happens.
@@ -62,14 +65,21 @@ class Backend(Protocol):
     name: str
     infos: Sequence[StageInfo]
 
+    @property
+    def notes(self) -> Mapping[tuple[int, int], Note]:
+        """What happened to replicas, by stage and replica; those without a note are as they were."""
+
     def put(self, request: Request) -> None:
         """Start a request; the caller limits how many are inside.
 
         Raises
         ------
         PipelineError
-            If the stages are gone.
+            If the stages are gone, or a replica that the request's sequence had begun on.
         """
+
+    def forget(self, sequence: Hashable) -> None:
+        """Let a sequence end."""
 
     def close(self, reason: BaseException | None = None) -> None:
         """Stop all workers.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from types import TracebackType
@@ -17,9 +17,10 @@ from onnx_pipeline.manifest import Manifest
 from onnx_pipeline.runtime.backend import make_backend
 from onnx_pipeline.runtime.flow import Flow
 from onnx_pipeline.runtime.inputs import NodeArg, blank_feeds, check_feeds, check_outputs
+from onnx_pipeline.runtime.layout import Layout
 from onnx_pipeline.runtime.placement import place
 from onnx_pipeline.runtime.request import Request
-from onnx_pipeline.runtime.stats import Stats, Timeline
+from onnx_pipeline.runtime.stats import Recorder, Stats, Timeline
 from onnx_pipeline.runtime.stream import stream
 from onnx_pipeline.runtime.wiring import Wiring
 
@@ -107,7 +108,8 @@ class PipelineSession:
         if queue_depth < 1 or (max_in_flight is not None and max_in_flight < 1):
             raise UsageError("queue_depth and max_in_flight must be at least 1")
         self.queue_depth = queue_depth
-        self.max_in_flight = max_in_flight or capacity(wiring.stages, queue_depth)
+        layout = Layout.of(self.manifest)
+        self.max_in_flight = max_in_flight or layout.capacity(queue_depth)
         self.custom_ops = tuple(custom_ops)
         self.allow_reference = allow_reference
         specs = place(
@@ -122,7 +124,7 @@ class PipelineSession:
         )
         self._flow = Flow(
             self.max_in_flight,
-            wiring.files,
+            Recorder(wiring.files, [len(workers) for workers in layout.serving]),
             lambda finish: make_backend(
                 backend, specs, wiring, self.manifest, queue_depth, self.max_in_flight, finish, restart
             ),
@@ -167,7 +169,14 @@ class PipelineSession:
         """Return the metadata of the first stage's model."""
         return ModelMeta(**self._flow.backend.infos[0].meta)
 
-    def run(self, output_names: Sequence[str] | None, feeds: Feeds, run_options: None = None) -> list[Any]:
+    def run(
+        self,
+        output_names: Sequence[str] | None,
+        feeds: Feeds,
+        run_options: None = None,
+        *,
+        sequence: Hashable | None = None,
+    ) -> list[Any]:
         """Run one request and wait for it.
 
         Parameters
@@ -178,6 +187,9 @@ class PipelineSession:
             Every model input; those with a default value as needed.
         run_options : None
             Accepted for the signature of InferenceSession; must be None.
+        sequence : hashable, optional
+            Requests of one sequence visit the same replica of every stage, in the order in which they were
+            submitted, until :meth:`end_sequence`. Without one, whichever replica is free.
 
         Returns
         -------
@@ -191,25 +203,44 @@ class PipelineSession:
         StageError
             If a stage fails; it names the stage and its file.
         PipelineError
-            If the session is closed.
+            If the session is closed, or a replica that the sequence had begun on has died; it is told once,
+            then the sequence begins anew.
         """
         if run_options is not None:
             raise UsageError("run_options are not supported by a pipeline")
-        return self.submit(feeds, output_names).result()
+        return self.submit(feeds, output_names, sequence=sequence).result()
 
-    def submit(self, feeds: Feeds, output_names: Sequence[str] | None = None) -> Future[list[Any]]:
+    def submit(
+        self,
+        feeds: Feeds,
+        output_names: Sequence[str] | None = None,
+        *,
+        sequence: Hashable | None = None,
+    ) -> Future[list[Any]]:
         """Start a request; wait first while ``max_in_flight`` requests are in flight.
+
+        Parameters as for :meth:`run`.
 
         Returns
         -------
         concurrent.futures.Future
             Its result is what :meth:`run` returns or raises; bad feeds raise at once.
         """
-        return self._flow.submit(self._request(feeds, output_names))
+        return self._flow.submit(self._request(feeds, output_names, sequence))
 
-    async def arun(self, output_names: Sequence[str] | None, feeds: Feeds) -> list[Any]:
+    async def arun(
+        self,
+        output_names: Sequence[str] | None,
+        feeds: Feeds,
+        *,
+        sequence: Hashable | None = None,
+    ) -> list[Any]:
         """Run one request without blocking the event loop; otherwise as :meth:`run`."""
-        return await self._flow.run(self._request(feeds, output_names))
+        return await self._flow.run(self._request(feeds, output_names, sequence))
+
+    def end_sequence(self, sequence: Hashable) -> None:
+        """Forget which replicas a sequence visited; all its requests are done."""
+        self._flow.backend.forget(sequence)
 
     def map(
         self,
@@ -274,20 +305,19 @@ class PipelineSession:
         """
         self._flow.close(drain, timeout)
 
-    def _request(self, feeds: Feeds, output_names: Sequence[str] | None) -> Request:
+    def _request(
+        self, feeds: Feeds, output_names: Sequence[str] | None, sequence: Hashable | None
+    ) -> Request:
         self._flow.check_open()
+        if sequence is not None and not isinstance(sequence, Hashable):
+            raise UsageError(f"sequence must be hashable, got {type(sequence).__name__}")
         wanted = check_outputs(self.manifest, output_names, self.directory)
         live = check_feeds(self.manifest, feeds)
         # An output that is an input passes no stage; the caller gets an array of its own.
         results = {name: _copy(live[name]) for name in wanted if name in live}
         read = self._wiring.last_reader
         live = {name: live[name] for name in self._wiring.fed if name in live and name in read}
-        return self._flow.request(live, wanted, results)
-
-
-def capacity(stages: int, queue_depth: int) -> int:
-    """Return the default of ``max_in_flight``: stages, queues between them, one that waits outside."""
-    return stages + queue_depth * (stages - 1) + 1
+        return self._flow.request(live, wanted, results, sequence)
 
 
 def _copy(value: Any) -> Any:

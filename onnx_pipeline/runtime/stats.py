@@ -6,7 +6,7 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
@@ -36,6 +36,8 @@ class Span(NamedTuple):
         Size of the tensors that the stage handed over.
     copy : int
         Nanoseconds between start and end that went into copying them; 0 when only references move.
+    replica : int
+        Which replica of the stage had it.
     """
 
     stage: int
@@ -45,6 +47,7 @@ class Span(NamedTuple):
     sent: int
     nbytes: int
     copy: int
+    replica: int = 0
 
 
 class Timeline(NamedTuple):
@@ -56,9 +59,47 @@ class Timeline(NamedTuple):
     spans: tuple[Span, ...]
 
 
+class Note(NamedTuple):
+    """Whether a replica is there, and how the last worker that it lost ended."""
+
+    alive: bool
+    note: str
+
+
+@dataclass(frozen=True)
+class ReplicaStats:
+    """One replica of a stage; seconds and bytes are sums.
+
+    Attributes
+    ----------
+    index : int
+    requests : int
+    busy_seconds, wait_input_seconds, wait_output_seconds : float
+    transfer_bytes : int
+    transfer_seconds : float
+    alive : bool
+        Whether its worker is there.
+    note : str
+        How the last worker that it lost ended; empty for none.
+    """
+
+    index: int
+    requests: int
+    busy_seconds: float
+    wait_input_seconds: float
+    wait_output_seconds: float
+    transfer_bytes: int
+    transfer_seconds: float
+    alive: bool = True
+    note: str = ""
+
+
 @dataclass(frozen=True)
 class StageStats:
-    """One stage since the session was made (or its statistics were reset); seconds and bytes are sums."""
+    """One stage since the session was made (or its statistics were reset); seconds and bytes are sums.
+
+    Where stages share a device, waiting is that of its worker, counted for the stage that it ended with.
+    """
 
     index: int
     file: str
@@ -68,6 +109,7 @@ class StageStats:
     wait_output_seconds: float
     transfer_bytes: int
     transfer_seconds: float
+    replicas: tuple[ReplicaStats, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -114,10 +156,19 @@ def latencies(values: Sequence[float]) -> dict[str, float | None]:
 
 
 class Recorder:
-    """Adds up what finished requests tell; safe to use from several threads."""
+    """Adds up what finished requests tell; safe to use from several threads.
 
-    def __init__(self, files: Sequence[str]) -> None:
+    Parameters
+    ----------
+    files : sequence of str
+        Of the stages.
+    replicas : sequence of int, optional
+        Of each stage, one by default.
+    """
+
+    def __init__(self, files: Sequence[str], replicas: Sequence[int] | None = None) -> None:
         self._files = tuple(files)
+        self._replicas = tuple(replicas or (1 for _ in files))
         self._lock = threading.Lock()
         self.reset()
 
@@ -130,7 +181,7 @@ class Recorder:
             self._done = self._failed = 0
             self._latencies: deque[float] = deque(maxlen=KEPT)
             self._timelines: deque[Timeline] = deque(maxlen=TIMELINES)
-            self._sums = [[0] * 6 for _ in self._files]
+            self._sums = [[[0] * 6 for _ in range(count)] for count in self._replicas]
 
     def add(self, number: int, submitted: int, spans: Sequence[Span], failed: bool) -> None:
         """Record a finished request."""
@@ -145,7 +196,7 @@ class Recorder:
                 self._latencies.append((done - submitted) / NS)
             self._timelines.append(Timeline(number, submitted, done, tuple(spans)))
             for span in spans:
-                row = self._sums[span.stage]
+                row = self._sums[span.stage][span.replica]
                 row[0] += 1
                 row[1] += span.end - span.start - span.copy
                 row[2] += span.start - max(span.idle, self._began)
@@ -158,8 +209,8 @@ class Recorder:
         with self._lock:
             return list(self._timelines)
 
-    def stats(self, backend: str, in_flight: int) -> Stats:
-        """Return everything so far."""
+    def stats(self, backend: str, in_flight: int, notes: Mapping[tuple[int, int], Note]) -> Stats:
+        """Return everything so far; notes are those of the backend."""
         with self._lock:
             seconds = 0.0 if self._first is None else (self._last - self._first) / NS
             return Stats(
@@ -171,9 +222,22 @@ class Recorder:
                 self._done / seconds if seconds else 0.0,
                 latencies(self._latencies),
                 tuple(
-                    StageStats(
-                        index, file, row[0], row[1] / NS, row[2] / NS, row[3] / NS, row[4], row[5] / NS
-                    )
-                    for index, (file, row) in enumerate(zip(self._files, self._sums, strict=True))
+                    _stage_stats(index, file, rows, notes)
+                    for index, (file, rows) in enumerate(zip(self._files, self._sums, strict=True))
                 ),
             )
+
+
+def _stage_stats(
+    index: int, file: str, rows: Sequence[Sequence[int]], notes: Mapping[tuple[int, int], Note]
+) -> StageStats:
+    replicas = tuple(
+        ReplicaStats(number, *_figures(row), *notes.get((index, number), ()))
+        for number, row in enumerate(rows)
+    )
+    return StageStats(index, file, *_figures([sum(column) for column in zip(*rows, strict=True)]), replicas)
+
+
+def _figures(row: Sequence[int]) -> tuple[int, float, float, float, int, float]:
+    requests, busy, waited, blocked, nbytes, copied = row
+    return requests, busy / NS, waited / NS, blocked / NS, nbytes, copied / NS

@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from queue import SimpleQueue
 from typing import Any
 
 from onnx_pipeline.errors import PipelineError, StageError
 from onnx_pipeline.ort.call import Runner
 from onnx_pipeline.ort.errors import reason
+from onnx_pipeline.runtime.board import Board
+from onnx_pipeline.runtime.layout import Layout
 from onnx_pipeline.runtime.placement import StageSpec, confine, load
 from onnx_pipeline.runtime.request import Finish, Request, StageInfo
-from onnx_pipeline.runtime.stats import Span, now
+from onnx_pipeline.runtime.stats import Note, Span, now
 from onnx_pipeline.runtime.wiring import Wiring
 
 #: Seconds that a stage may take to notice that it should stop.
 GRACE = 5.0
+#: A stage, a request, and the worker that handed it over, -1 for the caller.
+_Job = tuple[int, Request, int]
 
 
 class Threads:
-    """One session and one thread per stage; onnxruntime computes without the interpreter lock.
+    """One thread per worker, with a session for each of its stages; onnxruntime computes without the
+    interpreter lock.
 
     The threads know this object only, never the session that made it, so that a forgotten session can go.
 
@@ -29,30 +34,43 @@ class Threads:
     ----------
     specs : sequence of StageSpec
     wiring : Wiring
+    layout : Layout
     depth : int
-        Requests that may wait between two stages.
+        Requests of a worker that may wait for the next stage.
     finish : Finish
     """
 
     name = "threads"
+    notes: Mapping[tuple[int, int], Note] = {}  # a thread does not die alone
 
-    def __init__(self, specs: Sequence[StageSpec], wiring: Wiring, depth: int, finish: Finish) -> None:
-        self._specs, self._wiring, self._finish = specs, wiring, finish
-        sessions = [load(spec) for spec in specs]
-        self.infos: Sequence[StageInfo] = [describe(session) for session in sessions]
-        self._runners = [Runner(s, names) for s, names in zip(sessions, wiring.outputs, strict=True)]
+    def __init__(
+        self, specs: Sequence[StageSpec], wiring: Wiring, layout: Layout, depth: int, finish: Finish
+    ) -> None:
+        self._specs, self._wiring, self._layout, self._finish = specs, wiring, layout, finish
+        sessions = [
+            {stage: load(specs[stage].at(layout.replica[worker])) for stage in own}
+            for worker, own in enumerate(layout.workers)
+        ]
+        self.infos: Sequence[StageInfo] = [
+            describe(sessions[workers[0]][stage]) for stage, workers in enumerate(layout.serving)
+        ]
+        self._runners = [
+            {stage: Runner(session, wiring.outputs[stage]) for stage, session in mine.items()}
+            for mine in sessions
+        ]
         self._reason: BaseException | None = None
         self._lock = threading.Lock()
         self._inside: set[Request] = set()
-        self._inbox: list[SimpleQueue[Request | None]] = [SimpleQueue() for _ in specs]
-        # What bounds the queue before each stage: whoever hands over takes one, who receives gives it back.
-        self._room: list[SimpleQueue[None]] = [SimpleQueue() for _ in specs]
+        self._board: Board[tuple[Request, int]] = Board(layout)
+        self._inbox: list[SimpleQueue[_Job | None]] = [SimpleQueue() for _ in layout.workers]
+        # What bounds the queues: whoever hands over takes one, and gets it back when the request is taken.
+        self._room: list[SimpleQueue[None]] = [SimpleQueue() for _ in layout.workers]
         for room in self._room:
             for _ in range(depth):
                 room.put(None)
         self._threads = [
-            threading.Thread(target=self._work, args=(i,), name=f"stage {i}", daemon=True)
-            for i in range(wiring.stages)
+            threading.Thread(target=self._work, args=(worker,), name=_name(layout, worker), daemon=True)
+            for worker in range(len(layout.workers))
         ]
         for thread in self._threads:
             thread.start()
@@ -63,16 +81,24 @@ class Threads:
             if self._reason is not None:
                 raise self._reason
             self._inside.add(request)
-        self._inbox[0].put(request)
+        self._hand(0, request, -1)
+
+    def forget(self, sequence: Hashable) -> None:
+        """Let a sequence end."""
+        with self._lock:
+            self._board.forget(sequence)
 
     def close(self, reason: BaseException | None = None) -> None:
         """End the threads; kernels that run are interrupted at the next one if there is a reason."""
         with self._lock:
             self._reason = reason or PipelineError("the pipeline session is closed")
         if reason is not None:
-            for runner in self._runners:
-                runner.stop()
-        self._inbox[0].put(None)
+            for runners in self._runners:
+                for runner in runners.values():
+                    runner.stop()
+        for inbox, room in zip(self._inbox, self._room, strict=True):
+            room.put(None)  # nobody goes on waiting for it
+            inbox.put(None)
         for thread in self._threads:
             if thread is not threading.current_thread():
                 thread.join(None if reason is None else GRACE)
@@ -83,50 +109,66 @@ class Threads:
         if not any(thread.is_alive() for thread in self._threads):
             self._runners = []
 
-    def _work(self, index: int) -> None:
-        """Be stage ``index``."""
-        confine(self._specs[index].cores)
-        inbox, room = self._inbox[index], self._room[index] if index else None
-        last = index == self._wiring.stages - 1
-        while True:
-            idle = now()
-            request = inbox.get()
-            if room is not None:
-                room.put(None)
-            if request is None:
-                if not last:
-                    self._inbox[index + 1].put(None)
-                return
+    def _work(self, worker: int) -> None:
+        """Serve the stages of a worker."""
+        confine(self._specs[self._layout.workers[worker][0]].at(self._layout.replica[worker]).cores)
+        idle = now()
+        job = self._inbox[worker].get()
+        while job is not None:
+            stage, request, giver = job
+            if giver >= 0:
+                self._room[giver].put(None)
             start = now()
-            error = self._run(index, request)
+            error = self._run(worker, stage, request)
             end = sent = now()
-            if error is None and not last:
-                self._room[index + 1].get()
+            if error is None and self._layout.bounded[stage]:
+                self._room[worker].get()
                 sent = now()
-            nbytes = 0 if error else _nbytes(request, self._wiring.outputs[index])
-            request.spans.append(Span(index, idle, start, end, sent, nbytes, 0))
-            if error is None and not last:
-                self._inbox[index + 1].put(request)
+            nbytes = 0 if error else _nbytes(request, self._wiring.outputs[stage])
+            replica = self._layout.replica[worker]
+            request.spans.append(Span(stage, idle, start, end, sent, nbytes, 0, replica))
+            if error is None and stage + 1 < self._wiring.stages:
+                self._hand(stage + 1, request, worker if self._layout.bounded[stage] else -1)
             else:
                 self._done(request, error)
-            del request, error  # nothing may stay alive while this thread waits
+            del request, error, job  # nothing may stay alive while this thread waits
+            idle = now()
+            job = self._next(worker)
 
-    def _run(self, index: int, request: Request) -> BaseException | None:
+    def _hand(self, stage: int, request: Request, giver: int) -> None:
+        """Give a request to a worker of the stage that is free, or let it wait for one."""
+        with self._lock:
+            taker = self._board.offer(stage, (request, giver), request.sequence)
+        if taker is not None:
+            self._inbox[taker].put((stage, request, giver))
+
+    def _next(self, worker: int) -> _Job | None:
+        """Wait for what a worker does next; None for the end."""
+        with self._lock:
+            if self._reason is not None:
+                return None
+            found = self._board.finished(worker)
+        if found is None:
+            return self._inbox[worker].get()
+        stage, (request, giver) = found
+        return stage, request, giver
+
+    def _run(self, worker: int, stage: int, request: Request) -> BaseException | None:
         """Run one stage of a request; return what went wrong."""
         if self._reason is not None:
             return self._reason
         wiring, live = self._wiring, request.live
         try:
-            feeds = {name: live[name] for name in wiring.inputs[index]}
-            feeds |= {name: live[name] for name in wiring.defaults[index] if name in live}
-            values = self._runners[index](feeds)
+            feeds = {name: live[name] for name in wiring.inputs[stage]}
+            feeds |= {name: live[name] for name in wiring.defaults[stage] if name in live}
+            values = self._runners[worker][stage](feeds)
         except BaseException as error:
-            return self._reason or StageError(self._specs[index].path, index, reason(error))
-        for name, value in zip(wiring.outputs[index], values, strict=True):
+            return self._reason or StageError(self._specs[stage].path, stage, reason(error))
+        for name, value in zip(wiring.outputs[stage], values, strict=True):
             live[name] = value
             if wiring.last_reader.get(name) == wiring.stages:
                 request.results[name] = value
-        for name in wiring.released[index]:
+        for name in wiring.released[stage]:
             live.pop(name, None)
         return None
 
@@ -145,6 +187,11 @@ def describe(session: Any) -> StageInfo:
     meta = session.get_modelmeta()
     names = ("producer_name", "graph_name", "domain", "description", "version", "custom_metadata_map")
     return StageInfo(tuple(session.get_providers()), {name: getattr(meta, name) for name in names})
+
+
+def _name(layout: Layout, worker: int) -> str:
+    stages = ", ".join(map(str, layout.workers[worker]))
+    return f"stage {stages}" + (f", replica {layout.replica[worker]}" if layout.replica[worker] else "")
 
 
 def _nbytes(request: Request, names: Sequence[str]) -> int:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
 
 import pytest
 
 from onnx_pipeline.errors import PipelineError
 from onnx_pipeline.runtime.flow import Flow
 from onnx_pipeline.runtime.request import Finish, Request, StageInfo
+from onnx_pipeline.runtime.stats import Note, Recorder
 
 
 class Stages:
@@ -21,6 +22,7 @@ class Stages:
         self.finish = finish
         self.inside: list[Request] = []
         self.infos: Sequence[StageInfo] = []
+        self.notes: Mapping[tuple[int, int], Note] = {}
         self.broken = False
         self.closed: list[BaseException | None] = []
 
@@ -29,6 +31,9 @@ class Stages:
         if self.broken:
             raise PipelineError("the stages are gone")
         self.inside.append(request)
+
+    def forget(self, sequence: Hashable) -> None:
+        """Nothing to forget."""
 
     def close(self, reason: BaseException | None = None) -> None:
         """Note the reason."""
@@ -43,7 +48,7 @@ def make(limit: int = 2) -> tuple[Flow, Stages]:
         made.append(Stages(finish))
         return made[0]
 
-    return Flow(limit, ["a.onnx"], start), made[0]
+    return Flow(limit, Recorder(["a.onnx"]), start), made[0]
 
 
 def test_a_request_comes_back() -> None:

@@ -16,6 +16,7 @@ from onnx_pipeline.partition.fleets.ideals import FleetSearch
 from onnx_pipeline.partition.fleets.instance import FleetInstance, build_fleet, contract_fleet, counted
 from onnx_pipeline.partition.fleets.kernels import ensure_compiled
 from onnx_pipeline.partition.fleets.mincut import mincut_fleet
+from onnx_pipeline.partition.fleets.shared_bound import price_bound
 from onnx_pipeline.partition.fleets.simple import simple_fleet
 from onnx_pipeline.partition.result import Bound
 from onnx_pipeline.progress import silent
@@ -31,8 +32,8 @@ def recheck(graph: CostGraph, fleet: FleetTarget, bound: Bound, seconds: float =
     fleet : FleetTarget
     bound : Bound
         Of method ``"simple"`` or ``"min-cut"``; of method ``"fluid"``, with integers ``weights`` and
-        ``memory`` of every kind in its detail; or another, which is proved by search if devices hold one
-        stage each.
+        ``memory`` of every kind in its detail; ``"prices"``, for which good prices are looked for again; or
+        another, which is proved by search if devices hold one stage each.
     seconds : float
         Time for a search from each end.
 
@@ -56,6 +57,9 @@ def recheck(graph: CostGraph, fleet: FleetTarget, bound: Bound, seconds: float =
         return simple_fleet(full)
     if bound.method == "min-cut":
         return mincut_fleet(full if fleet.shared else contract_fleet(full), Deadline(seconds), ticks)
+    if bound.method == "prices":
+        prices = price_bound(contract_fleet(full), seconds)
+        return None if prices is None or prices.ticks < ticks else prices.ticks
     return None if fleet.shared else _search(graph, contract_fleet(full), ticks, seconds)
 
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from onnx_pipeline.errors import InfeasibleError, UsageError
-from onnx_pipeline.figures import format_bytes, format_count
 from onnx_pipeline.graph.costgraph import CostGraph
-from onnx_pipeline.graph.fleet import FleetTarget, graph_on
+from onnx_pipeline.graph.fleet import FleetTarget
 from onnx_pipeline.graph.target import INFEASIBLE
 from onnx_pipeline.parameters import SearchParams
+from onnx_pipeline.partition.fleets import shared
 from onnx_pipeline.partition.fleets.annealing import FleetAnnealer
 from onnx_pipeline.partition.fleets.cutting import Cutter
 from onnx_pipeline.partition.fleets.fluid import fluid_bound
@@ -17,6 +16,7 @@ from onnx_pipeline.partition.fleets.instance import FleetInstance, build_fleet, 
 from onnx_pipeline.partition.fleets.kernels import ensure_compiled
 from onnx_pipeline.partition.fleets.known import FleetKnown
 from onnx_pipeline.partition.fleets.ladder import FleetLadder
+from onnx_pipeline.partition.fleets.reasons import check_between, check_pins, check_support, infeasible
 from onnx_pipeline.partition.fleets.simple import simple_fleet
 from onnx_pipeline.partition.fleets.task import FleetTask
 from onnx_pipeline.partition.proving import EXACT_LIMIT
@@ -59,21 +59,27 @@ def plan_fleet(
     check_support(graph, fleet)
     known = FleetKnown(counted(graph, fleet), fleet, progress)
     full = build_fleet(known.graph, fleet)
+    check_between(known.graph, fleet, full)
     known.bound(simple_fleet(full), "simple")
     if not full.n:
         known.offer(np.zeros(0, dtype=np.int64), (), "whole")
         return known
     ensure_compiled(progress)
+    if fleet.shared:
+        shared.ensure_compiled(progress)
     deadline = Deadline(params.time_limit, min(known.seconds, params.time_limit / 2))
     stop = AnyOf(lambda: known.reached(params.gap), deadline)
     try:
-        search(known, contract_fleet(full, deadline), params, stop)
+        if fleet.shared:
+            shared.place_shared(known, params, progress, stop)
+        else:
+            search(known, contract_fleet(full, deadline), params, stop)
     except (KeyboardInterrupt, SystemError) as error:
         if not is_interrupt(error):
             raise
         known.interrupted = True
     if known.upper >= INFEASIBLE:
-        raise _infeasible(known)
+        raise infeasible(known)
     return known
 
 
@@ -86,7 +92,7 @@ def search(known: FleetKnown, inst: FleetInstance, params: SearchParams, stop: S
     cutter.start(stop)
     ladder = FleetLadder(known, inst, stop) if inst.n <= EXACT_LIMIT else None
     if ladder is not None:
-        ladder.decide()
+        ladder.start()
     entries = (inst.n + max(each.m for each in inst.kinds)) * len(inst.fleet.devices)
     annealer = FleetAnnealer(task, cutter, params.seed) if entries <= TABLE_LIMIT else None
     length = FIRST_TURN
@@ -96,54 +102,3 @@ def search(known: FleetKnown, inst: FleetInstance, params: SearchParams, stop: S
         if ladder is not None and ladder.cap < MOST_DECISIONS and not stop():
             ladder.round()
         length *= 1.5
-
-
-def check_pins(graph: CostGraph, fleet: FleetTarget) -> None:
-    """Refuse pins that name no device, or where devices have no order.
-
-    Raises
-    ------
-    UsageError
-    """
-    last = int(graph.pinned.max(initial=-1))
-    if last < 0:
-        return
-    name = graph.node_names[int(graph.pinned.argmax())]
-    if fleet.free or fleet.shared:
-        how = "stages may take devices in any order" if fleet.free else "devices may hold several stages"
-        raise UsageError(f"node {name!r} is pinned to device {last}, but {how}", "leave such pins out")
-    devices = len(fleet.devices)
-    if last >= devices:
-        there_are = f"devices are 0 to {devices - 1}" if devices > 1 else "there is only device 0"
-        raise UsageError(f"node {name!r} is pinned to device {last}: {there_are}")
-
-
-def check_support(graph: CostGraph, fleet: FleetTarget) -> None:
-    """Refuse nodes that no device of the fleet runs.
-
-    Raises
-    ------
-    InfeasibleError
-    """
-    kinds = [kind for number, kind in enumerate(fleet.kinds) if number in fleet.devices]
-    lacking = np.all([graph_on(graph, kind).work >= INFEASIBLE for kind in kinds], axis=0)
-    nodes = np.flatnonzero(lacking)
-    if len(nodes):
-        names = " or ".join(kind.name for kind in kinds)
-        more = f" and {format_count(len(nodes) - 1, 'other node')}" if len(nodes) > 1 else ""
-        raise InfeasibleError(
-            f"node {graph.node_names[int(nodes[0])]!r}{more} cannot run on {names}, the devices of the fleet",
-            "add a device that can run what the others cannot",
-        )
-
-
-def _infeasible(known: FleetKnown) -> InfeasibleError:
-    """Say why no placement is known."""
-    graph, fleet = known.graph, known.fleet
-    held = format_bytes(int(graph.group_bytes[np.diff(graph.group_ptr) > 0].sum()))
-    rooms = sum(fleet.kinds[kind].target.memory for kind in fleet.devices)
-    devices = format_count(len(fleet.devices), "device")
-    message = f"no placement on {devices} was found that runs"
-    if known.lower >= INFEASIBLE:
-        message = f"no placement on {devices} runs"
-    return InfeasibleError(f"{message} ({held} of parameters, {format_bytes(rooms)} of memory in all)")

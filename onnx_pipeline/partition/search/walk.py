@@ -133,7 +133,7 @@ def reset(h, w):  # type: ignore[no-untyped-def]
 
 
 @inner
-def _random(rng):  # type: ignore[no-untyped-def]
+def random(rng):  # type: ignore[no-untyped-def]
     """Next 64 random bits (xorshift64*)."""
     x = rng[0]
     x ^= x >> np.uint64(12)
@@ -144,9 +144,9 @@ def _random(rng):  # type: ignore[no-untyped-def]
 
 
 @inner
-def _below(rng, n):  # type: ignore[no-untyped-def]
+def below(rng, n):  # type: ignore[no-untyped-def]
     """Random integer in range(n)."""
-    return np.int64((_random(rng) >> np.uint64(33)) % np.uint64(n))
+    return np.int64((random(rng) >> np.uint64(33)) % np.uint64(n))
 
 
 @inner
@@ -275,15 +275,15 @@ def anneal(h, w, aim, limit, hot, cold, moves, exactly):  # type: ignore[no-unty
             a = worst
             if step & 2:
                 for _ in range(4):
-                    other = _below(w.rng, k)
+                    other = below(w.rng, k)
                     if w.cost[other] > aim:
                         a = other
                         break
             if w.filled[a] == 0:
                 continue
-            v = np.int64(w.nodes[a, _below(w.rng, w.filled[a])])
+            v = np.int64(w.nodes[a, below(w.rng, w.filled[a])])
         else:
-            v = _below(w.rng, n)
+            v = below(w.rng, n)
             a = w.stage[v]
         if h.pin[v] >= 0 or (exactly and w.filled[a] == 1):
             continue
@@ -294,7 +294,7 @@ def anneal(h, w, aim, limit, hot, cold, moves, exactly):  # type: ignore[no-unty
             high = min(high, w.stage[h.succ[e]])
         if low == high:
             continue
-        b = low + _below(w.rng, high - low)
+        b = low + below(w.rng, high - low)
         if b >= a:
             b += 1
         if not _runs(h.work, b, v):
@@ -307,7 +307,7 @@ def anneal(h, w, aim, limit, hot, cold, moves, exactly):  # type: ignore[no-unty
             - _excess(w.cost[b], aim) ** 2
         )
         if change > 0:
-            chance = np.float64(_random(w.rng) >> np.uint64(11)) / 9007199254740992.0
+            chance = np.float64(random(w.rng) >> np.uint64(11)) / 9007199254740992.0
             if chance >= np.exp(-change / temperature):
                 continue
         above += (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import pickle
 import signal
@@ -13,22 +14,20 @@ import time
 from collections.abc import Sequence
 from multiprocessing.connection import wait
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 import onnx_pipeline
 from onnx_pipeline.errors import InputError, PipelineError, StageError, UsageError
-from onnx_pipeline.runtime.inputs import numpy_type
 from onnx_pipeline.runtime.placement import StageSpec
 from onnx_pipeline.runtime.processes.pipes import Receiver, Sender
-from onnx_pipeline.runtime.processes.rings import PlaceRow, Ring, anonymous_file, place_of, slots_needed
-from onnx_pipeline.runtime.processes.worker import Message, WorkerSpec
-from onnx_pipeline.runtime.request import Request, StageInfo
-from onnx_pipeline.runtime.wiring import HOST, Wiring
+from onnx_pipeline.runtime.processes.units import Memory, Unit, keeps
+from onnx_pipeline.runtime.processes.worker import Message, StagePart, WorkerSpec
+from onnx_pipeline.runtime.request import StageInfo
+from onnx_pipeline.runtime.wiring import Wiring
 
 #: Seconds that a worker may take to end by itself.
 GRACE = 5.0
+#: Room in the pipe of a unit; onnxruntime's tensors have places of about 100 bytes.
+PIPE_BYTES = 1 << 20
 _ROOT = str(Path(onnx_pipeline.__file__).resolve().parent.parent)
 _BOOT = (
     "import sys; sys.path.append({!r}); from onnx_pipeline.runtime.processes.worker import main; main({}, {})"
@@ -36,27 +35,36 @@ _BOOT = (
 
 
 class Crew:
-    """One process per stage, with pipes from each to the next and the shared memory between them.
+    """The processes of one start of a unit, with pipes from each to the next.
 
-    Raises
-    ------
-    InputError, UsageError
-        If a stage cannot be loaded; what its worker raises.
+    :meth:`greet` has to be called once before anything else, :meth:`close` in the end.
+
+    Parameters
+    ----------
+    unit : Unit
+    specs : sequence of StageSpec
+        Of all stages.
+    wiring : Wiring
+    memory : Memory
+    depth : int
+        Requests of a process that may wait for the next stage.
     """
 
-    def __init__(self, specs: Sequence[StageSpec], wiring: Wiring, depth: int, limit: int) -> None:
-        self.specs, self._wiring = specs, wiring
+    def __init__(
+        self, unit: Unit, specs: Sequence[StageSpec], wiring: Wiring, memory: Memory, depth: int
+    ) -> None:
+        self.unit = unit
+        self._specs = [[specs[stage].at(unit.replica) for stage in part] for part in unit.parts]
         self.processes: list[subprocess.Popen[bytes]] = []
         self._controls: list[Sender] = []
         self._reports: list[Receiver] = []
-        self._rings: dict[int, Ring] = {}
-        self._fed = [(r, names) for r, (key, names) in enumerate(wiring.rings.items()) if key[0] == HOST]
         self._first, self._last, self._taken = Sender(-1), Receiver(-1), Sender(-1)
         self._stopping = False
         self._culprit: PipelineError | None = None
+        self._watcher = threading.Thread(target=self._watch, name="watcher", daemon=True)
         opened: list[int] = []
         try:
-            self._start(depth, limit, opened)
+            self._start(wiring, memory, depth, opened)
         except BaseException:
             self.stop(at_once=True)
             self._release()
@@ -64,10 +72,8 @@ class Crew:
         finally:
             for descriptor in opened:
                 os.close(descriptor)
-        self._watcher = threading.Thread(target=self._watch, name="watcher", daemon=True)
-        self._watcher.start()
 
-    def _start(self, depth: int, limit: int, opened: list[int]) -> None:
+    def _start(self, wiring: Wiring, memory: Memory, depth: int, opened: list[int]) -> None:
         """Start the workers; the descriptors in ``opened`` are theirs and the caller's to close."""
 
         def pipe() -> tuple[int, int]:
@@ -75,62 +81,47 @@ class Crew:
             opened.extend(ends)
             return ends
 
-        wiring, stages, keys = self._wiring, self._wiring.stages, list(self._wiring.rings)
-        # Link i leads to stage i and the last one back here; room i leads the other way. The first stage
-        # needs none, the caller's limit bounds its queue.
-        links = [pipe() for _ in range(stages + 1)]
-        rooms = [(-1, -1), *(pipe() for _ in range(stages))]
-        sizes = [limit if p == HOST else slots_needed(depth, last - p, limit) for p, last in keys]
-        files: list[int] = []
-        for size in sizes:
-            files.append(anonymous_file(size))
-            opened.append(files[-1])
-        for i, spec in enumerate(self.specs):
-            used = [
-                r
-                for r, key in enumerate(keys)
-                if key[0] == i or set(wiring.rings[key]) & set(wiring.reads(i))
-            ]
-            told = WorkerSpec(
-                spec=spec,
-                inputs=wiring.inputs[i],
-                defaults=wiring.defaults[i],
-                outputs=wiring.outputs[i],
-                released=frozenset(wiring.released[i]),
-                source=links[i][0],
-                sink=links[i + 1][1],
-                room_before=rooms[i][1],
-                room_after=rooms[i + 1][0],
-                depth=depth,
-                rings={r: (files[r], sizes[r]) for r in used},
-                writes={r: wiring.rings[key] for r, key in enumerate(keys) if key[0] == i},
-                fixed=wiring.fixed[i],
-            )
-            self._spawn(told)
-        self.infos = [self._greet(i) for i in range(stages)]
+        unit, count = self.unit, len(self.unit.parts)
+        # Link i leads to process i and the last one back here; room i leads the other way. The first process
+        # needs none: what is sent to it, is bounded by others.
+        links = [pipe() for _ in range(count + 1)]
+        _widen(links[0][1])
+        rooms = [(-1, -1), *(pipe() for _ in range(count))]
+        for i, specs in enumerate(self._specs):
+            parts = [_part(spec, wiring, unit, memory) for spec in specs]
+            read = {name for part in parts for name in (*part.inputs, *part.defaults)}
+            written = {ring for part in parts for ring in part.writes}
+            used = [r for r, lane in enumerate(memory.lanes) if r in written or read & set(lane.names)]
+            rings = memory.files(used)
+            opened.extend(descriptor for descriptor, _, _ in rings.values())
+            ends = (links[i][0], links[i + 1][1], rooms[i][1], rooms[i + 1][0])
+            self._spawn(WorkerSpec(parts, *ends, depth, rings))
         # What this process goes on using is its own copy, all else belongs to the workers alone: only
         # then does a pipe end when the process at its other end does.
-        for r, (producer, last) in enumerate(keys):
-            if producer == HOST or last == stages:
-                self._rings[r] = Ring(r, os.dup(files[r]), sizes[r])
         self._first.descriptor = os.dup(links[0][1])
         self._last.descriptor = os.dup(links[-1][0])
         self._taken.descriptor = os.dup(rooms[-1][1])
 
-    def send(self, request: Request) -> None:
-        """Hand a request to the first stage."""
-        places: dict[str, PlaceRow] = {}
-        for ring, names in self._fed:
-            given = [name for name in names if name in request.live]  # the rest has default values
-            if not given:
-                continue
-            written = self._rings[ring].write([request.live[name] for name in given])
-            places.update(zip(given, written, strict=True))
-        request.live.clear()
-        self._first.send((request.number, places, [], None))
+    def greet(self) -> dict[int, StageInfo]:
+        """Wait until all stages are loaded; return what they say of themselves.
+
+        Raises
+        ------
+        InputError, UsageError
+            If a stage cannot be loaded; what its worker raises.
+        """
+        infos: dict[int, StageInfo] = {}
+        for index, part in enumerate(self.unit.parts):
+            infos |= zip(part, self._greet(index), strict=True)
+        self._watcher.start()
+        return infos
+
+    def send(self, message: Message) -> None:
+        """Hand a request to the first process."""
+        self._first.send(message)
 
     def receive(self) -> Message:
-        """Wait for a result of the last stage.
+        """Wait for a request that leaves the last process; its room is still taken.
 
         Raises
         ------
@@ -140,26 +131,21 @@ class Crew:
         message: Message | None = self._last.receive()
         if message is None:
             raise EOFError
-        with contextlib.suppress(BrokenPipeError):
-            os.write(self._taken.descriptor, b"\0")
         return message
 
-    def read(self, name: str, row: PlaceRow) -> Any:
-        """Return an output as an array of its own."""
-        place = place_of(row)
-        value = self._rings[place.ring].read(place)
-        if place.dtype is None:
-            return value
-        array: np.ndarray[Any, Any] = value
-        return array.view(numpy_type(self._wiring.dtypes[name])).copy()
+    def give_room(self) -> None:
+        """Let the last process hand over one more."""
+        if self._taken.descriptor >= 0:
+            with contextlib.suppress(BrokenPipeError):
+                os.write(self._taken.descriptor, b"\0")
 
     def autopsy(self) -> PipelineError:
         """Return why the workers are gone."""
         self._watcher.join(GRACE)
         return self._culprit or PipelineError("the worker processes have ended")
 
-    def stop(self, at_once: bool) -> None:
-        """End the processes and wait for that; without ``at_once`` each ends when the one before has."""
+    def dismiss(self, at_once: bool) -> None:
+        """Tell the processes to end; without ``at_once`` each ends when the one before has."""
         self._stopping = True
         if at_once:
             self._kill()
@@ -168,6 +154,10 @@ class Crew:
             with contextlib.suppress(OSError):
                 self._first.send(None)
             self._first.close()
+
+    def stop(self, at_once: bool) -> None:
+        """End the processes, see :meth:`dismiss`, and wait for that."""
+        self.dismiss(at_once)
         deadline = time.monotonic() + GRACE
         for process in self.processes:
             try:
@@ -178,7 +168,8 @@ class Crew:
 
     def close(self) -> None:
         """Release everything; the processes have ended."""
-        self._watcher.join(GRACE)
+        if self._watcher.ident is not None:
+            self._watcher.join(GRACE)
         self._release()
 
     def _release(self) -> None:
@@ -187,8 +178,6 @@ class Crew:
             sender.close()
         for receiver in (*self._reports, self._last):
             receiver.close()
-        for ring in self._rings.values():
-            ring.close()
 
     def _spawn(self, told: WorkerSpec) -> None:
         """Start a worker and tell it what to do."""
@@ -197,7 +186,7 @@ class Crew:
         control, to_worker = os.pipe()
         from_worker, status = os.pipe()
         pipes = (control, status, told.source, told.sink, told.room_before, told.room_after)
-        shared = [descriptor for descriptor, _ in told.rings.values()]
+        shared = [descriptor for descriptor, _, _ in told.rings.values()]
         self._controls.append(Sender(to_worker))
         self._reports.append(Receiver(from_worker))
         try:
@@ -216,18 +205,17 @@ class Crew:
         with contextlib.suppress(BrokenPipeError):  # it died already: the greeting will say so
             self._controls[-1].send(pickle.dumps(told))
 
-    def _greet(self, index: int) -> StageInfo:
-        """Wait until a stage is loaded."""
-        path = self.specs[index].path
+    def _greet(self, index: int) -> list[StageInfo]:
+        """Wait until a process has loaded its stages."""
         try:
             answer = pickle.loads(self._reports[index].receive())
         except EOFError:
             fate = _fate(self.processes[index])
-            raise InputError(path, f"its worker process {fate} while loading") from None
+            raise InputError(self._specs[index][0].path, f"its worker process {fate} while loading") from None
         if isinstance(answer, PipelineError):
             raise answer
-        info: StageInfo = answer
-        return info
+        infos: list[StageInfo] = answer
+        return infos
 
     def _watch(self) -> None:
         """Wait for the first worker to die; unless that is wanted, note which one and end the others."""
@@ -235,9 +223,11 @@ class Crew:
         if self._stopping:
             return
         index = self._first_to_die()
-        self._culprit = StageError(
-            self.specs[index].path, index, f"its worker process {_fate(self.processes[index])}"
-        )
+        unit, spec = self.unit, self._specs[index][0]
+        shared = [str(stage) for stage in unit.parts[index][1:]]
+        also = f", that of stage {', '.join(shared)} too," if shared else ""
+        text = f"its worker process{also} {_fate(self.processes[index])}"
+        self._culprit = StageError(spec.path, spec.index, text, None if unit.alone else unit.replica)
         self._kill()
 
     def _first_to_die(self) -> int:
@@ -254,6 +244,27 @@ class Crew:
     def _kill(self) -> None:
         for process in self.processes:
             process.kill()
+
+
+def _widen(pipe: int) -> None:
+    """Make room for messages of thousands of tensors, where the system can."""
+    with contextlib.suppress(AttributeError, OSError):
+        fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+
+
+def _part(spec: StageSpec, wiring: Wiring, unit: Unit, memory: Memory) -> StagePart:
+    """Return what a worker is told of a stage."""
+    stage = spec.index
+    return StagePart(
+        spec=spec,
+        inputs=wiring.inputs[stage],
+        outputs=wiring.outputs[stage],
+        defaults=wiring.defaults[stage],
+        released=frozenset(wiring.released[stage]),
+        writes={r: lane.names for r, lane in enumerate(memory.lanes) if lane.producer == stage},
+        keeps=keeps(wiring, unit, stage),
+        fixed=wiring.fixed[stage],
+    )
 
 
 def _fate(process: subprocess.Popen[bytes]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import marshal
 import os
+import select
 import struct
 from typing import Any
 
@@ -62,6 +63,14 @@ class Receiver:
         message = marshal.loads(memoryview(self._buffer)[_HEADER.size : end])
         del self._buffer[:end]
         return message
+
+    def ready(self) -> bool:
+        """Whether a message, or a part of one, is there."""
+        if self._buffer:
+            return True
+        poll = select.poll()
+        poll.register(self.descriptor, select.POLLIN | select.POLLHUP)
+        return bool(poll.poll(0))
 
     def close(self) -> None:
         """Close the descriptor. May be called again."""

@@ -1,9 +1,10 @@
 """Tensors in memory that processes share, without a name that could be left behind.
 
-A ring holds tensors of one lifetime: those of one producer whose last reader is the same stage. Its slots are
-used in turn. Because requests keep their order and the queues between stages are bounded, a ring with
-``(depth + 1) * distance + 1`` slots never overwrites what is still read (distance: stages from producer to
-last reader), so no lock is needed.
+A ring holds tensors of one lifetime: those of one producer whose last reader is the same stage. Within a
+chain of stages with a worker each, its slots are used in turn. Because requests keep their order there and
+the queues between stages are bounded, a ring with ``(depth + 1) * distance + 1`` slots never overwrites what
+is still read (distance: stages from producer to last reader), so no lock is needed. Elsewhere a slot belongs
+to a request: no two requests inside have the same ticket, and there is a slot for each ticket.
 """
 
 from __future__ import annotations
@@ -68,23 +69,29 @@ class Ring:
     descriptor : int
         Descriptor of the file; this object owns it.
     slots : int
+    by_ticket : bool
+        Whether requests bring the number of their slot.
     """
 
-    def __init__(self, index: int, descriptor: int, slots: int) -> None:
-        self.index, self.slots = index, slots
-        self._descriptor = descriptor
+    def __init__(self, index: int, descriptor: int, slots: int, by_ticket: bool = False) -> None:
+        self.index, self.slots, self.by_ticket = index, slots, by_ticket
+        self.descriptor = descriptor
         self._maps: list[npt.NDArray[np.uint8] | None] = [None] * slots
         self._addresses = [0] * slots
         self._next = 0
 
-    def take(self) -> int:
-        """Return the next slot to write."""
+    def take(self, ticket: int) -> int:
+        """Return the slot to write for a request."""
+        if self.by_ticket:
+            return ticket
         slot = self._next
         self._next = (slot + 1) % self.slots
         return slot
 
     def give_back(self) -> None:
         """Undo the last :meth:`take`."""
+        if self.by_ticket:
+            return
         self._next = (self._next - 1) % self.slots
 
     def memory(self, slot: int, nbytes: int) -> npt.NDArray[np.uint8]:
@@ -95,7 +102,7 @@ class Ring:
         if nbytes > STRIDE:
             raise ValueError(f"{nbytes} bytes cross a border between stages, more than one slot holds")
         size = max(_LEAST, 1 << (nbytes - 1).bit_length())
-        view = np.frombuffer(mmap.mmap(self._descriptor, size, offset=slot * STRIDE), np.uint8)
+        view = np.frombuffer(mmap.mmap(self.descriptor, size, offset=slot * STRIDE), np.uint8)
         self._maps[slot], self._addresses[slot] = view, view.ctypes.data
         return view
 
@@ -116,15 +123,15 @@ class Ring:
         raw = self.memory(place.slot, place.offset + place.nbytes)[place.offset : place.offset + place.nbytes]
         return pickle.loads(raw.tobytes())  # written by ourselves into memory that only we have
 
-    def write(self, values: Sequence[Any]) -> list[PlaceRow]:
-        """Copy values into the next slot.
+    def write(self, values: Sequence[Any], ticket: int) -> list[PlaceRow]:
+        """Copy values of a request into its slot.
 
         Parameters
         ----------
         values : sequence of array, OrtValue, list, ...
             Arrays of numbers and ``OrtValue`` tensors are copied, everything else is pickled.
         """
-        slot = self.take()
+        slot = self.take(ticket)
         packed = [pack(value) for value in values]
         places: list[Place] = []
         offset = 0
@@ -142,7 +149,7 @@ class Ring:
     def close(self) -> None:
         """Give the file back; memory goes when the last view does."""
         self._maps = [None] * self.slots
-        os.close(self._descriptor)
+        os.close(self.descriptor)
 
 
 def aligned(nbytes: int) -> int:

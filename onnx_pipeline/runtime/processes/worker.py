@@ -1,7 +1,7 @@
-"""A stage in a process of its own: ``python -c "...; main(control, status)"``.
+"""A worker in a process of its own: ``python -c "...; main(control, status)"``.
 
 It reads requests from a pipe, tensors from shared memory, and passes the request on to the next stage's
-process itself. When any of its neighbours or the parent is gone, so is it.
+process, or to the session's. When any of its neighbours or the parent is gone, so is it.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import select
 import signal
 import sys
 import threading
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -27,14 +28,15 @@ from onnx_pipeline.runtime.processes.rings import PlaceRow, Ring, aligned, place
 from onnx_pipeline.runtime.stats import now
 from onnx_pipeline.runtime.threads import describe
 
-#: A request between processes: number, places of tensors by name, spans, and which stage failed and why.
-Message = tuple[int, dict[str, PlaceRow], list[tuple[int, ...]], tuple[int, str] | None]
+#: A request between processes: number, ticket, the stage to run, places of tensors by name, spans, and which
+#: stage failed and why.
+Message = tuple[int, int, int, dict[str, PlaceRow], list[tuple[int, ...]], tuple[int, str] | None]
 Made = tuple[dict[str, PlaceRow], int, int]
 
 
 @dataclass(frozen=True)
-class WorkerSpec:
-    """What a worker process is told; numbers of descriptors are the same in both processes.
+class StagePart:
+    """What a worker process is told of one of its stages.
 
     Attributes
     ----------
@@ -45,15 +47,10 @@ class WorkerSpec:
         Further inputs that not every request brings.
     released : frozenset of str
         Tensors that the stage is the last to read.
-    source, sink : int
-        Pipes from the stage before and to the stage after.
-    room_before, room_after : int
-        Pipes that carry a byte per request taken from the queue: written (-1 for nobody cares) and read.
-    depth : int
-    rings : mapping of int to (int, int)
-        Descriptor and slots of every ring it reads or writes.
     writes : mapping of int to sequence of str
         Tensors it puts into each ring.
+    keeps : frozenset of str
+        Outputs that only the same worker reads.
     fixed : bool
         The shapes of all outputs are known.
     """
@@ -63,14 +60,35 @@ class WorkerSpec:
     outputs: Sequence[str]
     defaults: Sequence[str]
     released: frozenset[str]
+    writes: Mapping[int, Sequence[str]]
+    keeps: frozenset[str]
+    fixed: bool
+
+
+@dataclass(frozen=True)
+class WorkerSpec:
+    """What a worker process is told; numbers of descriptors are the same in both processes.
+
+    Attributes
+    ----------
+    parts : sequence of StagePart
+        Its stages, ascending.
+    source, sink : int
+        Pipes from the process before and to the process after.
+    room_before, room_after : int
+        Pipes that carry a byte per request taken from the queue: written (-1 for nobody cares) and read.
+    depth : int
+    rings : mapping of int to (int, int, bool)
+        Descriptor and slots of every ring it reads or writes, and whether slots are by ticket.
+    """
+
+    parts: Sequence[StagePart]
     source: int
     sink: int
     room_before: int
     room_after: int
     depth: int
-    rings: Mapping[int, tuple[int, int]]
-    writes: Mapping[int, Sequence[str]]
-    fixed: bool
+    rings: Mapping[int, tuple[int, int, bool]]
 
 
 def main(control: int, status: int) -> None:
@@ -80,20 +98,24 @@ def main(control: int, status: int) -> None:
     try:
         told: WorkerSpec = pickle.loads(pipe.receive())
         threading.Thread(target=_watch_parent, args=(control,), daemon=True).start()
-        confine(told.spec.cores)
-        try:
-            session = load(told.spec)
-        except PipelineError as error:
-            report.send(pickle.dumps(error))
-            sys.exit(1)
-        except Exception as error:
-            report.send(pickle.dumps(InputError(told.spec.path, reason(error))))
-            sys.exit(1)
-        stage = _Stage(told, session)
-        report.send(pickle.dumps(describe(session)))
-        stage.serve()
+        confine(told.parts[0].spec.cores)
+        sessions = [_load(part.spec, report) for part in told.parts]
+        worker = _Worker(told, sessions)
+        report.send(pickle.dumps([describe(session) for session in sessions]))
+        worker.serve()
     except (EOFError, BrokenPipeError, ConnectionError):
         sys.exit(0)  # a neighbour is gone
+
+
+def _load(spec: StageSpec, report: Sender) -> Any:
+    """Load a stage; what goes wrong is for the parent to tell."""
+    try:
+        return load(spec)
+    except PipelineError as error:
+        report.send(pickle.dumps(error))
+    except Exception as error:
+        report.send(pickle.dumps(InputError(spec.path, reason(error))))
+    sys.exit(1)
 
 
 def _watch_parent(control: int) -> None:
@@ -107,78 +129,72 @@ def _watch_parent(control: int) -> None:
             os._exit(0)
 
 
-class _Stage:
-    """Runs requests one after another."""
+class _Worker:
+    """Runs requests one after another, those first that have come furthest."""
 
-    def __init__(self, told: WorkerSpec, session: Any) -> None:
+    def __init__(self, told: WorkerSpec, sessions: Sequence[Any]) -> None:
         self._told = told
-        self._runner = Runner(session, told.outputs)
         self._source = Receiver(told.source)
         self._sink = Sender(told.sink)
-        self._rings = {index: Ring(index, *ring) for index, ring in told.rings.items()}
+        rings = {index: Ring(index, *ring) for index, ring in told.rings.items()}
+        self._stages = {
+            part.spec.index: _Stage(part, session, rings)
+            for part, session in zip(told.parts, sessions, strict=True)
+        }
+        self._waiting: dict[int, deque[Message]] = {stage: deque() for stage in self._stages}
+        self._first = told.parts[0].spec.index
+        self._kept: dict[int, dict[str, Any]] = {}
         self._room = told.depth
-        self._bound = _Bound(self._runner, told, self._rings) if _can_bind(session, told) else None
 
     def serve(self) -> None:
-        """Take, run and pass on requests until the previous stage has ended."""
+        """Take, run and pass on requests until the previous process has ended."""
         told = self._told
         while True:
             idle = now()
-            message: Message | None = self._source.receive()
+            message = self._take()
             if message is None:  # the session closes
                 self._sink.send(None)
                 return
             if told.room_before >= 0:
                 os.write(told.room_before, b"\0")
             start = now()
-            number, places, spans, error = message
+            number, ticket, index, places, spans, error = message
+            stage = self._stages[index]
             nbytes = copy = 0
             if error is None:
                 try:
-                    made, nbytes, copy = self._run(places)
+                    nbytes, copy = stage.run(places, self._kept_of(ticket, index), ticket)
                 except Exception as problem:
-                    error = (told.spec.index, reason(problem))
-                else:
-                    places.update(made)
-                    for name in told.released:
-                        places.pop(name, None)
-            end = now()
-            self._wait_for_room()
-            spans.append((told.spec.index, idle, start, end, now(), nbytes, copy))
-            self._sink.send((number, places, spans, error))
+                    error = (index, reason(problem))
+            end = sent = now()
+            stays = error is None and index + 1 in self._stages
+            if not stays:
+                self._wait_for_room()
+                sent = now()
+            spans.append((index, idle, start, end, sent, nbytes, copy, stage.replica))
+            onward: Message = (number, ticket, index + 1, places, spans, error)
+            if stays:
+                self._waiting[index + 1].append(onward)
+            else:
+                self._sink.send(onward)
 
-    def _run(self, places: Mapping[str, PlaceRow]) -> Made:
-        """Run one request; return where its outputs are, their bytes and the time to copy them."""
-        told = self._told
-        inputs = {name: places[name] for name in told.inputs}
-        given = {name: places[name] for name in told.defaults if name in places}
-        if given:  # a binding would keep them for the next request
-            return self._run_plain(inputs | given)
-        if self._bound is not None:
-            try:
-                return self._bound.run(inputs)
-            except Exception:  # a declared shape may be wrong, which is no reason to fail
-                made = self._run_plain(inputs)
-                self._bound = None
-                return made
-        return self._run_plain(inputs)
+    def _take(self) -> Message | None:
+        """Wait for a request, or for None: the end."""
+        if len(self._stages) == 1:
+            only: Message | None = self._source.receive()
+            return only
+        while not any(self._waiting.values()) or self._source.ready():
+            message: Message | None = self._source.receive()
+            if message is None:
+                return None
+            self._waiting[message[2]].append(message)
+        return next(queue for _, queue in sorted(self._waiting.items(), reverse=True) if queue).popleft()
 
-    def _run_plain(self, inputs: Mapping[str, PlaceRow]) -> Made:
-        told = self._told
-        values = self._runner({name: self._read(name, place) for name, place in inputs.items()})
-        done = now()
-        results = dict(zip(told.outputs, values, strict=True))
-        made: dict[str, PlaceRow] = {}
-        for ring, names in told.writes.items():
-            written = self._rings[ring].write([results[name] for name in names])
-            made.update(zip(names, written, strict=True))
-        return made, sum(place_of(row).nbytes for row in made.values()), now() - done
-
-    def _read(self, name: str, row: PlaceRow) -> Any:
-        place = place_of(row)
-        value = self._rings[place.ring].read(place)
-        foreign = self._runner.foreign.get(name)
-        return value if foreign is None else to_ort(value, foreign)
+    def _kept_of(self, ticket: int, stage: int) -> dict[str, Any]:
+        """Return what a request keeps here; nothing is left of who had its ticket before."""
+        if stage == self._first:
+            self._kept[ticket] = {}
+        return self._kept[ticket]
 
     def _wait_for_room(self) -> None:
         if not self._room:
@@ -189,16 +205,77 @@ class _Stage:
         self._room -= 1
 
 
+class _Stage:
+    """One stage of a worker."""
+
+    def __init__(self, part: StagePart, session: Any, rings: Mapping[int, Ring]) -> None:
+        self._part, self._rings = part, rings
+        self.replica = part.spec.replica
+        self._runner = Runner(session, part.outputs)
+        self._bound = _Bound(self._runner, part, rings) if _can_bind(session, part) else None
+
+    def run(self, places: dict[str, PlaceRow], kept: dict[str, Any], ticket: int) -> tuple[int, int]:
+        """Run one request; update where its tensors are. Return bytes made and the time to copy them."""
+        part = self._part
+        inputs = {name: places[name] for name in part.inputs if name not in kept}
+        given = {name: places[name] for name in part.defaults if name in places}
+        own = {name: kept[name] for name in (*part.inputs, *part.defaults) if name in kept}
+        made, nbytes, copy = self._made(inputs, given, own, kept, ticket)
+        places.update(made)
+        for name in part.released:
+            places.pop(name, None)
+            kept.pop(name, None)
+        return nbytes, copy
+
+    def _made(
+        self,
+        inputs: Mapping[str, PlaceRow],
+        given: Mapping[str, PlaceRow],
+        own: Mapping[str, Any],
+        kept: dict[str, Any],
+        ticket: int,
+    ) -> Made:
+        if self._bound is None or given or own:  # a binding would keep them for the next request
+            return self._plain({**inputs, **given}, own, kept, ticket)
+        try:
+            return self._bound.run(inputs, ticket)
+        except Exception:  # a declared shape may be wrong, which is no reason to fail
+            made = self._plain(inputs, own, kept, ticket)
+            self._bound = None
+            return made
+
+    def _plain(
+        self, inputs: Mapping[str, PlaceRow], own: Mapping[str, Any], kept: dict[str, Any], ticket: int
+    ) -> Made:
+        part = self._part
+        values = self._runner({name: self._read(name, place) for name, place in inputs.items()} | dict(own))
+        done = now()
+        results = dict(zip(part.outputs, values, strict=True))
+        kept.update((name, results[name]) for name in part.keeps)
+        made: dict[str, PlaceRow] = {}
+        for ring, names in part.writes.items():
+            written = self._rings[ring].write([results[name] for name in names], ticket)
+            made.update(zip(names, written, strict=True))
+        stayed = sum(getattr(results[name], "nbytes", 0) for name in part.keeps)
+        return made, stayed + sum(place_of(row).nbytes for row in made.values()), now() - done
+
+    def _read(self, name: str, row: PlaceRow) -> Any:
+        place = place_of(row)
+        value = self._rings[place.ring].read(place)
+        foreign = self._runner.foreign.get(name)
+        return value if foreign is None else to_ort(value, foreign)
+
+
 class _Bound:
     """Runs of a stage whose output shapes are fixed: onnxruntime writes straight into shared memory."""
 
-    def __init__(self, runner: Runner, told: WorkerSpec, rings: Mapping[int, Ring]) -> None:
+    def __init__(self, runner: Runner, part: StagePart, rings: Mapping[int, Ring]) -> None:
         self._runner, self._rings = runner, rings
         self._binding = runner.session.io_binding()
         args = {value.name: value for value in runner.session.get_outputs()}
         self._layout: list[tuple[Ring, int, list[tuple[str, int, int, str, tuple[int, ...]]]]] = []
         self._nbytes = 0
-        for ring, names in told.writes.items():
+        for ring, names in part.writes.items():
             size, row = 0, []
             for name in names:
                 dtype, shape = np.dtype(_NUMPY[args[name].type]), tuple(args[name].shape)
@@ -208,7 +285,7 @@ class _Bound:
                 self._nbytes += nbytes
             self._layout.append((rings[ring], size, row))
 
-    def run(self, inputs: Mapping[str, PlaceRow]) -> Made:
+    def run(self, inputs: Mapping[str, PlaceRow], ticket: int) -> Made:
         """Run one request."""
         binding = self._binding
         for name, (index, slot, offset, nbytes, dtype, shape) in inputs.items():
@@ -217,7 +294,7 @@ class _Bound:
             binding.bind_input(name, "cpu", 0, _TYPES[dtype], shape, address)
         made: dict[str, PlaceRow] = {}
         for ring, size, row in self._layout:
-            slot = ring.take()
+            slot = ring.take(ticket)
             start = ring.address(slot, size)
             for name, offset, nbytes, dtype, shape in row:
                 binding.bind_output(name, "cpu", 0, _TYPES[dtype], shape, start + offset)
@@ -246,8 +323,8 @@ _NUMPY = {
 _TYPES = {np.dtype(code).str: np.dtype(code).type for code in _NUMPY.values()}
 
 
-def _can_bind(session: Any, told: WorkerSpec) -> bool:
-    """Return whether all outputs have fixed shapes and a reader, and everything a type that can be bound."""
-    written = {name for names in told.writes.values() for name in names}
+def _can_bind(session: Any, part: StagePart) -> bool:
+    """Return whether all outputs have fixed shapes and a place, and everything a type that can be bound."""
+    written = {name for names in part.writes.values() for name in names}
     known = all(v.type in _NUMPY for v in (*session.get_inputs(), *session.get_outputs()))
-    return told.fixed and known and written == set(told.outputs)
+    return part.fixed and known and written == set(part.outputs)

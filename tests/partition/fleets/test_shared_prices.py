@@ -1,0 +1,105 @@
+"""Prices: bounds that hold, and limits that are checked."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from onnx_pipeline.graph.costgraph import CostGraph
+from onnx_pipeline.graph.fleet import FleetTarget
+from onnx_pipeline.partition.fleets import shared_bound
+from onnx_pipeline.partition.fleets.instance import FleetInstance, build_fleet, contract_fleet
+from onnx_pipeline.partition.fleets.shared_bound import price_bound
+from onnx_pipeline.partition.fleets.shared_prices import KindPrices, worth
+from tests.partition.fleets.test_shared import cases, recurring
+
+
+def prices_of(inst: FleetInstance, monkeypatch: pytest.MonkeyPatch) -> tuple[dict[int, KindPrices], int]:
+    """Return the prices that the linear program finds, and their worth."""
+    seen: list[dict[int, KindPrices]] = []
+
+    def spy(inst: FleetInstance, prices: dict[int, KindPrices]) -> int:
+        seen.append(prices)
+        return worth(inst, prices)
+
+    monkeypatch.setattr(shared_bound, "worth", spy)
+    bound = price_bound(inst, 10.0)
+    assert bound is not None
+    return seen[0], bound.ticks
+
+
+def test_bounds_never_exceed_the_optimum() -> None:
+    """With every feature, contracted or not; and on many small nets they are the optimum."""
+    tight = 0
+    for i, (graph, fleet, optimum) in enumerate(cases(300, 4)):
+        inst = build_fleet(graph, fleet)
+        bound = price_bound(contract_fleet(inst) if i % 2 else inst, 10.0)
+        if bound is not None:
+            assert bound.ticks <= optimum
+            assert inst.runs.any() or not inst.n
+            tight += bound.ticks == optimum
+    assert tight > 80
+
+
+def test_random_prices_within_limits_are_bounds() -> None:
+    """Whatever they are worth: rounding half of what the program says away keeps them sound."""
+    rng = np.random.default_rng(5)
+    with pytest.MonkeyPatch.context() as patch:
+        for graph, fleet, optimum in cases(60, 5):
+            inst = build_fleet(graph, fleet)
+            try:
+                prices, _ = prices_of(inst, patch)
+            except AssertionError:
+                continue
+            weights = {kind: int(rng.integers(1, 9)) for kind in prices}
+            zero = {
+                kind: KindPrices(
+                    weights[kind], 0 * p.nets, 0, 0 * p.groups, 0, 0, 0 * p.start, 0 * p.flow, 0 * p.rise
+                )
+                for kind, p in prices.items()
+            }
+            assert worth(inst, zero) <= optimum
+
+
+def strict_case() -> tuple[CostGraph, FleetTarget]:
+    """Return a case in which all kinds of prices occur."""
+    graph, fleet = recurring(4)
+    return graph, replace(fleet, stages_per_device=2)
+
+
+def test_overheads_and_cuts_count() -> None:
+    """What accelerators save has its price: stages and transfers of the device that does the rest."""
+    graph, fleet = recurring(8)
+    bound = price_bound(build_fleet(graph, fleet), 10.0)
+    assert bound is not None
+    # All but one tick of 8 * (work 1 + in 1 + out 1 + overhead 2) - 1, whose exact optimum it cannot pass.
+    assert 36 <= bound.ticks <= 39
+    assert bound.kind.tolist() == [1, 0] * 8
+    few = price_bound(build_fleet(graph, replace(fleet, stages_per_device=2)), 10.0)
+    assert few is not None
+    assert few.ticks > 400
+
+
+@pytest.mark.parametrize(
+    ("field", "message"),
+    [
+        ("nets", "net"),
+        ("start", "too many paths"),
+        ("used", "too many paths"),
+        ("rise", "exceeds its paths"),
+        ("flow", "out of nothing"),
+        ("weight", "negative"),
+        ("fine", "no limit on stages"),
+    ],
+)
+def test_limits_are_checked(field: str, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A price beyond its limit proves nothing, and is refused."""
+    inst = build_fleet(*recurring(4))
+    prices, _ = prices_of(inst, monkeypatch)
+    for kind, p in prices.items():
+        value = getattr(p, field)
+        more = -1 if field == "weight" else value + (1 << 40)
+        with pytest.raises(AssertionError, match=message):
+            worth(inst, prices | {kind: p._replace(**{field: more})})
