@@ -41,7 +41,7 @@ def mincut(inst: Instance, stop: Stop = never, enough: int | None = None) -> int
     sink, tails, heads, capacity = network(inst)
     flow = max_flow.SimpleMaxFlow()
     flow.add_arcs_with_capacity(tails, heads, capacity)
-    alone = _cost_alone(inst)
+    alone = cost_alone(inst)
     best = 0
     settled = np.zeros(inst.n, dtype=np.bool_)
     # A node whose own cost, or whose cheapest set, is no better than the best cannot raise the bound.
@@ -58,7 +58,7 @@ def mincut(inst: Instance, stop: Stop = never, enough: int | None = None) -> int
     return inst.alpha + best
 
 
-def _cost_alone(inst: Instance) -> IntArray:
+def cost_alone(inst: Instance) -> IntArray:
     """f({v}) of every node."""
     cost = inst.work.copy()
     np.add.at(cost, np.repeat(np.arange(inst.n), np.diff(inst.in_ptr)), inst.net_cost[inst.in_net])

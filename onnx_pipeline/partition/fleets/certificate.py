@@ -10,11 +10,16 @@ from fractions import Fraction
 from onnx_pipeline.graph.costgraph import HOST, CostGraph
 from onnx_pipeline.graph.fleet import FleetTarget, graph_on, price_devices
 from onnx_pipeline.graph.target import INFEASIBLE, Target
+from onnx_pipeline.partition.fleets.demand import demand
+from onnx_pipeline.partition.fleets.fluid import evaluate
 from onnx_pipeline.partition.fleets.ideals import FleetSearch
 from onnx_pipeline.partition.fleets.instance import FleetInstance, build_fleet, contract_fleet, counted
+from onnx_pipeline.partition.fleets.kernels import ensure_compiled
+from onnx_pipeline.partition.fleets.mincut import mincut_fleet
 from onnx_pipeline.partition.fleets.shared_bound import price_bound
 from onnx_pipeline.partition.fleets.simple import simple_fleet
 from onnx_pipeline.partition.result import Bound
+from onnx_pipeline.progress import silent
 from onnx_pipeline.stop import Deadline
 
 
@@ -26,9 +31,9 @@ def recheck(graph: CostGraph, fleet: FleetTarget, bound: Bound, seconds: float =
     graph : CostGraph
     fleet : FleetTarget
     bound : Bound
-        Of method ``"simple"``; of method ``"fluid"``, with integers ``weights`` and ``memory`` of every kind
-        in its detail; ``"prices"``, for which good prices are looked for again; or another, which is proved
-        by search if devices hold one stage each.
+        Of method ``"simple"`` or ``"min-cut"``; of method ``"fluid"``, with integers ``weights`` and
+        ``memory`` of every kind in its detail; ``"prices"``, for which good prices are looked for again; or
+        another, which is proved by search if devices hold one stage each.
     seconds : float
         Time for a search from each end.
 
@@ -43,12 +48,18 @@ def recheck(graph: CostGraph, fleet: FleetTarget, bound: Bound, seconds: float =
     full = build_fleet(graph, fleet)
     if bound.method == "fluid":
         detail = bound.detail or {}
-        return _fluid(graph, full, detail.get("weights", ()), detail.get("memory", ()))
+        weights, memory = detail.get("weights", ()), detail.get("memory", ())
+        found = _fluid(graph, full, weights, memory)
+        if found is None or found >= ticks or fleet.shared:
+            return found or 0
+        return evaluate(demand(contract_fleet(full)), weights, memory)  # no less than before
     if bound.method == "simple":
         return simple_fleet(full)
+    if bound.method == "min-cut":
+        return mincut_fleet(full if fleet.shared else contract_fleet(full), Deadline(seconds), ticks)
     if bound.method == "prices":
-        found = price_bound(contract_fleet(full), seconds)
-        return None if found is None or found.ticks < ticks else found.ticks
+        prices = price_bound(contract_fleet(full), seconds)
+        return None if prices is None or prices.ticks < ticks else prices.ticks
     return None if fleet.shared else _search(graph, contract_fleet(full), ticks, seconds)
 
 
@@ -56,6 +67,7 @@ def _search(graph: CostGraph, inst: FleetInstance, ticks: int, seconds: float) -
     """Search for a placement below a bound, from both ends."""
     if ticks <= 0:
         return ticks
+    ensure_compiled(silent)
     for reverse in (True, False):
         search = FleetSearch(inst, reverse=reverse)
         answer = search.ask(min(ticks, INFEASIBLE) - 1, 1 << 60, Deadline(seconds))
@@ -70,8 +82,10 @@ def _search(graph: CostGraph, inst: FleetInstance, ticks: int, seconds: float) -
     return None
 
 
-def _fluid(graph: CostGraph, full: FleetInstance, weights: Sequence[int], memory: Sequence[int]) -> int:
-    """Return the least T that the weights allow, in whole numbers from the graph; 0 if they prove nothing.
+def _fluid(
+    graph: CostGraph, full: FleetInstance, weights: Sequence[int], memory: Sequence[int]
+) -> int | None:
+    """Return the least T that weights allow, in whole numbers from the graph; None if they prove nothing.
 
     The inequality is that of :mod:`onnx_pipeline.partition.fleets.fluid`. Nodes that must share a device
     count together, and what the host writes or reads counts with the first of them.
@@ -79,7 +93,7 @@ def _fluid(graph: CostGraph, full: FleetInstance, weights: Sequence[int], memory
     kinds = full.fleet.kinds
     plain = all(isinstance(number, int) and number >= 0 for number in (*weights, *memory))
     if not plain or not len(weights) == len(memory) == len(kinds):
-        return 0
+        return None
     devices = full.fleet.counts
     needed = 0
     for prices in zip(*_prices(graph, full, weights, memory), strict=True):
@@ -87,12 +101,12 @@ def _fluid(graph: CostGraph, full: FleetInstance, weights: Sequence[int], memory
         if not able:
             return INFEASIBLE
         needed += min(able)
-    for kind, y, q, count in zip(kinds, weights, memory, devices, strict=True):
+    for kind, priced, y, q, count in zip(kinds, full.kinds, weights, memory, devices, strict=True):
         hard = kind.target.memory_mode == "hard"
-        if q and count:
-            rate = Fraction(kind.target.ticks_per_byte(graph.ticks_per_second)) * (1 - Fraction(1, 1 << 50))
-            if kind.target.memory == math.inf or (not hard and q > y * rate):
-                return 0
+        rate = Fraction(kind.target.ticks_per_byte(graph.ticks_per_second)) * (1 - Fraction(1, 1 << 50))
+        if q and (priced.memory == math.inf or (not hard and q > y * rate)):
+            return None
+        if q:
             needed -= count * (q * math.ceil(kind.target.memory) + (0 if hard else y))
     offers = [
         (count * y, kind.target.overhead_ticks(graph.ticks_per_second))

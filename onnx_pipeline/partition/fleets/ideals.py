@@ -29,6 +29,7 @@ objective too where activations count for less than their peak, and what is foun
 from __future__ import annotations
 
 from dataclasses import replace
+from heapq import heappop, heappush
 from typing import NamedTuple
 
 import numpy as np
@@ -41,12 +42,14 @@ from onnx_pipeline.partition.fleets.lines import Line, Option
 from onnx_pipeline.partition.fleets.rest import Rest, rest_of
 from onnx_pipeline.partition.fleets.walk import AT, BUDGET_LEFT, IDEALS, STATES, States, Step, walk
 from onnx_pipeline.partition.ideals.expand import BUDGET, DONE, FOUND, GROW
-from onnx_pipeline.partition.ideals.question import CHUNK, MEMORY_BUDGET
+from onnx_pipeline.partition.ideals.question import MEMORY_BUDGET
 from onnx_pipeline.partition.ideals.state import State, new_state
 from onnx_pipeline.partition.ideals.table import Static, Table, grow, new_table, prepare
 from onnx_pipeline.partition.instance.hypergraph import place_free_sources
 from onnx_pipeline.stop import Stop
 
+#: Decisions per kernel call: 5 to 50 ms, so that time limit and Ctrl-C are honoured.
+CHUNK = 20_000
 #: All room that is left, at most: sums of weighed costs stay below.
 MOST_ROOM = 1 << 62
 
@@ -129,14 +132,17 @@ class FleetSearch:
         visited = _Visited(max(1, -(-len(self.hypers[0].work) // 64)))
         state = new_state(self.hypers[0], visited.table.ideals.shape[1])
         self.spent = 0
-        for configuration in range(self.line.count):
+        waiting = [self.line.start]
+        while waiting:
+            configuration = heappop(waiting)  # their numbers are a topological order
             todo = visited.of(configuration)
-            if not len(todo):
-                continue
             for option in self.line.options(configuration):
                 if self.hypers[option[0]].alpha > limit:
                     continue
+                known = int(visited.at[STATES])
                 status = self._take(visited, state, todo, option, limit, decisions, stop)
+                if visited.at[STATES] > known and option[1] not in waiting:
+                    heappush(waiting, option[1])
                 if status == FOUND:
                     return self._answer(visited)
                 if status != DONE:

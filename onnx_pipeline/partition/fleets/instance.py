@@ -7,11 +7,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from onnx_pipeline.graph.constraints import constrain
 from onnx_pipeline.graph.costgraph import BoolArray, CostGraph, IntArray
 from onnx_pipeline.graph.fleet import FleetTarget, graph_on
 from onnx_pipeline.graph.objective import countable
 from onnx_pipeline.graph.target import INFEASIBLE
 from onnx_pipeline.partition.instance.build import constrained, price_nodes, share_stages, stage_labels
+from onnx_pipeline.partition.instance.coarsen import RUNS, run_labels
 from onnx_pipeline.partition.instance.contract import JOINS, LEAVES, disjoint_merges, safe_moves
 from onnx_pipeline.partition.instance.instance import Instance
 from onnx_pipeline.partition.instance.quotient import quotient
@@ -52,6 +54,11 @@ class FleetInstance(NamedTuple):
         """Work of each node on the device that is fastest with it; int64[n]."""
         return np.asarray(np.min([self.kinds[kind].work for kind in self.used], axis=0), dtype=np.int64)
 
+    @property
+    def common(self) -> Instance:
+        """One instance for what needs only one, such as good orders: every node where it is fastest."""
+        return self.kinds[self.fleet.devices[0]]._replace(work=self.least_work)
+
     def expand(self, stage_of: IntArray) -> IntArray:
         """Translate stages of these nodes into stages of the original nodes."""
         return self.kinds[0].expand(stage_of)
@@ -80,6 +87,9 @@ def counted(graph: CostGraph, fleet: FleetTarget) -> CostGraph:
 def build_fleet(graph: CostGraph, fleet: FleetTarget) -> FleetInstance:
     """Price a cost graph for every kind; what must share a device becomes one node.
 
+    With one stage per device, so must all nodes that a single device of the fleet can run, and what is
+    between them.
+
     Parameters
     ----------
     graph : CostGraph
@@ -91,11 +101,27 @@ def build_fleet(graph: CostGraph, fleet: FleetTarget) -> FleetInstance:
     InfeasibleError
         If nodes with different pins must share a device.
     """
+    graph = _with_sole_devices(graph, fleet)
     kinds = [price_nodes(graph_on(graph, kind), kind.target) for kind in fleet.kinds]
     if constrained(graph):
         label = stage_labels(kinds[0], graph, "device")  # edges are the same on all kinds
         kinds = [share_stages(inst, label) for inst in kinds]
     return FleetInstance(fleet, tuple(kinds))
+
+
+def _with_sole_devices(graph: CostGraph, fleet: FleetTarget) -> CostGraph:
+    """Return the graph with a group of the nodes that only one device runs, for every such device."""
+    if fleet.shared:
+        return graph
+    runs = np.array([graph_on(graph, kind).work < INFEASIBLE for kind in fleet.kinds])
+    used = np.array(fleet.counts) > 0
+    groups = []
+    for kind, count in enumerate(fleet.counts):
+        if count == 1:
+            sole = runs[kind] & (runs[used].sum(axis=0) == 1)
+            groups.append([graph.node_names[v] for v in np.flatnonzero(sole)])
+    groups = [group for group in groups if len(group) > 1]
+    return constrain(graph, together=groups) if groups else graph
 
 
 def contract_fleet(inst: FleetInstance, stop: Stop = never) -> FleetInstance:
@@ -122,6 +148,16 @@ def contract_fleet(inst: FleetInstance, stop: Stop = never) -> FleetInstance:
             break
         inst = inst.merged(label)
     return inst
+
+
+def coarsen_fleet(inst: FleetInstance, order: IntArray) -> FleetInstance:
+    """Merge a topological order into runs, see :mod:`onnx_pipeline.partition.instance.coarsen`.
+
+    Runs end where other kinds begin to run or to lack nodes, unless that is everywhere.
+    """
+    runs = inst.runs[:, order]
+    breaks = 1 + np.flatnonzero((runs[:, 1:] != runs[:, :-1]).any(axis=0))
+    return inst.merged(run_labels(inst.common, order, breaks=breaks if len(breaks) <= RUNS else None))
 
 
 def _on_all(verdicts: IntArray, runs: BoolArray, partner: IntArray) -> IntArray:

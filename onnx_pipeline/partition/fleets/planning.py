@@ -2,31 +2,33 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 
 from onnx_pipeline.errors import InfeasibleError, UsageError
 from onnx_pipeline.figures import format_bytes, format_count
-from onnx_pipeline.graph.costgraph import CostGraph, IntArray
+from onnx_pipeline.graph.costgraph import CostGraph
 from onnx_pipeline.graph.fleet import FleetTarget, graph_on
 from onnx_pipeline.graph.target import INFEASIBLE
 from onnx_pipeline.parameters import SearchParams
 from onnx_pipeline.partition.fleets import shared
+from onnx_pipeline.partition.fleets.annealing import FleetAnnealer
+from onnx_pipeline.partition.fleets.cutting import Cutter
 from onnx_pipeline.partition.fleets.fluid import fluid_bound
 from onnx_pipeline.partition.fleets.instance import FleetInstance, build_fleet, contract_fleet, counted
 from onnx_pipeline.partition.fleets.kernels import ensure_compiled
 from onnx_pipeline.partition.fleets.known import FleetKnown
 from onnx_pipeline.partition.fleets.ladder import FleetLadder
 from onnx_pipeline.partition.fleets.simple import simple_fleet
-from onnx_pipeline.partition.fleets.slicing import MOST_ROWS, Moves, cut, moves_of, price_order, rows_of
+from onnx_pipeline.partition.fleets.task import FleetTask
 from onnx_pipeline.partition.proving import EXACT_LIMIT
-from onnx_pipeline.partition.search.orders import starting_orders
+from onnx_pipeline.partition.searching import TABLE_LIMIT
 from onnx_pipeline.progress import Progress, silent
-from onnx_pipeline.stop import AnyOf, Deadline, Stop, is_interrupt
+from onnx_pipeline.stop import AnyOf, Asked, Deadline, Stop, is_interrupt
 
 #: Effort beyond which no question gets.
 MOST_DECISIONS = 1 << 40
+#: Looks at the clock of the first turn of annealing, about a hundred a second.
+FIRST_TURN = 20.0
 
 
 def plan_fleet(
@@ -83,61 +85,23 @@ def plan_fleet(
 
 def search(known: FleetKnown, inst: FleetInstance, params: SearchParams, stop: Stop) -> None:
     """Improve placement and bound until it is time to stop."""
+    task = FleetTask(inst, known)
     fluid = fluid_bound(inst)
     known.bound(fluid.ticks, "fluid", {"weights": list(fluid.weights), "memory": list(fluid.memory)})
-    Slicer(known, inst).start(np.random.default_rng(params.seed), stop)
-    if inst.n <= EXACT_LIMIT:
-        ladder = FleetLadder(known, inst, stop)
-        while not stop() and ladder.cap < MOST_DECISIONS:
+    cutter = Cutter(task, params.seed)
+    cutter.start(stop)
+    ladder = FleetLadder(known, inst, stop) if inst.n <= EXACT_LIMIT else None
+    if ladder is not None:
+        ladder.decide()
+    entries = (inst.n + max(each.m for each in inst.kinds)) * len(inst.fleet.devices)
+    annealer = FleetAnnealer(task, cutter, params.seed) if entries <= TABLE_LIMIT else None
+    length = FIRST_TURN
+    while not stop():
+        if annealer is not None:
+            annealer.turn(AnyOf(stop, Asked(length)))
+        if ladder is not None and ladder.cap < MOST_DECISIONS and not stop():
             ladder.round()
-
-
-class Slicer:
-    """Cuts orders of an instance for the devices of its fleet.
-
-    Parameters
-    ----------
-    known : FleetKnown
-        Receives what is found.
-    inst : FleetInstance
-    """
-
-    def __init__(self, known: FleetKnown, inst: FleetInstance) -> None:
-        self.known, self.inst = known, inst
-        self._lines: list[tuple[FleetTarget, Moves]] = [(line, moves_of(line)) for line in _lines(inst.fleet)]
-
-    def start(self, rng: np.random.Generator, stop: Stop) -> None:
-        """Cut good orders."""
-        common = self.inst.kinds[self.inst.fleet.devices[0]]._replace(work=self.inst.least_work)
-        for name, order in starting_orders(common, rng):
-            self.offer(order, name)
-            if stop():
-                return
-
-    def offer(self, order: IntArray, name: str) -> bool:
-        """Cut an order; return whether it gave the best placement so far."""
-        known, inst = self.known, self.inst
-        # A limit from below first: segments up to a large one are many.
-        limit = min(known.upper, max(2 * known.lower, 1 << 10))
-        better = False
-        while True:
-            priced = price_order(inst, order, limit)
-            for line, moves in self._lines:
-                high = min(limit, known.upper - 1)
-                found = cut(inst._replace(fleet=line), priced, moves, known.lower, high)
-                if found is not None:
-                    stages = inst.expand(found.stage_of)
-                    better |= known.offer(stages, found.device_of, f"slicing, {name}")
-            if better or limit >= known.upper:
-                return better
-            limit = min(known.upper, limit * 4)
-
-
-def _lines(fleet: FleetTarget) -> list[FleetTarget]:
-    """Return the fleet, or, where its devices differ in too many ways to be counted, fixed orders of them."""
-    if not fleet.free or rows_of(fleet) <= MOST_ROWS:
-        return [fleet]
-    return [replace(fleet, free=False)]
+        length *= 1.5
 
 
 def check_pins(graph: CostGraph, fleet: FleetTarget) -> None:

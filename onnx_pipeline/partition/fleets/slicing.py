@@ -12,6 +12,7 @@ A cut within a limit exists if some ``used[r, n]`` does; the limit is bisected.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -30,9 +31,14 @@ from onnx_pipeline.partition.search.tapes import Tape, make_tape
 MOST_ROWS = 1 << 12
 
 
-class Moves(NamedTuple):
-    """What a stage on each kind does to row and number of the state; -1 where there is no device left."""
+class Way(NamedTuple):
+    """A line of devices, and what a stage on each kind does to row and number of the state.
 
+    -1 stands for a move that no device is left for.
+    """
+
+    line: Line
+    names: tuple[int, ...]  # [devices] the number in the fleet of each device of the line
     row: IntArray  # [kinds, rows]
     number: IntArray  # [kinds, most + 1]
     kind_of: IntArray  # [devices] for pins; empty with a free order
@@ -55,8 +61,18 @@ class Cut(NamedTuple):
     ticks: int
 
 
-def moves_of(fleet: FleetTarget) -> Moves:
-    """Translate a line of devices into tables."""
+def way_of(fleet: FleetTarget, names: tuple[int, ...] | None = None) -> Way:
+    """Translate a line of devices into tables.
+
+    Parameters
+    ----------
+    fleet : FleetTarget
+    names : tuple of int, optional
+        An order of the fleet's devices that is kept; by default, what the fleet says.
+    """
+    if names is not None:
+        fleet = replace(fleet, devices=tuple(fleet.devices[device] for device in names), free=False)
+    line, names = Line(fleet), names or tuple(range(len(fleet.devices)))
     kinds = range(len(fleet.kinds))
     if not fleet.free:
         devices = fleet.devices
@@ -66,7 +82,7 @@ def moves_of(fleet: FleetTarget) -> Moves:
         ]
         number = np.array(after, dtype=np.int64).T
         row = np.zeros((len(kinds), 1), dtype=np.int64)
-        return Moves(row, np.ascontiguousarray(number), np.array(devices, dtype=np.int64))
+        return Way(line, names, row, np.ascontiguousarray(number), np.array(devices, dtype=np.int64))
     counts = fleet.counts
     main = int(np.argmax(counts))
     rows = rows_of(fleet)
@@ -79,7 +95,7 @@ def moves_of(fleet: FleetTarget) -> Moves:
             full = row[main] // radix % (counts[kind] + 1) == counts[kind]
             row[kind] = np.where(full, -1, row[main] + radix)
             radix *= counts[kind] + 1
-    return Moves(row, number, np.zeros(0, dtype=np.int64))
+    return Way(line, names, row, number, np.zeros(0, dtype=np.int64))
 
 
 def rows_of(fleet: FleetTarget) -> int:
@@ -108,23 +124,22 @@ def price_order(inst: FleetInstance, order: IntArray, limit: int) -> Priced:
     return Priced(order, pins, start, np.concatenate(buffers))
 
 
-def cut(inst: FleetInstance, priced: Priced, moves: Moves, low: int, high: int) -> Cut | None:
+def cut(priced: Priced, way: Way, low: int, high: int) -> Cut | None:
     """Return the best cut of an order with a largest load of at most ``high``, or None.
 
     Parameters
     ----------
-    inst : FleetInstance
     priced : Priced
         With segments up to ``high``.
-    moves : Moves
+    way : Way
     low : int
         A known lower bound in ticks; reaching it ends the search.
     high : int
     """
-    n = inst.n
+    n = len(priced.order)
     ends, kinds, numbers = (np.zeros(n, dtype=np.int64) for _ in range(3))
     segments, ticks = _best_cut(
-        priced.pins, priced.start, priced.buffer, moves.row, moves.number, moves.kind_of, low, high,
+        priced.pins, priced.start, priced.buffer, way.row, way.number, way.kind_of, low, high,
         ends, kinds, numbers,
     )  # fmt: skip
     if segments < 0:
@@ -133,7 +148,8 @@ def cut(inst: FleetInstance, priced: Priced, moves: Moves, low: int, high: int) 
     stage_of = np.empty(n, dtype=np.int64)
     stage_of[priced.order] = np.repeat(np.arange(segments), lengths)
     path = list(zip(kinds[:segments].tolist(), numbers[:segments].tolist(), strict=True))
-    return Cut(stage_of, Line(inst.fleet).devices(path), int(ticks))
+    devices = way.line.devices(path)
+    return Cut(stage_of, tuple(way.names[device] for device in devices), int(ticks))
 
 
 @inner

@@ -57,6 +57,21 @@ def coarsen(inst: Instance, order: IntArray, runs: int = RUNS) -> Instance:
     Instance
         Its own order is 0, 1, 2, ...
     """
+    return quotient(inst, run_labels(inst, order, runs))
+
+
+def run_labels(inst: Instance, order: IntArray, runs: int = RUNS, breaks: IntArray | None = None) -> IntArray:
+    """Return the number of its run for every node.
+
+    Parameters
+    ----------
+    inst : Instance
+    order : int64[n]
+        Topological order of the instance's nodes.
+    runs : int
+    breaks : int64, optional
+        Positions at which runs must begin, too.
+    """
     live = live_after(inst, order)
     block = np.cumsum(inst.work[order] + 1) * runs // (int(inst.total_work) + inst.n + 1)
     starts = np.flatnonzero(np.diff(block, prepend=-1))
@@ -69,6 +84,8 @@ def coarsen(inst: Instance, order: IntArray, runs: int = RUNS) -> Instance:
     pinned = np.flatnonzero(inst.pin[order] >= 0)
     run[pinned] = 1
     run[pinned[pinned + 1 < inst.n] + 1] = 1
+    if breaks is not None:
+        run[breaks] = 1
     label = np.empty(inst.n, dtype=np.int64)
     label[order] = np.cumsum(run)
-    return quotient(inst, label)
+    return label
