@@ -124,7 +124,7 @@ def models(names: list[str], rounds: int, backend: str) -> None:
     )
     for name in names:
         with tempfile.TemporaryDirectory() as folder:
-            path = _model(name, Path(folder))
+            path = find_model(name, Path(folder))
             if path is None:
                 print(f"{name:22} not here")
                 continue
@@ -145,7 +145,8 @@ def models(names: list[str], rounds: int, backend: str) -> None:
         )
 
 
-def _model(name: str, folder: Path) -> Path | None:
+def find_model(name: str, folder: Path) -> Path | None:
+    """Return the file of a model of the zoo or of a seeded one; None if there is neither."""
     if hasattr(builders, name):
         onnx.save(getattr(builders, name)(), folder / "model.onnx")
         return folder / "model.onnx"

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from onnx_pipeline.borders.crossings import cuts as cuts
     from onnx_pipeline.costmodel.devices import Device as Device
     from onnx_pipeline.costmodel.devices import load_device as load_device
+    from onnx_pipeline.costmodel.fleets import DeviceKind as DeviceKind
+    from onnx_pipeline.costmodel.fleets import Fleet as Fleet
+    from onnx_pipeline.costmodel.fleets import load_fleet as load_fleet
     from onnx_pipeline.costmodel.request import CostModel as CostModel
     from onnx_pipeline.costmodel.request import CostRequest as CostRequest
     from onnx_pipeline.costmodel.request import NodeCosts as NodeCosts
@@ -48,6 +51,7 @@ if TYPE_CHECKING:
     from onnx_pipeline.parameters import ProfileParams as ProfileParams
     from onnx_pipeline.parameters import SearchParams as SearchParams
     from onnx_pipeline.parameters import TargetParams as TargetParams
+    from onnx_pipeline.partition.placed import FleetResult as FleetResult
     from onnx_pipeline.partition.portfolio import partition as partition
     from onnx_pipeline.partition.result import Bound as Bound
     from onnx_pipeline.partition.result import PartitionResult as PartitionResult
@@ -62,6 +66,9 @@ if TYPE_CHECKING:
     from onnx_pipeline.replication import replicate as replicate
     from onnx_pipeline.reporting.build import report as report
     from onnx_pipeline.runtime import PipelineSession as PipelineSession
+    from onnx_pipeline.slices.auto import SlicePlan as SlicePlan
+    from onnx_pipeline.slices.models import plan_slices as plan_slices
+    from onnx_pipeline.slices.models import slice_model as slice_model
     from onnx_pipeline.verification.checks import VerifyReport as VerifyReport
     from onnx_pipeline.verification.checks import verify as verify
 
@@ -76,6 +83,8 @@ _HOME = {
     "Demands": "graph.constraints",
     "Device": "costmodel.devices",
     "Exploration": "exploration",
+    "Fleet": "costmodel.fleets",
+    "FleetResult": "partition.placed",
     "GraphBuilder": "graph.builder",
     "InfeasibleError": "errors",
     "InputError": "errors",
@@ -91,6 +100,7 @@ _HOME = {
     "ReplicaPlan": "replica_plan",
     "ReplicaTable": "replica_plan",
     "SearchParams": "parameters",
+    "SlicePlan": "slices.auto",
     "Simulation": "measurement.simulation",
     "StageCost": "graph",
     "StageError": "errors",
@@ -105,15 +115,18 @@ _HOME = {
     "evaluate": "evaluation",
     "explore": "exploration",
     "load_device": "costmodel.devices",
+    "load_fleet": "costmodel.fleets",
     "partition": "partition",  # the subpackage, which is callable
     "place": "placing",
     "plan": "pipeline",
+    "plan_slices": "slices.models",
     "profile": "pipeline",
     "read_graph": "graph.costs_json",
     "read_plan": "planned",
     "replicate": "replication",
     "report": "reporting.build",
     "simulate": "measurement.simulation",
+    "slice_model": "slices.models",
     "split": "pipeline",
     "stage_costs": "graph",
     "verify": "verification.checks",

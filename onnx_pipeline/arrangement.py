@@ -5,7 +5,7 @@ Everything is taken from a document, manifest or PLAN.json, of a plan with repli
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from onnx_pipeline.figures import format_bytes, format_count, format_rate
@@ -40,6 +40,16 @@ class Way(NamedTuple):
 def with_replicas(document: Document) -> bool:
     """Whether a document is of a plan whose stages may have replicas."""
     return bool((document["certificate"].get("problem") or {}).get("replicas"))
+
+
+def lacking(target: Document, certificate: Document) -> Iterator[str]:
+    """Yield what a plan with replicas must say and does not."""
+    if not (certificate.get("problem") or {}).get("replicas"):
+        return
+    needed = (target, "devices"), (certificate, "latency_seconds"), (certificate, "replicas")
+    for part, key in needed:
+        if key not in part:
+            yield f"a plan with replicas lacks its {key!r}"
 
 
 def ways(document: Document) -> tuple[Way, Way, Way]:
@@ -85,6 +95,18 @@ def _alike(stages: int, replicas: int) -> str:
 def counts(document: Document) -> list[int]:
     """Return the devices of every stage."""
     return [stage.get("replicas", 1) for stage in document["stages"]]
+
+
+def periods(document: Document) -> list[float]:
+    """Return the seconds between two requests that every stage can take with its devices."""
+    costs = [stage["cost"]["total_seconds"] for stage in document["stages"]]
+    return [cost / count for cost, count in zip(costs, counts(document), strict=True)]
+
+
+def shared_costs(document: Document) -> list[dict[str, float]]:
+    """Return the cost of every stage by component, divided by its devices."""
+    pairs = zip(document["stages"], counts(document), strict=True)
+    return [{key: seconds / count for key, seconds in stage["cost"].items()} for stage, count in pairs]
 
 
 def _mixed(document: Document, last: str = " + ", between: str = " + ") -> str:

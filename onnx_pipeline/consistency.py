@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
+from onnx_pipeline.arrangement import lacking
+
 if TYPE_CHECKING:
     from onnx_pipeline.manifest import Manifest, Port, Stage, StageInput, StageOutput
 
@@ -22,6 +24,7 @@ def contradictions(document: Manifest) -> Iterator[str]:
         return
     if document.target.get("fleet") is None and len(stages) > document.target["stages"]:
         yield f"more stages ({len(stages)}) than devices ({document.target['stages']})"
+    yield from lacking(document.target, document.certificate)
     yield from _devices(document)
     yield from _names(document)
     yield from _wiring(document)

@@ -4,174 +4,28 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from onnx_pipeline.errors import Advice, InputError, UsageError
 from onnx_pipeline.goals import Answer, Goals, answer
 from onnx_pipeline.graph.constraints import NO_DEMANDS, Demands
-from onnx_pipeline.parameters import ModelLike, PathLike, SearchParams, TargetParams
+from onnx_pipeline.parameters import ModelLike, PathLike, SearchParams, TargetParams, the_one
 from onnx_pipeline.progress import Phases, Progress, ProgressLike, shows_progress, silent
+from onnx_pipeline.rows import DeviceRow, Row, Setup, front
 from onnx_pipeline.settings import check
 
 if TYPE_CHECKING:
     from onnx_pipeline.costmodel.devices import Device
     from onnx_pipeline.graph.costgraph import CostGraph
     from onnx_pipeline.graph.target import Target
-    from onnx_pipeline.partition.result import PartitionResult
-    from onnx_pipeline.partition.sweep import Refusal
-    from onnx_pipeline.sizing import Whole
 
+__all__ = ["Exploration", "Row", "Setup", "explore", "is_costs", "writer"]
 FORMAT = "onnx-pipeline/exploration"
 FORMAT_VERSION = 1
 Quantity = float | str
-
-
-class Figures(NamedTuple):
-    """What a partition comes to, however many stages stay empty."""
-
-    bottleneck: float
-    latency: float
-    memory: int
-    used: int
-
-
-@dataclass(frozen=True, eq=False)
-class Setup:
-    """One kind of devices for one graph, and the whole model on one of them."""
-
-    graph: CostGraph
-    target: Target
-    whole: Whole
-    _known: dict[int, Figures] = field(default_factory=dict, repr=False)
-
-    def figures(self, result: PartitionResult) -> Figures:
-        """Return the figures of a result; rows that share their partition share them."""
-        from onnx_pipeline.sizing import latency_seconds, memory_bytes
-
-        key = id(result.stage_of)  # it stays alive with the row
-        if key not in self._known:
-            latency, memory = latency_seconds(result), memory_bytes(result)
-            self._known[key] = Figures(result.bottleneck, latency, memory, result.used)
-        return self._known[key]
-
-    def least_latency(self, stages: int | None) -> float:
-        """Seconds that one request takes at least on so many stages, or on any number."""
-        from onnx_pipeline.partition.bounds.crossings import paid_once
-
-        # What any number of devices hold together is beyond every model.
-        paid = paid_once(self._instance, 1 << 40 if stages is None else stages)
-        return self.graph.seconds(self._instance.alpha + paid)
-
-    @cached_property
-    def _instance(self) -> Any:
-        from onnx_pipeline.partition.instance.build import build
-
-        return build(self.graph, self.target)
-
-
-@dataclass(frozen=True, eq=False)
-class Row:
-    """One number of stages on one kind of devices.
-
-    Attributes
-    ----------
-    stages : int
-        Number of devices k.
-    setup : Setup
-    result : PartitionResult or None
-        None where no partition is known.
-    refusal : Refusal or None
-        Why there is none.
-    """
-
-    stages: int
-    setup: Setup = field(repr=False)
-    result: PartitionResult | None
-    refusal: Refusal | None = None
-
-    @property
-    def figures(self) -> Figures | None:
-        """What the partition comes to, None without one."""
-        return None if self.result is None else self.setup.figures(self.result)
-
-    @property
-    def bottleneck_seconds(self) -> float | None:
-        """Largest stage cost, rounded up."""
-        return None if self.figures is None else self.figures.bottleneck
-
-    @property
-    def lower_bound_seconds(self) -> float | None:
-        """Best lower bound of the bottleneck, rounded down."""
-        return None if self.result is None else self.result.lower_bound
-
-    @property
-    def rate_per_second(self) -> float | None:
-        """Requests per second, 1 / bottleneck."""
-        return 1 / self.bottleneck_seconds if self.bottleneck_seconds else None
-
-    @property
-    def latency_seconds(self) -> float | None:
-        """Seconds that one request takes through all stages."""
-        return None if self.figures is None else self.figures.latency
-
-    @property
-    def memory_bytes(self) -> int | None:
-        """Bytes that the fullest stage holds: parameters and peak of live activations."""
-        return None if self.figures is None else self.figures.memory
-
-    @property
-    def speed_up(self) -> float | None:
-        """Rate in terms of one device's."""
-        whole, bottleneck = self.setup.whole.seconds, self.bottleneck_seconds
-        return whole / bottleneck if whole is not None and bottleneck else None
-
-    @property
-    def least_latency_seconds(self) -> float:
-        """Seconds that one request takes at least on so many stages, whatever the partition."""
-        only = self.latency_seconds if self.stages == 1 else None
-        return self.setup.least_latency(self.stages) if only is None else only
-
-    @property
-    def least_latency_ever_seconds(self) -> float:
-        """Seconds that one request takes at least on any number of stages."""
-        return self.setup.least_latency(None)
-
-    @property
-    def status(self) -> str:
-        """``"optimal"``, ``"feasible"``, ``"infeasible"`` where that is proved, or ``"unknown"``."""
-        if self.result is not None:
-            return self.result.status
-        return "infeasible" if self.refusal is not None and self.refusal.proved else "unknown"
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the figures: times in seconds, sizes in bytes, null for what is unknown or unlimited."""
-        from onnx_pipeline.planfile import target_fields
-
-        fields = target_fields(self.setup.target, self.stages)
-        result, whole = self.result, self.setup.whole
-        best = None if result is None else max(result.bounds, key=lambda bound: bound.ticks, default=None)
-        return {
-            "stages": self.stages,
-            "used": None if self.figures is None else self.figures.used,
-            "bandwidth_bytes_per_second": fields["bandwidth_bytes_per_second"],
-            "memory_limit_bytes": fields["memory_bytes"],
-            "bottleneck_seconds": self.bottleneck_seconds,
-            "rate_per_second": self.rate_per_second,
-            "latency_seconds": self.latency_seconds,
-            "lower_bound_seconds": self.lower_bound_seconds,
-            "bound_method": None if best is None else best.method,
-            "gap": None if result is None else result.gap,
-            "status": self.status,
-            "memory_bytes": self.memory_bytes,
-            "speed_up": self.speed_up,
-            "replicas_rate_per_second": whole.rate(self.stages),
-            "replicas_fit": whole.fits,
-            "wall_seconds": None if result is None else result.search.wall_seconds,
-        }
 
 
 @dataclass(frozen=True, eq=False)
@@ -188,6 +42,8 @@ class Exploration:
         For each target, if there are goals.
     interrupted : bool
         Whether Ctrl-C ended the search: rows that it left without any partition are missing.
+    front : bool
+        Whether tables, documents and plots leave out rows that bring nothing over fewer devices.
     """
 
     graph: CostGraph
@@ -195,6 +51,7 @@ class Exploration:
     goals: Goals
     answers: tuple[tuple[Setup, Answer], ...] = ()
     interrupted: bool = False
+    front: bool = False
 
     def __repr__(self) -> str:
         """Return the figures that matter, in one line."""
@@ -215,18 +72,25 @@ class Exploration:
         setups = list(dict.fromkeys(row.setup for row in self.rows))
         return [tuple(row for row in self.rows if row.setup is setup) for setup in setups]
 
+    def shown(self, rows: Sequence[Row]) -> Sequence[Row]:
+        """Return those of a target's rows that are shown."""
+        return front(rows) if self.front else rows
+
     def to_json(self) -> dict[str, Any]:
         """Return the document: times in seconds, sizes in bytes, null for what is unknown or unlimited."""
         from onnx_pipeline import __version__
         from onnx_pipeline.planfile import target_fields
 
-        rows = [row.to_json() for row in self.rows]
+        rows = [row.to_json() for group in self.groups() for row in self.shown(group)]
         answers = []
         for setup, found in self.answers:
             fields = target_fields(setup.target, 0)
             limits = {"memory_limit_bytes": fields["memory_bytes"]}
             limits["bandwidth_bytes_per_second"] = fields["bandwidth_bytes_per_second"]
-            answers.append({**limits, **found.to_json()})
+            own = found.to_json()
+            if isinstance(self.rows[0], DeviceRow):
+                own = {"devices": own.pop("stages"), **own}
+            answers.append({**limits, **own})
         return {
             "format": FORMAT,
             "format_version": FORMAT_VERSION,
@@ -274,7 +138,7 @@ def _write_csv(found: Exploration, path: Path) -> None:
 
     from onnx_pipeline.files.atomic import new_file
 
-    rows = [row.to_json() for row in found.rows]
+    rows = found.to_json()["rows"]
     with new_file(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         table = csv.DictWriter(file, fieldnames=list(rows[0]) if rows else ["stages"])
         table.writeheader()
@@ -295,7 +159,9 @@ def _write_json(found: Exploration, path: Path) -> None:
 def explore(
     graph: CostGraph | ModelLike,
     *,
-    stages: int | str | Iterable[int] = range(1, 65),
+    stages: int | str | Iterable[int] | None = None,
+    devices: int | str | Iterable[int] | None = None,
+    front: bool = False,
     device: str | PathLike | Device | None = None,
     bandwidth: Quantity | Sequence[Quantity] | None = None,
     memory: Quantity | Sequence[Quantity] | None = None,
@@ -324,7 +190,12 @@ def explore(
     graph : CostGraph, path-like, onnx.ModelProto or onnx_ir.Model
         COSTS.json, an MSR workload, or an ONNX model, which is profiled first.
     stages : int, str or iterable of int
-        Numbers of stages: ``8``, ``"2-16"``, ``"1,2,4,8"``, ``range(1, 65)``.
+        Numbers of stages: ``8``, ``"2-16"``, ``"1,2,4,8"``; by default ``range(1, 65)``.
+    devices : int, str or iterable of int, optional
+        Numbers of devices instead, for stages with replicas: see :func:`replicate`.
+    front : bool
+        Show only numbers of devices that bring a shorter period or latency than all fewer ones. One number
+        stands for all up to it then.
     device : str, path-like or Device, optional
         As in :func:`onnx_pipeline.plan`.
     bandwidth, memory : float, str or sequence of these, optional
@@ -360,7 +231,7 @@ def explore(
     6
     """
     goals = Goals(for_rate, for_latency, fit)
-    numbers = check("stages_list", stages)
+    numbers, counted = _numbers(stages, devices, front)
     if goals.fit is not None:
         if memory is not None:
             raise UsageError("fit is a memory limit: leave out memory")
@@ -377,11 +248,11 @@ def explore(
     interrupted = False
     with phases.measure("partition", progress):
         for choice in dict.fromkeys(choice.target(costs) for choice in choices):
-            found, interrupted = _explore(costs, numbers, choice, search, progress)
+            found, interrupted = counted(costs, numbers, choice, search, progress)
             rows += found
             if interrupted:
                 break
-    result = Exploration(costs, tuple(rows), goals, interrupted=interrupted)
+    result = Exploration(costs, tuple(rows), goals, interrupted=interrupted, front=front)
     if not goals:
         return result
     return replace(result, answers=tuple((group[0].setup, answer(goals, group)) for group in result.groups()))
@@ -393,18 +264,60 @@ def _several(value: Quantity | Sequence[Quantity] | None) -> Sequence[Quantity |
     )
 
 
-def _explore(
-    graph: CostGraph, numbers: Sequence[int], target: Target, search: SearchParams, progress: Progress
-) -> tuple[list[Row], bool]:
-    """Return the rows of one target, and whether Ctrl-C cut them short."""
+#: Returns the rows of one target, and whether Ctrl-C cut them short.
+_Explorer = Callable[["CostGraph", Sequence[int], "Target", SearchParams, Progress], tuple[list[Row], bool]]
+
+
+def _numbers(stages: Any, devices: Any, front: bool) -> tuple[Sequence[int], _Explorer]:
+    """Return the numbers to plan for, and what plans."""
+    if stages is None and devices is None:
+        stages = range(1, 65)
+    if the_one(stages=stages, devices=devices) == "stages":
+        if front:
+            raise UsageError("front is for devices, not for stages", Advice("give {devices}", devices=...))
+        return check("stages_list", stages), _stages
+    numbers = check("devices", devices)
+    return (range(1, numbers[0] + 1) if front and len(numbers) == 1 else numbers), _devices
+
+
+def _setup(graph: CostGraph, target: Target) -> Setup:
     import numpy as np
 
     from onnx_pipeline.partition.result import Certificate, Partition, PartitionResult, SearchRecord
-    from onnx_pipeline.partition.sweep import Refusal, sweep
     from onnx_pipeline.sizing import Whole
 
     one = Partition(graph, target, 1, np.zeros(graph.num_nodes, dtype=np.int64))
-    setup = Setup(graph, target, Whole.of(PartitionResult(one, Certificate(), SearchRecord())))
+    return Setup(graph, target, Whole.of(PartitionResult(one, Certificate(), SearchRecord())))
+
+
+def _devices(
+    graph: CostGraph, numbers: Sequence[int], target: Target, search: SearchParams, progress: Progress
+) -> tuple[list[Row], bool]:
+    """Plan stages with replicas for numbers of devices."""
+    from onnx_pipeline.partition.sweep import Refusal
+    from onnx_pipeline.replication import replicate
+
+    if search.exactly or search.bounds is not None:
+        raise UsageError("exactly and bounds are for stages, not for devices")
+    limit, gap = search.time_limit, search.gap
+    found = replicate(graph, numbers, target, time_limit=limit, gap=gap, seed=search.seed, progress=progress)
+    setup, rows = _setup(graph, target), list[Row]()
+    for number, plan in found.plans.items():
+        lacking = number in found.infeasible
+        if plan is None and found.interrupted and not lacking:
+            continue
+        refusal = Refusal(number, "memory", lacking) if plan is None else None
+        rows.append(DeviceRow(number, setup, plan, refusal))
+    return rows, found.interrupted
+
+
+def _stages(
+    graph: CostGraph, numbers: Sequence[int], target: Target, search: SearchParams, progress: Progress
+) -> tuple[list[Row], bool]:
+    """Plan stages, one on each device."""
+    from onnx_pipeline.partition.sweep import Refusal, sweep
+
+    setup = _setup(graph, target)
     found = sweep(graph, numbers, target, search, progress)
     rows = [
         Row(row.stages, setup, None, row) if isinstance(row, Refusal) else Row(row.stages, setup, row)

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from onnx_pipeline.parameters import Parameters
 
 if TYPE_CHECKING:
-    from onnx_pipeline.exploration import Row
+    from onnx_pipeline.rows import Row
 
 
 #: Floats of a period and of a rate may miss a product of one by this much.

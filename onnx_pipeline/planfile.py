@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from onnx_pipeline import fleetfile
+from onnx_pipeline.arrangement import lacking
 from onnx_pipeline.errors import InputError
 from onnx_pipeline.figures import format_count
 from onnx_pipeline.files.atomic import new_file
@@ -185,7 +186,12 @@ def certificate_fields(result: Solution) -> dict[str, Any]:
 def _staged(result: Solution) -> dict[str, Any]:
     """Return what equal replicas of two or more stages would do instead, of a plan with replicas."""
     plan = _with_replicas(result)
-    return {} if plan is None else {"staged": None if plan.staged is None else plan.staged.to_json()}
+    if plan is None:
+        return {}
+    own = plan.staged_partition
+    if own is None or plan.staged is None:
+        return {"staged": None}
+    return {"staged": plan.staged.to_json() | {"stage_of": own.stage_of.tolist()}}
 
 
 def _bound(result: Solution, bound: Bound) -> dict[str, Any]:
@@ -275,6 +281,7 @@ def _contradictions(document: Mapping[str, Any]) -> Iterator[str]:
     numbers = [stage["index"] for stage in stages]
     if numbers != sorted(set(numbers)) or any(i >= document["target"]["stages"] for i in numbers):
         yield f"the stages are not numbered upwards from 0 to {document['target']['stages'] - 1}"
+    yield from lacking(document["target"], document["certificate"])
     taken, there = sum(stage.get("replicas", 1) for stage in stages), document["target"].get("devices")
     if there is not None and taken > there:
         yield f"the stages take {taken} devices, there are {there}"

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from onnx_pipeline.errors import UsageError
 
 if TYPE_CHECKING:
-    from onnx_pipeline.exploration import Exploration, Row
+    from onnx_pipeline.exploration import Exploration
+    from onnx_pipeline.rows import Row
 
 SUFFIXES = (".png", ".svg", ".pdf")
 
@@ -39,7 +40,7 @@ def plot(found: Exploration, path: Path) -> None:
     FigureCanvasAgg(figure)
     above, below = figure.subplots(2, 1, sharex=True)
     for group in found.groups():
-        solved = [row for row in group if row.result is not None]
+        solved = [row for row in found.shown(group) if row.result is not None]
         stages = [row.stages for row in solved]
         (line,) = above.plot(stages, [row.rate_per_second for row in solved], ".-", label=_label(group[0]))
         most = [1 / row.lower_bound_seconds if row.lower_bound_seconds else None for row in solved]
@@ -53,7 +54,7 @@ def plot(found: Exploration, path: Path) -> None:
     above.set_title(f"{found.graph.name}: dotted, what no partition can exceed")
     above.set_ylabel("requests per second")
     below.set_ylabel("latency of one request, ms")
-    below.set_xlabel("stages")
+    below.set_xlabel(f"{found.rows[0].noun}s" if found.rows else "stages")
     for axes in (above, below):
         axes.set_ylim(bottom=0)
         axes.grid(alpha=0.3)

@@ -234,6 +234,7 @@ SETTINGS: dict[str, Setting] = {
     # The devices.
     "stages": _whole(1, MOST_STAGES),
     "stages_list": Setting(numbers_of_stages, f"numbers from 1 to {MOST_STAGES}, such as 8, 2-16 or 1,2,4,8"),
+    "front": _flag(),
     "devices": Setting(numbers_of_stages, f"numbers from 1 to {MOST_STAGES}, such as 8, 2-16 or 1,2,4,8"),
     "device": Setting(_device, "the name of a device or a TOML file", optional=True),
     "bandwidth": _Quantity("bytes/second"),

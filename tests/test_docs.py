@@ -85,6 +85,16 @@ def test_the_device_file_loads(tmp_path: Path) -> None:
     assert op.load_device(path).memory == 16 << 30
 
 
+def test_the_fleet_files_load(tmp_path: Path) -> None:
+    """The examples of the page on fleets are fleets."""
+    common, shared = blocks("docs/guides/fleets.md", "toml")
+    path = tmp_path / "fleet.toml"
+    path.write_text(common, encoding="utf-8")
+    assert op.load_fleet(path).text == "2 gpu and 6 cpu"
+    path.write_text(shared, encoding="utf-8")
+    assert op.load_fleet(path).stages_per_device is None
+
+
 def test_the_costs_file_loads(tmp_path: Path) -> None:
     """The example of COSTS.json is one."""
     (block,) = blocks("docs/formats.md", "json")

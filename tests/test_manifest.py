@@ -79,7 +79,7 @@ FLEET = {
         ({"fleet": FLEET}, [0, 1], [1, 1], ""),
         ({"fleet": FLEET | {"stages_per_device": None}}, [1, 1], [1, 1], ""),
         ({"devices": 4}, [None, None], [1, 3], ""),
-        ({"devices": 3}, [None, None], [1, 3], r"more replicas \(4\) than there are devices \(3\)"),
+        ({"devices": 3}, [None, None], [1, 3], "the stages take 4 devices, there are 3"),
         ({"fleet": FLEET}, [0, 2], [1, 1], "stage 1 has none of the 2 devices"),
         ({"fleet": FLEET}, [0, None], [1, 1], "stage 1 has none of the 2 devices"),
         ({"fleet": FLEET}, [0, 1], [2, 1], "stage 0 has replicas, though it has a device"),

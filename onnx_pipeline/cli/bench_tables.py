@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import IO, Any
 
 from onnx_pipeline.cli.terminal import make_console, print_lines, print_title, print_whole
@@ -30,7 +30,7 @@ def show_bench(document: Mapping[str, Any], stream: IO[str] | None = None) -> No
         table.add_column(label, justify="right", no_wrap=True)
     for stage in document["stages"]:
         table.add_row(
-            str(stage["index"]),
+            str(stage["index"]) + (f" x {stage['replicas']}" if stage.get("replicas", 1) > 1 else ""),
             format_seconds(stage["predicted_seconds"]),
             format_seconds(stage["measured_seconds"]),
             _error(stage["predicted_seconds"], stage["measured_seconds"]),
@@ -44,6 +44,8 @@ def show_bench(document: Mapping[str, Any], stream: IO[str] | None = None) -> No
 
 def _headline(document: Mapping[str, Any]) -> str:
     stages = format_count(len(document["stages"]), "stage")
+    if _mixed(document):
+        stages += f", {format_count(len(document['devices']), 'device')}"
     requests = format_count(document["requests"] // document["rounds"], "request")
     return (
         f"{document['model']}: {stages} on {document['backend']}, {format_count(document['cores'], 'core')}, "
@@ -55,8 +57,9 @@ def _lines(document: Mapping[str, Any]) -> list[tuple[str, str]]:
     latency, bottleneck = document["latency_seconds"], document["bottleneck"]
     model = document["simulated"]
     error = _error(bottleneck["predicted_seconds"], bottleneck["measured_seconds"])
-    devices = format_count(len(document["stages"]), "device")
+    devices = format_count(len(document.get("devices", document["stages"])), "device")
     lines = [
+        *_devices(document),
         (
             "pipeline",
             f"{format_rate(document['period_seconds'], 'request')}, one every "
@@ -88,12 +91,42 @@ def _lines(document: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def _efficiency(document: Mapping[str, Any]) -> str:
     """Say what share of its best rate the pipeline reaches, and what limits it on few cores."""
-    stages, cores = len(document["stages"]), document["cores"]
-    text = f"{format_percent(document['efficiency'])} (slowest stage alone / period)"
-    if stages <= cores:
+    count, cores = len(document.get("devices", document["stages"])), document["cores"]
+    what, slowest = ("device", "busiest device") if _mixed(document) else ("stage", "slowest stage")
+    text = f"{format_percent(document['efficiency'])} ({slowest} alone / period)"
+    if count <= cores:
         return text
-    share = f"{format_count(stages, 'stage')} share {format_count(cores, 'core')}"
-    return f"{text}: {share}; simulate {format_count(stages, 'device')} with `onnx_pipeline.simulate`"
+    share = f"{format_count(count, what)} share {format_count(cores, 'core')}"
+    return f"{text}: {share}; simulate {format_count(count, 'device')} with `onnx_pipeline.simulate`"
+
+
+def _mixed(document: Mapping[str, Any]) -> bool:
+    """Whether it is not one stage per device."""
+    return len(document.get("devices", document["stages"])) != len(document["stages"]) or any(
+        len(device["stages"]) > 1 for device in document.get("devices", ())
+    )
+
+
+def _devices(document: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Say how often each stage with replicas finishes a request, and what stages of one device add up to."""
+    for stage in document["stages"] if _mixed(document) else ():
+        if stage["replicas"] > 1:
+            times = _against(stage["measured_period_seconds"], stage["predicted_period_seconds"])
+            yield f"stage {stage['index']}", f"on {stage['replicas']} devices: one every {times}"
+    for device in document.get("devices", ()):
+        if len(device["stages"]) > 1:
+            name = f"device {device['device']}" + (f" ({device['kind']})" if device["kind"] else "")
+            stages = ", ".join(map(str, device["stages"]))
+            yield (
+                name,
+                f"{_against(device['measured_seconds'], device['predicted_seconds'])}: stages {stages}",
+            )
+
+
+def _against(measured: float, predicted: float) -> str:
+    error = _error(predicted, measured)
+    text = f"{format_seconds(measured)}, predicted {format_seconds(predicted)}"
+    return text + (f" ({error})" if error else "")
 
 
 def _error(predicted: float, measured: float) -> str:

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from onnx_pipeline.cli import options
+from onnx_pipeline.cli import options, shapes
 from onnx_pipeline.cli.config import config
 from onnx_pipeline.cli.once import Command
 from onnx_pipeline.cli.phases import planning, pricing
 from onnx_pipeline.cli.results import Report, output_file, reporting
-from onnx_pipeline.cli.types import Several, Stages, Value
+from onnx_pipeline.cli.types import Several, Value
 from onnx_pipeline.errors import Advice, InfeasibleError, UsageError
 
 if TYPE_CHECKING:
@@ -34,15 +34,8 @@ _SAME = (
 
 @click.command(cls=Command)
 @click.argument("graph", type=options.PATH, metavar="MODEL|COSTS")
-@click.option(
-    "-k",
-    "--stages",
-    type=Stages(),
-    default="1-64",
-    show_default=True,
-    metavar="LIST",
-    help="Numbers of stages: 1-64, 1,2,4,8.",
-)
+@shapes.numbers
+@shapes.front
 @output_file("FILE.csv|.json|.png|.svg")
 @options.device(None, "cpu, or ideal where the graph brings transfer times")
 @click.option(
@@ -66,7 +59,7 @@ _SAME = (
 @config
 @reporting
 def explore(graph: Path, output: Path | None, report: Report, **choices: Any) -> int:
-    """Plan MODEL or COSTS for many numbers of stages and kinds of devices: how many devices suffice?
+    """Plan MODEL or COSTS for many numbers of stages or devices and kinds of these: how many suffice?
 
     The time limit is for each row.
     """
@@ -150,7 +143,8 @@ def _unanswered(found: Exploration) -> str:
 def _hint(found: Exploration) -> Advice:
     if all(answer.forever for _, answer in found.answers):
         return Advice("ask for less")
-    return Advice("ask for less, or give more {stages}", stages=...)
+    counted = f"{found.rows[0].noun}s" if found.rows else "stages"
+    return Advice(f"ask for less, or give more {{{counted}}}", **{counted: ...})
 
 
 def _refuse_profiling(path: Path) -> None:

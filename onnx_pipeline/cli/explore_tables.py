@@ -18,13 +18,19 @@ from onnx_pipeline.figures import (
     format_seconds,
 )
 from onnx_pipeline.goals import Answer, Goals
+from onnx_pipeline.rows import DeviceRow
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from onnx_pipeline.exploration import Exploration, Row, Setup
+    from onnx_pipeline.exploration import Exploration
+    from onnx_pipeline.replica_plan import ReplicaPlan
+    from onnx_pipeline.rows import Row, Setup
 
 COLUMNS = ("stages", "bottleneck", "rate", "latency", "bound", "gap", "memory", "speed-up")
+DEVICE_COLUMNS = ("devices", "period", "rate", "latency", "bound", "gap", "memory", "stages")
+#: Columns that the devices of all stages may take.
+WIDEST = 16
 
 
 def show(
@@ -35,7 +41,7 @@ def show(
     unicode = "utf" in console.encoding.lower()
     for rows in found.groups():
         console.print(headline(name or found.graph.name, rows[0].setup), style="bold", soft_wrap=True)
-        print_whole(console, _table(rows, unicode))
+        print_whole(console, _table(found.shown(rows), unicode))
         print_lines(console, list(verdict(found, rows)))
         console.print()
     print_lines(console, [("time", spent(phases))])
@@ -55,8 +61,10 @@ def _table(rows: Sequence[Row], unicode: bool) -> Table:
 
     style = box.SIMPLE_HEAD if unicode else box.ASCII_DOUBLE_HEAD
     table = Table(box=style, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
-    for label in COLUMNS:
+    labels = DEVICE_COLUMNS if rows and isinstance(rows[0], DeviceRow) else COLUMNS
+    for label in labels[:-1]:
         table.add_column(label, justify="right", no_wrap=True)
+    table.add_column(labels[-1], justify="left" if labels is DEVICE_COLUMNS else "right", no_wrap=True)
     for _, alike in groupby(rows, _cells):
         same = list(alike)
         first, last = same[0].stages, same[-1].stages
@@ -77,8 +85,22 @@ def _cells(row: Row) -> tuple[str, ...]:
         format_seconds(result.lower_bound),
         format_percent(result.gap),
         format_bytes(figures.memory),
-        "" if row.speed_up is None else f"{row.speed_up:.2f} x",
+        _devices_of(row.plan) if isinstance(row, DeviceRow) and row.plan is not None else _speed_up(row),
     )
+
+
+def _speed_up(row: Row) -> str:
+    return "" if row.speed_up is None else f"{row.speed_up:.2f} x"
+
+
+def _devices_of(plan: ReplicaPlan) -> str:
+    """Return the number of stages and the devices of each: ``3 on 2+4+2``, ``12 on 1 to 3 each``."""
+    counts = [count for count in plan.replicas if count]
+    text = f"{len(counts)} on {'+'.join(map(str, counts))}"
+    if len(text) <= WIDEST:
+        return text
+    each = str(counts[0]) if len(set(counts)) == 1 else f"{min(counts)} to {max(counts)}"
+    return f"{len(counts)} on {each} each"
 
 
 def verdict(found: Exploration, rows: Sequence[Row]) -> Iterator[tuple[str, str]]:
@@ -89,8 +111,9 @@ def verdict(found: Exploration, rows: Sequence[Row]) -> Iterator[tuple[str, str]
             yield "devices", devices(found.goals, reached, rows)
     solved = [row for row in rows if row.result is not None]
     last = solved[-1].result if solved else None
-    if last is not None and last.used < last.stages:
-        yield "used", f"{format_count(last.used, 'stage')} at most; others stay empty"
+    if last is not None and solved[-1].figures is not None and solved[-1].figures.used < solved[-1].stages:
+        idle = "idle" if rows[0].noun == "device" else "empty"
+        yield "used", f"{format_count(last.used, rows[0].noun)} at most; others stay {idle}"
     if solved:
         yield "replicas", replicas(setup, solved)
 
@@ -109,6 +132,8 @@ def replicas(setup: Setup, rows: Sequence[Row]) -> str:
 
 def _faster(rows: Sequence[Row]) -> str:
     """Say whether the pipeline or replicas answer more requests; k replicas have a speed-up of k."""
+    if isinstance(rows[0], DeviceRow):
+        return _mixed(rows)
     several = [row for row in rows if row.stages > 1 and row.speed_up]
     better = sum((row.speed_up or 0.0) > row.stages for row in several)
     if not several:
@@ -118,12 +143,20 @@ def _faster(rows: Sequence[Row]) -> str:
     return f"; the pipeline is faster in {better} of {len(several)} rows: speed-up above stages"
 
 
+def _mixed(rows: Sequence[Row]) -> str:
+    """Say in how many rows stages with replicas are better than replicas of the whole model."""
+    better = sum(row.result is not None and row.result.partition.used > 1 for row in rows)
+    if not better:
+        return "; never slower than stages with replicas"
+    return f"; stages with replicas are faster in {better} of {len(rows)} rows"
+
+
 def devices(goals: Goals, found: Answer, rows: Sequence[Row]) -> str:
     """Say how many stages reach the goals, and what is proved of fewer."""
     if found.stages is None:
         return f"{_wanted(goals)}: {_never(goals, found, rows)}"
     row = next(row for row in rows if row.stages == found.stages)
-    text = f"{_wanted(goals)}: {format_count(found.stages, 'stage')} ({_reach(goals, row)})"
+    text = f"{_wanted(goals)}: {format_count(found.stages, row.noun)} ({_reach(goals, row)})"
     fewer = [row.stages for row in rows if row.stages < found.stages]
     unclear = [stages for stages in fewer if stages > found.ruled_out]
     if unclear:
@@ -131,7 +164,7 @@ def devices(goals: Goals, found: Answer, rows: Sequence[Row]) -> str:
     elif found.stages > 1 and found.stages - 1 not in fewer:
         text += f"; {_numbers(range(found.ruled_out + 1, found.stages))} not tried"
     if found.ruled_out:
-        text += f"; {format_count(found.ruled_out, 'stage')} cannot: {_reason(found)}"
+        text += f"; {format_count(found.ruled_out, row.noun)} cannot: {_reason(found, row.noun)}"
     return text
 
 
@@ -139,20 +172,20 @@ def _never(goals: Goals, found: Answer, rows: Sequence[Row]) -> str:
     """Say why no number of stages that was tried is enough."""
     last = rows[-1]
     if found.forever and found.proof == "rate":
-        return f"no number of stages can: {_reason(found)}{_heaviest(goals, last)}"
+        return f"no number of {last.noun}s can: {_reason(found, last.noun)}{_heaviest(goals, last)}"
     if found.forever:
         return (
-            f"no number of stages can: {_reason(found)}, all work with the model's inputs and outputs; "
-            "more stages raise the rate, not this"
+            f"no number of {last.noun}s can: {_reason(found, last.noun)}, all work with the model's inputs "
+            f"and outputs; more {last.noun}s raise the rate, not this"
         )
     unclear = [row.stages for row in rows if row.stages > found.ruled_out]
     parts = []
     if unclear:
         reached = f" ({_reach(goals, last)})" if last.result is not None else ""
-        most = format_count(last.stages, "stage")
+        most = format_count(last.stages, last.noun)
         parts.append(f"not reached with up to {most}{reached}; {_numbers(unclear)} not ruled out")
     if found.ruled_out:
-        parts.append(f"{format_count(found.ruled_out, 'stage')} cannot: {_reason(found)}")
+        parts.append(f"{format_count(found.ruled_out, last.noun)} cannot: {_reason(found, last.noun)}")
     return "; ".join(parts)
 
 
@@ -185,12 +218,14 @@ def _reach(goals: Goals, row: Row) -> str:
     return ", ".join(parts)
 
 
-def _reason(found: Answer) -> str:
+def _reason(found: Answer, noun: str) -> str:
     if found.proof == "memory" or found.proved_seconds is None:
         return "no partition fits"
     seconds = format_seconds(found.proved_seconds)
     if found.proof == "latency":
         return f"one request takes {seconds} at least"
+    if noun == "device":
+        return f"at best a request every {seconds}"
     return f"some stage takes {seconds} at least"
 
 

@@ -51,6 +51,36 @@ def _shape(
     return {**shape, "stages_per_device": stages_per_device, "partition": partition}
 
 
+_DEVICES = click.option(
+    "--devices",
+    type=Stages("devices"),
+    metavar="N",
+    help="Number of devices, in place of -k: plans stages and how many devices serve each; several, as "
+    "1-8, are compared.",
+)
+
+
+def _numbers(stages: Any, devices: Any) -> dict[str, Any]:
+    return the_one(stages=stages, devices=devices)
+
+
+#: The numbers that ``explore`` plans for: ``stages`` or ``devices``.
+numbers = gathered(
+    _numbers,
+    click.option(
+        "-k",
+        "--stages",
+        type=Stages(),
+        metavar="LIST",
+        help="Numbers of stages: 1-64, 1,2,4,8.  [default: 1-64]",
+    ),
+    _DEVICES,
+)
+front = click.option(
+    "--front",
+    is_flag=True,
+    help="With --devices N: show what brings a shorter period or latency than fewer devices, from 1 to N.",
+)
 fleet = click.option(
     "--fleet",
     type=Value("fleet"),
@@ -69,13 +99,7 @@ shape = gathered(
         help="Number of stages, one per device; several, as 2-16 or 1,2,4,8, are compared.  "
         "[required without --devices, --fleet and --partition]",
     ),
-    click.option(
-        "--devices",
-        type=Stages("devices"),
-        metavar="N",
-        help="Number of devices, in place of -k: plans stages and how many devices serve each; several, as "
-        "1-8, are compared.",
-    ),
+    _DEVICES,
     fleet,
     click.option(
         "--stages-per-device",

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from onnx_pipeline.cli import options
+from onnx_pipeline.cli import options, shapes
 from onnx_pipeline.cli.config import config
 from onnx_pipeline.cli.once import Command
 from onnx_pipeline.cli.phases import planning, pricing, splitting
@@ -137,6 +137,7 @@ def profile(model: Path, output: Path | None, report: Report, **choices: Any) ->
 @click.command(cls=Command)
 @click.argument("graph", type=options.PATH)
 @shape
+@shapes.front
 @output_file("PLAN.json")
 @options.device(None, "cpu, or ideal where the graph brings transfer times")
 @options.bandwidth
@@ -168,13 +169,14 @@ def plan(
     fleet: Any,
     output: Path | None,
     report: Report,
+    front: bool,
     perturb: float | None,
     samples: int,
     **choices: Any,
 ) -> int:
     """Partition and certify GRAPH only; no ONNX model is needed.
 
-    GRAPH is COSTS.json or an MSR workload. Several numbers of stages give the table of `explore`.
+    GRAPH is COSTS.json or an MSR workload. Several numbers of stages or devices give the table of `explore`.
     """
     from onnx_pipeline import pipeline, planfile
     from onnx_pipeline.cli import explore_commands, tables
@@ -183,11 +185,15 @@ def plan(
 
     if perturb is not None and stages is None:
         raise UsageError("--perturb is for a number of stages", "give -k K")
-    if isinstance(stages, tuple):
+    if isinstance(stages or devices, tuple) or front:
         only_one = (perturb, choices.pop("log"), choices.pop("partition"))
         if any(choice is not None for choice in only_one):
             raise UsageError("--perturb, --log and --partition need one number of stages")
-        return explore_commands.run(graph, choices | {"stages": stages}, output, report, planning(choices))
+        if fleet is not None:
+            raise UsageError("--front is for --devices, not for --fleet")
+        del choices["stages_per_device"]
+        choices |= {"stages": stages, "devices": devices, "front": front}
+        return explore_commands.run(graph, choices, output, report, planning(choices))
     choices |= {"stages": stages, "devices": devices, "fleet": fleet}
     phases = Phases()
     with report.console(planning(choices, samples if perturb else 0)) as console:

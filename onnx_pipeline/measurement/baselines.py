@@ -17,6 +17,7 @@ from onnx_pipeline.ort.providers import CPU
 from onnx_pipeline.parameters import ModelLike
 from onnx_pipeline.runtime import PipelineSession
 from onnx_pipeline.runtime.inputs import check_feeds
+from onnx_pipeline.runtime.layout import Layout
 from onnx_pipeline.runtime.placement import usable_cores
 
 
@@ -31,7 +32,7 @@ def unsplit(
         If the unsplit model cannot be loaded, or is not the one that was split; from the functions, if it
         does not run.
     """
-    cores, replicas = len(usable_cores()), len(session.manifest.stages)
+    cores, replicas = len(usable_cores()), len(Layout.of(session.manifest).workers)
     given = model if model is None or isinstance(model, str | os.PathLike) else load(model)
     file = given.path if isinstance(given, SourceModel) else given
     provider = session.get_stage_providers()[0][0] if session.get_providers() else CPU

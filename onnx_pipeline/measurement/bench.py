@@ -16,6 +16,7 @@ from typing import Any
 
 from onnx_pipeline.errors import Advice, UsageError
 from onnx_pipeline.figures import format_count
+from onnx_pipeline.manifest import Manifest
 from onnx_pipeline.measurement.baselines import unsplit
 from onnx_pipeline.measurement.feeds import request_feeds
 from onnx_pipeline.measurement.simulation import simulate
@@ -24,8 +25,9 @@ from onnx_pipeline.parameters import ModelLike
 from onnx_pipeline.progress import ProgressLike, shows_progress, silent
 from onnx_pipeline.runtime import PipelineSession
 from onnx_pipeline.runtime.inputs import check_feeds
+from onnx_pipeline.runtime.layout import Layout
 from onnx_pipeline.runtime.placement import usable_cores
-from onnx_pipeline.runtime.stats import NS, Timeline, latencies
+from onnx_pipeline.runtime.stats import NS, Span, Timeline, latencies
 
 #: Seconds that one measurement should last, when the number of requests is not given.
 MEASUREMENT = 0.5
@@ -143,12 +145,13 @@ def _requests_per_round(
     session: PipelineSession, feeds: Mapping[str, Any], requests: int | None, rounds: int
 ) -> int:
     """Return how many requests each measurement takes: enough to fill the pipeline, once it is known."""
-    least = 2 * len(session.manifest.stages)
+    layout = Layout.of(session.manifest)
+    least = 2 * max(layout.stages, len(layout.workers))
     if requests is not None:
         return max(least, -(-requests // rounds))
     begin = time.perf_counter()
     session.run(None, feeds)
-    seconds = (time.perf_counter() - begin) / len(session.manifest.stages)
+    seconds = (time.perf_counter() - begin) / least * 2
     return max(least, min(900, math.ceil(MEASUREMENT / seconds)))
 
 
@@ -165,7 +168,8 @@ def _measure(
 
     def alone() -> None:
         mark = _mark(session)
-        for _ in range(max(3, count // (2 * len(session.manifest.stages)))):
+        most = max(stage.replicas for stage in session.manifest.stages)
+        for _ in range(max(3 * most, count // (2 * len(session.manifest.stages)))):
             session.run(None, feeds)
         spans = [line.spans for line in _since(session, mark)]
         stages = range(len(session.manifest.stages))
@@ -177,7 +181,7 @@ def _measure(
         fill = session.max_in_flight
         for _ in session.map(feeds for _ in range(count + fill + 1)):
             pass
-        full = _since(session, mark)[fill:]
+        full = sorted(_since(session, mark), key=lambda line: line.done)[fill:]
         lines.extend(full)
         found.period = (full[-1].done - full[0].done) / (len(full) - 1) / NS
 
@@ -204,6 +208,7 @@ def _document(
     session: PipelineSession, rounds: Sequence[_Round], lines: Sequence[Timeline], each: int
 ) -> dict[str, Any]:
     document = session.manifest
+    layout = Layout.of(document)
     period = statistics.median(r.period for r in rounds)
     measured = [statistics.median(values) for values in zip(*(r.stages for r in rounds), strict=True)]
     predicted = [stage.cost["total_seconds"] for stage in document.stages]
@@ -227,10 +232,13 @@ def _document(
         "max_in_flight": session.max_in_flight,
         "period_seconds": period,
         "throughput_per_second": 1 / period,
-        "efficiency": statistics.median(max(r.stages) / r.period for r in rounds),
+        "efficiency": statistics.median(max(layout.load(r.stages)) / r.period for r in rounds),
         "latency_seconds": latencies([(line.done - line.submitted) / NS for line in lines]),
         "unloaded_latency_seconds": statistics.median(r.alone for r in rounds),
-        "bottleneck": {"predicted_seconds": max(predicted), "measured_seconds": max(measured)},
+        "bottleneck": {
+            "predicted_seconds": max(layout.load(predicted)),
+            "measured_seconds": max(layout.load(measured)),
+        },
         "stages": [
             {
                 "index": i,
@@ -238,11 +246,13 @@ def _document(
                 "predicted_seconds": predicted[i],
                 "measured_seconds": measured[i],
             }
-            | _mean_spans(lines, i)
+            | _mean_spans([line.spans[i] for line in lines])
+            | _by_replica([line.spans[i] for line in lines], stage.replicas, predicted[i], measured[i])
             for i, stage in enumerate(document.stages)
         ],
+        "devices": _by_device(document, layout, lines, predicted, measured, period),
         "baselines": {name: statistics.median(r.baselines[name] for r in rounds) for name in names}
-        | ({"replicas": len(measured)} if names else {}),
+        | ({"replicas": len(layout.workers)} if names else {}),
         "speedup": {
             name.removesuffix("_seconds"): statistics.median(r.baselines[name] / r.period for r in rounds)
             for name in names
@@ -251,14 +261,57 @@ def _document(
     }
 
 
-def _mean_spans(lines: Sequence[Timeline], stage: int) -> dict[str, float]:
+def _mean_spans(spans: Sequence[Span]) -> dict[str, float]:
     """Return where a stage's time went while the pipeline was full, per request."""
-    spans = [line.spans[stage] for line in lines]
-    count = len(spans) * NS
+    count = max(1, len(spans))
     return {
-        "busy_seconds": sum(s.end - s.start - s.copy for s in spans) / count,
-        "wait_input_seconds": sum(s.start - s.idle for s in spans) / count,
-        "wait_output_seconds": sum(s.sent - s.end for s in spans) / count,
-        "transfer_seconds": sum(s.copy for s in spans) / count,
-        "transfer_bytes": sum(s.nbytes for s in spans) / len(spans),
+        "busy_seconds": sum(s.end - s.start - s.copy for s in spans) / count / NS,
+        "wait_input_seconds": sum(s.start - s.idle for s in spans) / count / NS,
+        "wait_output_seconds": sum(s.sent - s.end for s in spans) / count / NS,
+        "transfer_seconds": sum(s.copy for s in spans) / count / NS,
+        "transfer_bytes": sum(s.nbytes for s in spans) / count,
     }
+
+
+def _by_replica(spans: Sequence[Span], replicas: int, predicted: float, measured: float) -> dict[str, Any]:
+    """Return how often a stage of these costs finishes a request, and what each replica did of it."""
+    mine = [[span for span in spans if span.replica == replica] for replica in range(replicas)]
+    return {
+        "replicas": replicas,
+        "predicted_period_seconds": predicted / replicas,
+        "measured_period_seconds": measured / replicas,
+        "by_replica": [
+            {"replica": i, "requests": len(each)} | _mean_spans(each) for i, each in enumerate(mine)
+        ],
+    }
+
+
+def _by_device(
+    document: Manifest,
+    layout: Layout,
+    lines: Sequence[Timeline],
+    predicted: Sequence[float],
+    measured: Sequence[float],
+    period: float,
+) -> list[dict[str, Any]]:
+    """Return what every device has to do for each request, and its share of time at work when full."""
+    fleet = document.target.get("fleet")
+    busy = [0.0] * len(layout.workers)
+    for span in (span for line in lines for span in line.spans):
+        busy[layout.serving[span.stage][span.replica]] += (span.end - span.start) / NS
+    rows = []
+    for worker, own in enumerate(layout.workers):
+        device = document.stages[own[0]].device
+        kind = None if fleet is None or device is None else fleet["kinds"][fleet["devices"][device]]["name"]
+        rows.append(
+            {
+                "device": device,
+                "kind": kind,
+                "stages": list(own),
+                "replica": layout.replica[worker],
+                "predicted_seconds": layout.load(predicted)[worker],
+                "measured_seconds": layout.load(measured)[worker],
+                "utilisation": busy[worker] / (period * max(1, len(lines))),
+            }
+        )
+    return rows

@@ -1,13 +1,4 @@
-"""How a pipeline would run on k devices, simulated.
-
-Requests keep their order, so the events of one request follow from those of earlier ones: a discrete-event
-simulation without an event list. For request i, stage s, queue depth d and at most m requests inside:
-
-    enter(i)   = max(arrival(i), done(i - m))
-    start(i,s) = max(free(i-1,s), handed(i,s-1) + handover)
-    end(i,s)   = start(i,s) + time(i,s)
-    handed(i,s) = free(i,s) = max(end(i,s), start(i-d,s+1))         the next queue has room again
-    done(i)    = end(i,k-1) + handover
+"""How a pipeline would run on devices that are not here, simulated: a discrete-event simulation.
 
 References
 ----------
@@ -17,6 +8,7 @@ queues with blocking after service.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -28,6 +20,7 @@ import numpy.typing as npt
 from onnx_pipeline import manifest
 from onnx_pipeline.errors import UsageError
 from onnx_pipeline.manifest import Manifest
+from onnx_pipeline.measurement.events import Service, Times
 from onnx_pipeline.runtime.layout import Layout
 from onnx_pipeline.runtime.stats import Span, Timeline, latencies
 
@@ -48,7 +41,10 @@ class Simulation:
     latency_seconds : dict
         ``p50``, ``p95``, ``p99`` from admission to completion.
     utilisation : tuple of float
-        Share of the total time that each stage computes.
+        Share of the total time that each stage computes, on average over its replicas.
+    devices : tuple of float
+        Share of the total time that each device computes: by stage, replicas one after the other, stages that
+        share a device only once.
     timelines : list of Timeline
         Every request in every stage, as a real session gives them.
     """
@@ -58,6 +54,7 @@ class Simulation:
     throughput_per_second: float
     latency_seconds: dict[str, float | None]
     utilisation: tuple[float, ...]
+    devices: tuple[float, ...]
     timelines: list[Timeline] = field(repr=False)
 
     def to_json(self) -> dict[str, Any]:
@@ -68,6 +65,7 @@ class Simulation:
             "throughput_per_second": self.throughput_per_second,
             "latency_seconds": self.latency_seconds,
             "utilisation": list(self.utilisation),
+            "device_utilisation": list(self.devices),
         }
 
 
@@ -81,7 +79,10 @@ def simulate(
     handover_seconds: float = 0.0,
     arrival_seconds: npt.ArrayLike | None = None,
 ) -> Simulation:
-    """Simulate a pipeline that is one device per stage.
+    """Simulate a pipeline whose stages have the devices that the split says.
+
+    That is a device per stage, or several for a stage with replicas, or one for several stages: that one
+    serves the latest stage at which a request waits.
 
     Parameters
     ----------
@@ -117,19 +118,22 @@ def simulate(
     handover = float(_finite("handover_seconds", handover_seconds, ()))
     if (np.diff(arrivals) < 0).any():
         raise UsageError("arrival_seconds must not decrease")
-    limit = max_in_flight or Layout.chain(stages).capacity(queue_depth)
-    enter, start, end, handed, done = _flow(times, arrivals, queue_depth, limit, handover)
-    return _summary(times, enter, start, end, handed, done)
+    layout = Layout.of(document)
+    limit = max_in_flight or layout.capacity(queue_depth)
+    return _summary(Service(layout, times, arrivals, queue_depth, limit, handover))
 
 
-def simulate_stages(stage_seconds: Sequence[float], requests: int, queue_depth: int = 2) -> Simulation:
+def simulate_stages(
+    stage_seconds: Sequence[float], requests: int, queue_depth: int = 2, layout: Layout | None = None
+) -> Simulation:
     """Simulate stages that take the same time for every request, all of which wait at the door.
 
-    Parameters and errors as in :func:`simulate`.
+    Parameters and errors as in :func:`simulate`; without a layout, every stage has a device.
     """
     times = _finite("stage_seconds", stage_seconds, (requests, len(stage_seconds)))
-    limit = Layout.chain(len(stage_seconds)).capacity(queue_depth)
-    return _summary(times, *_flow(times, np.zeros(requests), queue_depth, limit, 0.0))
+    layout = layout or Layout.chain(len(stage_seconds))
+    limit = layout.capacity(queue_depth)
+    return _summary(Service(layout, times, np.zeros(requests), queue_depth, limit, 0.0))
 
 
 _Array = npt.NDArray[np.float64]
@@ -147,53 +151,55 @@ def _finite(name: str, values: npt.ArrayLike, shape: tuple[int, ...]) -> _Array:
     return times
 
 
-def _flow(
-    times: _Array, arrivals: _Array, depth: int, limit: int, handover: float
-) -> tuple[_Array, _Array, _Array, _Array, _Array]:
-    """Evaluate the recurrences of the module's text; arrays of shape (requests,) or (requests, k)."""
-    requests, stages = times.shape
-    enter, done = np.zeros(requests), np.zeros(requests)
-    start, end, handed = (np.zeros((requests, stages)) for _ in range(3))
-    for i in range(requests):
-        enter[i] = max(arrivals[i], done[i - limit] if i >= limit else 0.0)
-        ready = enter[i]
-        for s in range(stages):
-            start[i, s] = max(ready + handover, handed[i - 1, s] if i else 0.0)
-            end[i, s] = handed[i, s] = start[i, s] + times[i, s]
-            if s + 1 < stages and i >= depth:
-                handed[i, s] = max(end[i, s], start[i - depth, s + 1])
-            ready = handed[i, s]
-        done[i] = ready + handover
-    return enter, start, end, handed, done
-
-
-def _summary(
-    times: _Array, enter: _Array, start: _Array, end: _Array, handed: _Array, done: _Array
-) -> Simulation:
-    requests, stages = times.shape
-    # The first requests fill the pipeline: a quarter of all is left out, where there are enough.
+def _summary(service: Service) -> Simulation:
+    layout, seconds, times = service.layout, service.seconds, service.run()
+    requests, stages = seconds.shape
+    done = np.sort(times.done)
+    total = float(done[-1])
+    replicas = np.array([len(workers) for workers in layout.serving])
+    busy = np.zeros(len(layout.workers))
+    np.add.at(busy, times.worker, seconds)
+    # The first requests fill the pipeline, the last ones empty it: a quarter of all, where there are enough.
     skip = min(requests - 1, max(stages, requests // 4)) if requests > 1 else 0
-    full = requests - 1 - skip
-    period = float(done[-1] - done[skip]) / full if full > 0 else float(done[-1] / requests)
-    nanoseconds = [np.rint(a * 1e9).astype(np.int64).tolist() for a in (enter, start, end, handed, done)]
-    entered, began, ended, sent, finished = nanoseconds
-    timelines = [
-        Timeline(
-            i,
-            entered[i],
-            finished[i],
-            tuple(
-                Span(s, sent[i - 1][s] if i else 0, began[i][s], ended[i][s], sent[i][s], 0, 0)
-                for s in range(stages)
-            ),
-        )
-        for i in range(requests)
-    ]
+    tail = min(service.limit, (requests - skip) // 4)
+    period = _period(done[skip : requests - tail], math.lcm(*replicas.tolist())) or total / requests
     return Simulation(
         requests,
         period,
         1 / period if period else float("inf"),
-        latencies((done - enter)[skip:].tolist()),
-        tuple((times.sum(axis=0) / done[-1]).tolist()) if done[-1] else (0.0,) * stages,
-        timelines,
+        latencies((times.done - times.enter)[skip:].tolist()),
+        tuple((seconds.sum(axis=0) / replicas / total).tolist()) if total else (0.0,) * stages,
+        tuple((busy / total).tolist()) if total else (0.0,) * len(busy),
+        _timelines(layout, times),
     )
+
+
+def _period(done: _Array, cycle: int) -> float:
+    """Return the mean time between completions, over whole cycles: replicas may finish all at once."""
+    count = len(done) - 1
+    count = max(count // cycle * cycle, min(count, cycle))
+    return float(done[-1] - done[-1 - count]) / count if count > 0 else 0.0
+
+
+def _timelines(layout: Layout, times: Times) -> list[Timeline]:
+    def nanoseconds(values: _Array) -> list[Any]:
+        whole: list[Any] = np.rint(values * 1e9).astype(np.int64).tolist()
+        return whole
+
+    rows = [nanoseconds(values) for values in (times.idle, times.start, times.end, times.sent)]
+    idle, start, end, sent = rows
+    replica = np.array(layout.replica)[times.worker].tolist()
+    return [
+        Timeline(
+            i,
+            entered,
+            done,
+            tuple(
+                Span(s, idle[i][s], start[i][s], end[i][s], sent[i][s], 0, 0, replica[i][s])
+                for s in range(layout.stages)
+            ),
+        )
+        for i, (entered, done) in enumerate(
+            zip(nanoseconds(times.enter), nanoseconds(times.done), strict=True)
+        )
+    ]

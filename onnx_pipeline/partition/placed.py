@@ -19,7 +19,7 @@ from onnx_pipeline.graph.target import Target
 from onnx_pipeline.partition.result import Partition, PartitionResult
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class FleetPartition(Partition):
     """Nodes of a graph divided into stages on devices that differ.
 

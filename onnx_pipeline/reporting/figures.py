@@ -162,11 +162,14 @@ def history_rows(history: Sequence[Mapping[str, Any]]) -> list[Row]:
 
 
 def timeline_rows(stages: Sequence[Mapping[str, Any]]) -> list[Row]:
-    """Return when each of the first requests is in which stage, by the stages' costs."""
+    """Return when each of the first requests is in which stage, by the stages' costs and replicas."""
     from onnx_pipeline.measurement.simulation import simulate_stages
+    from onnx_pipeline.runtime.layout import Layout
 
     indices = [stage["index"] for stage in stages]
-    found = simulate_stages([stage["cost"]["total_seconds"] for stage in stages], REQUESTS)
+    workers = tuple((at,) for at, stage in enumerate(stages) for _ in range(stage.get("replicas", 1)))
+    costs = [stage["cost"]["total_seconds"] for stage in stages]
+    found = simulate_stages(costs, REQUESTS, layout=Layout(workers, len(stages)))
     return [
         _span(indices[span.stage], line.number, span.start / 1e9, span.end / 1e9)
         for line in found.timelines
@@ -178,9 +181,10 @@ def trace_rows(events: Sequence[Mapping[str, Any]]) -> list[Row]:
     """Return the stages' spans of a trace in Chrome's format: the last ones, from zero."""
     spans = [e for e in events if e.get("ph") == "X" and e.get("cat") == "stage"][-MOST_SPANS:]
     zero = min((e["ts"] for e in spans), default=0.0)
+    starts = [(e["ts"] - zero) / 1e6 for e in spans]
     return [
-        _span(e["tid"], e["args"]["request"], (e["ts"] - zero) / 1e6, (e["ts"] - zero + e["dur"]) / 1e6)
-        for e in spans
+        _span(e["args"].get("stage", e["tid"]), e["args"]["request"], start, start + e["dur"] / 1e6)
+        for e, start in zip(spans, starts, strict=True)
     ]
 
 

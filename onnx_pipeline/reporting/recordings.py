@@ -32,7 +32,8 @@ def _is_event(event: object) -> bool:
     if event.get("ph") != "X" or event.get("cat") != "stage":
         return True
     arguments = event.get("args")
-    whole = [event.get("tid"), arguments.get("request") if isinstance(arguments, dict) else None]
+    known = arguments if isinstance(arguments, dict) else {}
+    whole = [event.get("tid"), known.get("request"), known.get("stage", 0)]
     return _is_time(event.get("ts")) and _is_time(event.get("dur")) and all(map(_is_count, whole))
 
 

@@ -60,3 +60,22 @@ def test_figures_of_a_slow_pipeline() -> None:
     assert "pipeline           0.25 requests/s, one every 4.00 s" in text
     assert "0 s alone, predicted 1.00 s\n" in text
     assert "unsplit, 1 thread  one every 3.00 s; the pipeline is 0.75 x as fast" in text
+
+
+def test_replicas_in_the_table() -> None:
+    """The stage's cost, and how often all its replicas together finish a request."""
+    found = document(2, 3)
+    for stage, replicas in zip(found["stages"], (1, 3), strict=True):
+        periods = {
+            f"{what}_period_seconds": stage[f"{what}_seconds"] / replicas
+            for what in ("predicted", "measured")
+        }
+        stage |= {"replicas": replicas} | periods
+    found["devices"] = [{"stages": [0]}, *({"stages": [1]} for _ in range(3))]
+    stream = io.StringIO()
+    show_bench(found, stream)
+    text = stream.getvalue()
+    assert text.splitlines()[0] == "net.onnx: 2 stages, 4 devices on threads, 3 cores, 1 round of 8 requests"
+    assert "1 x 3" in text
+    assert "stage 1            on 3 devices: one every 667 ms, predicted 333 ms (-50 %)" in text
+    assert "4 devices share 3 cores" in text

@@ -61,7 +61,7 @@ def test_option_names_are_the_contract() -> None:
     costs = {"--cost-model", "--dim", "--inputs", "--profile-runs", "--provider", "--device", "--seed"}
     costs |= {"--profile-seconds", "--cache", "--custom-ops", "--intra-op-threads"}
     output = {"--output", "-o", "--force"}
-    search = {"--stages", "-k", "--time-limit", "--gap", "--seed", "--threads"}
+    search = {"--stages", "-k", "--devices", "--time-limit", "--gap", "--seed", "--threads"}
     search |= {"--pin", "--together", "--no-cut", "--exactly", "--bounds", "--log", "--partition"}
     target = {"--device", "--bandwidth", "--memory", "--memory-mode", "--activations"}
     goals = {"--for-rate", "--for-latency", "--fit"}
@@ -76,28 +76,20 @@ def test_option_names_are_the_contract() -> None:
     }
     streaming |= {"--custom-ops"}
     expected = {
-        "explore": {"MODEL|COSTS", "--ignore-colocation", "--config"}
+        "explore": {"MODEL|COSTS", "--front", "--ignore-colocation", "--config"}
         | costs
         | output
         | (search - {"--log", "--partition"})
         | target
         | goals,
-        "split": {
-            "MODEL",
-            "--devices",
-            "--annotate",
-            "--measure",
-            "--measure-seconds",
-            "--weights",
-            "--config",
-        }
+        "split": {"MODEL", "--annotate", "--measure", "--measure-seconds", "--weights", "--config"}
         | goals
         | costs
         | output
         | search
         | target,
         "profile": {"MODEL", "--config"} | costs | output,
-        "plan": {"GRAPH", "--devices", "--ignore-colocation", "--perturb", "--samples", "--config"}
+        "plan": {"GRAPH", "--front", "--ignore-colocation", "--perturb", "--samples", "--config"}
         | output
         | search
         | target,

@@ -48,7 +48,7 @@ def lines_of(outcome: Outcome) -> dict[str, str]:
 
 def test_the_table_of_a_mix(run: Run) -> None:
     """Replicas, cost, period, load and memory of every stage; three ways to use the devices; why this one."""
-    outcome = run("plan", "costs.json", "--devices", 8, *HARD, *QUICK)
+    outcome = run("plan", "costs.json", "--devices", 8, *HARD, *QUICK, "-q")
     assert (outcome.code, outcome.err) == (0, "")
     lines = outcome.out.splitlines()
     assert lines[0].startswith("costs.json: 4 stages on 8 devices (ideal), 1.05 MiB memory")
@@ -137,7 +137,7 @@ def test_plain_certificates_name_their_problem(run: Run) -> None:
     ("options", "said"),
     [
         (["-k", "2", "--devices", "4"], "--stages and --devices exclude each other: give one of them"),
-        ([], "Missing option '-k' / '--stages' or '--devices'"),
+        ([], "Missing option '-k' / '--stages', '--devices' or '--fleet'"),
         (["--devices", "4", "--exactly"], "devices and exactly exclude each other; give --stages K"),
         (["--devices", "4", "--bounds", "simple"], "devices and bounds exclude each other"),
         (["--devices", "4", "--log", "x.csv"], "devices and log exclude each other"),
@@ -163,6 +163,67 @@ def test_the_command_line_wins_over_a_file(run: Run) -> None:
     assert "exclude each other" in run("plan", "costs.json", "--config", "c.toml").err
 
 
+def test_numbers_of_devices(run: Run) -> None:
+    """A line for each number with the devices of its stages; the fewest for a rate, and why not fewer."""
+    outcome = run("explore", "costs.json", "--devices", "1-9", "--for-rate", 60, *HARD, *QUICK, "-q")
+    assert (outcome.code, outcome.err) == (0, "")
+    lines = outcome.out.splitlines()
+    rows = [" ".join(line.split()) for line in lines[3:7]]
+    assert rows == [
+        "1-3 does not fit",
+        "4-5 30.0 ms 33.3/s 80.0 ms 30.0 ms 0 % 979 KiB 4 on 1+1+1+1",
+        "6-7 15.0 ms 66.7/s 80.0 ms 15.0 ms 0 % 979 KiB 4 on 2+1+1+2",
+        "8-9 10.0 ms 100/s 80.0 ms 10.0 ms 0 % 979 KiB 4 on 3+1+1+3",
+    ]
+    assert all(len(line) <= 80 for line in lines[:7])
+    assert lines[7] == (
+        "devices   60/s: 6 devices (66.7 inferences/s); 5 devices cannot: at best a request every 30.0 ms"
+    )
+    assert lines_of(outcome)["used"] == "8 devices at most; others stay idle"
+
+
+def test_the_front(run: Run) -> None:
+    """Numbers that bring nothing over fewer devices are left out, also of the document; plan has it, too."""
+    outcome = run("plan", "costs.json", "--devices", 9, "--front", *HARD, "--json", *QUICK)
+    rows = outcome.document["rows"]
+    assert [row["devices"] for row in rows] == [4, 6, 8]
+    assert [row["replicas"] for row in rows] == [[1, 1, 1, 1], [2, 1, 1, 2], [3, 1, 1, 3]]
+    assert {row["status"] for row in rows} == {"optimal"}
+    same = run("explore", "costs.json", "--devices", 9, "--front", *HARD, *QUICK)
+    assert [line.split()[0] for line in same.out.splitlines()[3:6]] == ["4", "6", "8"]
+    assert run("explore", "costs.json", "-k", "1-4", "--front", *QUICK).code == 2
+    assert run("plan", "costs.json", "-k", 4, "--front", *QUICK).code == 2
+
+
+def test_the_front_keeps_what_the_answer_says(run: Run) -> None:
+    """What is proved of fewer devices is about all of them, shown or not."""
+    outcome = run("explore", "costs.json", "--devices", 9, "--front", "--for-rate", 99, *HARD, *QUICK)
+    assert (
+        "99/s: 8 devices (100 inferences/s); 7 devices cannot: at best a request every 15.0 ms" in outcome.out
+    )
+    never = run("explore", "costs.json", "--devices", "1-3", "--for-rate", 99, *HARD, *QUICK)
+    assert never.code == 4
+    assert "3 devices cannot: no partition fits; ask for less, or give more --devices" in never.err
+    answer = run("explore", "costs.json", "--devices", "1-9", "--fit", "1.1MB", "--json", *QUICK).document
+    assert answer["answers"][0] | {"devices": 4, "fewest": True, "proof": "memory"} == answer["answers"][0]
+    assert "stages" not in answer["answers"][0]
+
+
+def test_split_takes_the_fewest_devices(run: Run) -> None:
+    """Of several numbers of devices the fewest that reach the goal."""
+    onnx.save(builders.mlp(), "mlp.onnx")
+    memory = ["--memory", "3KB", "--memory-mode", "hard", "--no-activations", "--device", "ideal"]
+    common = ["--cost-model", "analytic", *memory, *QUICK]
+    slow = run("split", "mlp.onnx", "--devices", "1-4", "--for-rate", "1", "-o", "slow", *common)
+    assert slow.code == 0, slow.err
+    assert "2 devices (" in slow.err
+    assert "1 device cannot: no partition fits" in slow.err
+    assert json.loads(Path("slow/manifest.json").read_text())["target"]["devices"] == 2
+    refused = run("split", "mlp.onnx", "--devices", "1-4", *common)
+    assert refused.code == 2
+    assert "one number of stages or devices" in refused.err
+
+
 def forge(document: dict[str, Any], path: str, value: Any) -> None:
     """Set one place of a document; None deletes it."""
     *parents, last = (int(key) if key.isdigit() else key for key in path.split("."))
@@ -171,6 +232,8 @@ def forge(document: dict[str, Any], path: str, value: Any) -> None:
         place = place[key]
     if value is None:
         del place[last]
+    elif value is False and last == "staged":
+        place[last] = None
     else:
         place[last] = value
 
@@ -182,7 +245,7 @@ def forge(document: dict[str, Any], path: str, value: Any) -> None:
         ({"stages.1.replicas": 2}, "stage 1 has 2 devices, where the plan's period takes 1"),
         ({"stages.0.replicas": 5}, "the stages take 10 devices, there are 9"),
         ({"target.devices": 8}, "problem should be"),
-        ({"target.devices": None}, "the stages take 8 devices, there are 0"),
+        ({"target.devices": None}, "a plan with replicas lacks its 'devices'"),
         ({"certificate.bottleneck_seconds": 0.009}, "bottleneck_seconds should be"),
         ({"certificate.lower_bound_seconds": 0.0105}, "lower_bound_seconds should be"),
         ({"certificate.latency_seconds": 0.01}, "latency_seconds should be"),
@@ -193,8 +256,13 @@ def forge(document: dict[str, Any], path: str, value: Any) -> None:
         ({"certificate.bounds.0.method": "simple"}, "the simple bound cannot be reproduced"),
         ({"certificate.bounds.0.method": "min-cut"}, "there is no bound 'min-cut' of a period"),
         ({"certificate.bounds.0.ticks": 10**9}, "above the period"),
-        ({"certificate.staged.period_seconds": 0.001}, "equal replicas of stages are said to be faster"),
-        ({"certificate.staged.replicas": 7}, "9 devices do not make 7 replicas of 4 stages"),
+        ({"certificate.staged.period_seconds": 0.001}, "staged should be"),
+        ({"certificate.staged.period_seconds": 0.02}, "staged should be"),
+        ({"certificate.staged": False}, "is not said, though stages fit"),
+        ({"certificate.staged.replicas": 7}, "staged should be"),
+        ({"certificate.staged.stage_of": [0, 1]}, "stage_of of 'staged' is not of these nodes"),
+        ({"certificate.staged.stage_of": [1, 0, 2, 3]}, "staged: "),
+        ({"certificate.replicas": None}, "a plan with replicas lacks its 'replicas'"),
         ({"certificate.status": "feasible"}, "status should be 'optimal'"),
     ],
 )
@@ -218,10 +286,43 @@ def test_a_bound_that_is_too_high_is_not_proved_again(run: Run) -> None:
     assert [stage["replicas"] for stage in document["stages"]] == [2, 1, 1, 2]
     certificate = document["certificate"]
     document["target"]["devices"] = certificate["problem"]["devices"] = 8
-    certificate["staged"] |= {"replicas": 8 // certificate["staged"]["stages"]}
+    certificate["staged"] |= {"replicas": 2, "period_seconds": 0.015}
     certificate["replicas"]["rate_per_second"] = None
     Path("plan.json").write_text(json.dumps(document))
     assert run("verify", "plan.json").code == 0  # nobody can tell without another proof
     outcome = run("verify", "plan.json", "--recheck", 5)
     assert outcome.code == 5
     assert "stages with replicas below the bound of 0.015 s exist" in outcome.err
+
+
+def test_stages_with_replicas_are_measured(run: Run) -> None:
+    """Their times are in the manifest, the slowest is that of the longest period; nothing else is tried."""
+    onnx.save(builders.mlp(width=64), "mlp.onnx")
+    memory = ["--memory", "40KB", "--memory-mode", "hard", "--no-activations", "--device", "ideal"]
+    outcome = run(
+        "split",
+        "mlp.onnx",
+        "--devices",
+        6,
+        "--cost-model",
+        "analytic",
+        "--measure",
+        1,
+        *memory,
+        *QUICK,
+        "-o",
+        "out",
+    )
+    assert outcome.code == 0, outcome.err
+    document = json.loads(Path("out/manifest.json").read_text())
+    summary, stages = document["measurement"], document["stages"]
+    assert summary["outcome"] in ("measured", "noisy")
+    assert summary["candidates"] == 1
+    assert "corrected" not in summary
+    periods = [stage["measured"]["seconds"] / stage.get("replicas", 1) for stage in stages]
+    assert summary["bottleneck_seconds"] == max(periods)
+    assert any(stage.get("replicas", 1) > 1 for stage in stages)
+    assert run("verify", "out").code == 0
+    summary["bottleneck_seconds"] *= 2
+    Path("out/manifest.json").write_text(json.dumps(document))
+    assert "bottleneck_seconds is not that of the slowest stage" in run("verify", "out").err

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -214,3 +215,58 @@ def test_bench_interrupted(backend: str, directory: Path) -> None:
     assert out == ""
     assert err.splitlines()[-1] == "onnx-pipeline: error: interrupted"
     assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("backend", streaming.BACKENDS)
+def test_replicas_and_their_figures(
+    backend: str, directory: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Costs are divided by replicas, what each replica did is told, traces have a row for each."""
+    copy = streaming.deploy(Path(shutil.copytree(directory, tmp_path / "out")), {1: 2})
+    options = ["--requests", 12, "--rounds", 2, "--backend", backend, "--trace", tmp_path / "t.json"]
+    found = run(capsys, "bench", copy, *options, "--plot", tmp_path / "t.png")
+    cost = [stage.cost["total_seconds"] for stage in manifest.read(copy).stages]
+    second = found["stages"][1]
+    assert [stage["replicas"] for stage in found["stages"]] == [1, 2]
+    assert second["predicted_seconds"] == cost[1]
+    assert second["predicted_period_seconds"] == cost[1] / 2
+    assert second["measured_period_seconds"] == second["measured_seconds"] / 2
+    assert all(each["requests"] and each["busy_seconds"] > 0 for each in second["by_replica"])
+    count = found["stages"][0]["by_replica"][0]["requests"]
+    assert sum(each["requests"] for each in second["by_replica"]) == count
+    assert found["bottleneck"]["predicted_seconds"] == max(cost[0], cost[1] / 2)
+    assert [(d["stages"], d["replica"], d["device"]) for d in found["devices"]] == [
+        ([0], 0, None),
+        ([1], 0, None),
+        ([1], 1, None),
+    ]
+    assert all(device["utilisation"] > 0 for device in found["devices"])
+    assert found["baselines"]["replicas"] == 3
+    assert len(found["simulated"]["device_utilisation"]) == 3
+    events = json.loads((tmp_path / "t.json").read_text())["traceEvents"]
+    rows = {event["tid"]: event["args"]["name"] for event in events if event["ph"] == "M"}
+    names = ["stage 0 (stage_0", "stage 1, replica 0 (stage_1", "stage 1, replica 1 (stage_1"]
+    assert [name.removesuffix(".onnx)") for name in rows.values()] == names
+    work = {(e["tid"], e["args"]["stage"], e["args"]["replica"]) for e in events if e.get("cat") == "stage"}
+    assert work == {(0, 0, 0), (1, 1, 0), (2, 1, 1)}
+    assert (tmp_path / "t.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_devices_and_their_figures(
+    directory: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Stages of one device add up, for people and programs."""
+    copy = streaming.deploy(Path(shutil.copytree(directory, tmp_path / "out")), devices=[1, 1])
+    command = ["bench", copy, "--requests", 4, "--rounds", 1, "--no-baselines"]
+    found = run(capsys, *command)
+    (device,) = found["devices"]
+    assert (device["device"], device["kind"], device["stages"]) == (1, "cpu", [0, 1])
+    stages = found["stages"]
+    assert device["predicted_seconds"] == pytest.approx(sum(stage["predicted_seconds"] for stage in stages))
+    assert device["measured_seconds"] == found["bottleneck"]["measured_seconds"]
+    assert main([str(each) for each in command]) == 0
+    out = capsys.readouterr().out
+    assert "2 stages, 1 device on threads" in out
+    assert "device 1 (cpu)  " in out
+    assert ": stages 0, 1" in out
+    assert "busiest device alone" in out

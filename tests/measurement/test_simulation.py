@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import heapq
+import itertools
+import shutil
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ import onnx_pipeline as op
 from onnx_pipeline import manifest
 from onnx_pipeline.errors import UsageError
 from onnx_pipeline.manifest import Manifest
+from onnx_pipeline.measurement.simulation import simulate_stages
 from onnx_pipeline.runtime.layout import Layout
 from tests import streaming
 
@@ -100,7 +103,7 @@ def events(times: np.ndarray, depth: int, limit: int) -> list[float]:
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_recurrences_agree_with_an_event_simulation(document: Manifest, seed: int) -> None:
+def test_an_independent_simulation_agrees(document: Manifest, seed: int) -> None:
     """Random times, depths and limits: every completion."""
     random = np.random.default_rng(seed)
     times = random.exponential(0.01, (60, 4))
@@ -146,3 +149,71 @@ def test_nothing_to_simulate(document: Manifest, options: dict) -> None:
     """One line."""
     with pytest.raises(UsageError):
         op.simulate(document, **options)
+
+
+def shared(devices: Sequence[int]) -> Layout:
+    """One worker per device."""
+    stages = range(len(devices))
+    return Layout(
+        tuple(tuple(s for s in stages if devices[s] == d) for d in dict.fromkeys(devices)), len(devices)
+    )
+
+
+@pytest.mark.parametrize("replicas", [[2], [1, 2, 3, 1], [2, 2], [4, 1, 3]])
+def test_replicas_divide_the_time_of_their_stage(replicas: list[int]) -> None:
+    """Period: the largest cost / replicas, exactly; every device is as busy as its load."""
+    random = np.random.default_rng(len(replicas))
+    workers = tuple((stage,) for stage, count in enumerate(replicas) for _ in range(count))
+    layout = Layout(workers, len(replicas))
+    for _ in range(5):
+        seconds = (random.random(len(replicas)) * replicas).tolist()
+        found = simulate_stages(seconds, 600, layout=layout)
+        period = max(layout.load(seconds))
+        assert found.period_seconds == pytest.approx(period, rel=1e-6)
+        assert np.argmax(found.devices) == np.argmax(layout.load(seconds))
+        np.testing.assert_allclose(found.devices, np.array(layout.load(seconds)) / period, rtol=0.05)
+        np.testing.assert_allclose(found.utilisation, np.array(seconds) / replicas / period, rtol=0.05)
+
+
+def test_stages_that_share_a_device_add_up() -> None:
+    """Period: the largest load of a device, whatever shares what; a device does one thing at a time."""
+    random = np.random.default_rng(7)
+    for _ in range(20):
+        devices = random.integers(0, 3, 9).tolist()
+        layout, seconds = shared(devices), random.random(9).tolist()
+        found = simulate_stages(seconds, 800, layout=layout)
+        loads = layout.load(seconds)
+        assert found.period_seconds == pytest.approx(max(loads), rel=0.03)
+        assert found.period_seconds > 0.995 * max(loads)
+        assert np.argmax(found.devices) == np.argmax(loads)
+        for own in layout.workers:
+            spans = [s for line in found.timelines for s in line.spans if s.stage in own]
+            spans.sort(key=lambda span: span.start)
+            assert all(a.end <= b.start + 1 for a, b in itertools.pairwise(spans))
+
+
+def test_a_device_serves_the_latest_stage_first() -> None:
+    """By hand: stages 0 and 2 of 1 s on one device, stage 1 of 1 s on another; two requests at once."""
+    found = simulate_stages([1.0, 1.0, 1.0], 2, layout=shared([0, 1, 0]))
+    starts = [[span.start / 1e9 for span in line.spans] for line in found.timelines]
+    assert starts == [[0.0, 1.0, 2.0], [1.0, 2.0, 3.0]]
+    three = simulate_stages([1.0, 1.0, 1.0], 3, layout=shared([0, 1, 0]))
+    starts = [[span.start / 1e9 for span in line.spans] for line in three.timelines]
+    assert starts == [[0.0, 1.0, 2.0], [1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]
+
+
+def test_replicas_and_devices_of_the_manifest(tmp_path: Path) -> None:
+    """Who serves what is read there, and so is what may be inside."""
+    plain = streaming.loops(tmp_path)
+    replicated = streaming.deploy(shutil.copytree(plain, tmp_path / "r"), {1: 2})
+    found = op.simulate(replicated, 200, stage_seconds=[0.1, 1.0, 0.1, 0.1])
+    assert found.period_seconds == pytest.approx(0.5)
+    assert len(found.devices) == 5
+    assert {span.replica for line in found.timelines for span in line.spans if span.stage == 1} == {0, 1}
+    assert found.to_json()["device_utilisation"] == list(found.devices)
+    together = streaming.deploy(plain, devices=[0, 1, 0, 1])
+    found = op.simulate(together, 200, stage_seconds=[0.1, 1.0, 0.1, 0.1], handover_seconds=1e-3)
+    assert found.period_seconds == pytest.approx(1.1, rel=0.01)
+    assert len(found.devices) == 2
+    last = found.timelines[-1].spans
+    assert last[1].start - last[0].sent >= 10**6

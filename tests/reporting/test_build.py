@@ -76,6 +76,11 @@ def test_a_trace_makes_the_timeline(tmp_path: Path) -> None:
         {"traceEvents": [{"ph": "X", "cat": "stage", "tid": 0, "ts": "0", "dur": 1, "args": {"request": 0}}]},
         {"traceEvents": [{"ph": "X", "cat": "stage", "tid": -1, "ts": 0, "dur": 1, "args": {"request": 0}}]},
         {"traceEvents": [{"ph": "X", "cat": "stage", "tid": 0, "ts": 0, "dur": 1, "args": 3}]},
+        {
+            "traceEvents": [
+                {"ph": "X", "cat": "stage", "tid": 0, "ts": 0, "dur": 1, "args": {"request": 0, "stage": "x"}}
+            ]
+        },
     ],
 )
 def test_what_is_no_trace_is_refused(document: Any, tmp_path: Path) -> None:

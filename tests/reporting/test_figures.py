@@ -57,6 +57,8 @@ def test_a_trace_is_shown_from_its_first_span() -> None:
     wait = {"ph": "X", "cat": "wait", "tid": 1, "ts": 1e6, "dur": 1e6}
     (row,) = figures.trace_rows([wait, span, {"ph": "b", "ts": 0}])
     assert (row["stage"], row["request"], row["start"], row["end"]) == (1, 3, 0.0, 1.0)
+    (row,) = figures.trace_rows([span | {"tid": 4, "args": {"request": 3, "stage": 1, "replica": 3}}])
+    assert row["stage"] == 1  # each replica has a row of its own in the trace
 
 
 def test_the_history_has_a_point_for_what_is_known() -> None:

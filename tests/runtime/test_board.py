@@ -100,10 +100,10 @@ def test_borders_that_may_be_full() -> None:
 
 @pytest.mark.parametrize(
     ("layout", "expected"),
-    [(Layout.chain(4), 4 + 2 * 3 + 1), (REPLICAS, 3 + 2 * 2 + 2), (SHARED, 2 + 2 + 1)],
+    [(Layout.chain(4), 4 + 2 * 3 + 1), (REPLICAS, 3 + 2 * 2 + 2), (SHARED, 3 + 2 + 1)],
 )
 def test_capacity(layout: Layout, expected: int) -> None:
-    """A request with each worker, queues behind all but the last ones, one before each of the first."""
+    """A request for each stage of each worker, queues behind all but the last, one before the first."""
     assert layout.capacity(2) == expected
 
 
