@@ -89,23 +89,23 @@ def test_the_bound_is_proved_again() -> None:
 
 
 @pytest.mark.parametrize(
-    ("field", "message"),
+    ("field", "change", "message"),
     [
-        ("nets", "net"),
-        ("start", "too many paths"),
-        ("used", "too many paths"),
-        ("rise", "exceeds its paths"),
-        ("flow", "out of nothing"),
-        ("weight", "negative"),
-        ("fine", "no limit on stages"),
+        ("nets", 1 << 40, "gives too much"),
+        ("nets", -1, "out of balance"),
+        ("start", 1 << 40, "too many paths"),
+        ("used", 1 << 40, "too many paths"),
+        ("rise", 1 << 40, "exceeds its paths"),
+        ("flow", 1 << 40, "out of nothing"),
+        ("weight", -(1 << 40), "negative"),
+        ("fine", 1 << 40, "no limit on stages"),
     ],
 )
-def test_limits_are_checked(field: str, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_limits_are_checked(field: str, change: int, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A price beyond its limit proves nothing, and is refused."""
     inst = build_fleet(*recurring(4))
     prices, _ = prices_of(inst, monkeypatch)
     for kind, p in prices.items():
-        value = getattr(p, field)
-        more = -1 if field == "weight" else value + (1 << 40)
+        wrong = p._replace(**{field: getattr(p, field) + change})
         with pytest.raises(AssertionError, match=message):
-            worth(inst, prices | {kind: p._replace(**{field: more})})
+            worth(inst, prices | {kind: wrong})
