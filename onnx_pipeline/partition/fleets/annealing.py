@@ -1,8 +1,8 @@
 """Refinement: annealed walks from the best placement, for its devices and for others.
 
-A walk (:mod:`onnx_pipeline.partition.search.walk`) moves nodes between devices in a given order: stage s is what
-the s-th of them has. Where the order is free, runs take the devices in the order of the best placement, the
-unused ones anywhere between, or in one with two of them swapped.
+A walk (:mod:`onnx_pipeline.partition.search.walk`) moves nodes between devices in a given order: stage s is
+what the s-th of them has. Where the order is free, runs take the devices in the order of the best placement,
+the unused ones anywhere between, or in one with two of them swapped.
 """
 
 from __future__ import annotations

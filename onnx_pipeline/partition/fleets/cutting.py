@@ -8,6 +8,7 @@ import numpy as np
 
 from onnx_pipeline.graph.costgraph import IntArray
 from onnx_pipeline.graph.fleet import FleetTarget
+from onnx_pipeline.graph.target import INFEASIBLE
 from onnx_pipeline.partition.fleets.instance import FleetInstance, coarsen_fleet
 from onnx_pipeline.partition.fleets.orders import grouping_orders
 from onnx_pipeline.partition.fleets.slicing import MOST_ROWS, Cut, Way, cut, price_order, rows_of, way_of
@@ -51,7 +52,7 @@ class Cutter:
         """Cut an order; return whether it gave the best placement so far."""
         task = self.task
         inst, order = _coarse(self.inst, order)
-        limit = min(task.upper, max(FAR * task.lower, 1 << 10))
+        limit = task.upper if task.upper < INFEASIBLE else max(FAR * task.lower, 1 << 10)
         better = False
         while True:
             priced = price_order(inst, order, limit)

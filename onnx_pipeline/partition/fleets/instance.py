@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from onnx_pipeline.graph.constraints import constrain
 from onnx_pipeline.graph.costgraph import BoolArray, CostGraph, IntArray
 from onnx_pipeline.graph.fleet import FleetTarget, graph_on
 from onnx_pipeline.graph.objective import countable
@@ -86,6 +87,9 @@ def counted(graph: CostGraph, fleet: FleetTarget) -> CostGraph:
 def build_fleet(graph: CostGraph, fleet: FleetTarget) -> FleetInstance:
     """Price a cost graph for every kind; what must share a device becomes one node.
 
+    With one stage per device, so must all nodes that a single device of the fleet can run, and what is
+    between them.
+
     Parameters
     ----------
     graph : CostGraph
@@ -97,11 +101,27 @@ def build_fleet(graph: CostGraph, fleet: FleetTarget) -> FleetInstance:
     InfeasibleError
         If nodes with different pins must share a device.
     """
+    graph = _with_sole_devices(graph, fleet)
     kinds = [price_nodes(graph_on(graph, kind), kind.target) for kind in fleet.kinds]
     if constrained(graph):
         label = stage_labels(kinds[0], graph, "device")  # edges are the same on all kinds
         kinds = [share_stages(inst, label) for inst in kinds]
     return FleetInstance(fleet, tuple(kinds))
+
+
+def _with_sole_devices(graph: CostGraph, fleet: FleetTarget) -> CostGraph:
+    """Return the graph with a group of the nodes that only one device runs, for every such device."""
+    if fleet.shared:
+        return graph
+    runs = np.array([graph_on(graph, kind).work < INFEASIBLE for kind in fleet.kinds])
+    used = np.array(fleet.counts) > 0
+    groups = []
+    for kind, count in enumerate(fleet.counts):
+        if count == 1:
+            sole = runs[kind] & (runs[used].sum(axis=0) == 1)
+            groups.append([graph.node_names[v] for v in np.flatnonzero(sole)])
+    groups = [group for group in groups if len(group) > 1]
+    return constrain(graph, together=groups) if groups else graph
 
 
 def contract_fleet(inst: FleetInstance, stop: Stop = never) -> FleetInstance:

@@ -92,7 +92,7 @@ def search(known: FleetKnown, inst: FleetInstance, params: SearchParams, stop: S
     cutter.start(stop)
     ladder = FleetLadder(known, inst, stop) if inst.n <= EXACT_LIMIT else None
     if ladder is not None:
-        ladder.decide()
+        ladder.start()
     entries = (inst.n + max(each.m for each in inst.kinds)) * len(inst.fleet.devices)
     annealer = FleetAnnealer(task, cutter, params.seed) if entries <= TABLE_LIMIT else None
     length = FIRST_TURN

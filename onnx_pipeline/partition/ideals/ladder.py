@@ -57,6 +57,11 @@ class Rungs(ABC):
     def round(self) -> None:
         """Ask until this round's cap answers no more; then raise the cap."""
         self.decide()
+        self.climb()
+        self.cap *= 4
+
+    def climb(self) -> None:
+        """Ask between bound and incumbent."""
         low, high = self._bracket.lower, self._bracket.upper - 1
         while low < high and not self.stop():
             # Steps of less than a per mille of the gap are not worth a question.
@@ -68,7 +73,6 @@ class Rungs(ABC):
                 high = middle
             else:
                 low, high = self._bracket.lower, min(high, self._bracket.upper - 1)
-        self.cap *= 4
 
 
 class Ladder(Rungs):
