@@ -137,7 +137,7 @@ def test_plain_certificates_name_their_problem(run: Run) -> None:
     ("options", "said"),
     [
         (["-k", "2", "--devices", "4"], "--stages and --devices exclude each other: give one of them"),
-        ([], "Missing option '-k' / '--stages' or '--devices'"),
+        ([], "Missing option '-k' / '--stages', '--devices' or '--fleet'"),
         (["--devices", "4", "--exactly"], "devices and exactly exclude each other; give --stages K"),
         (["--devices", "4", "--bounds", "simple"], "devices and bounds exclude each other"),
         (["--devices", "4", "--log", "x.csv"], "devices and log exclude each other"),
