@@ -52,6 +52,7 @@ from onnx_pipeline.partition.portfolio import partition
 from onnx_pipeline.partition.result import Certificate, Partition, PartitionResult, SearchRecord
 from onnx_pipeline.price import Priced, price
 from onnx_pipeline.progress import Phases, silent
+from onnx_pipeline.solution import Solution
 from onnx_pipeline.stop import Deadline
 
 FIELDS = ["model", "k", "variant", "stage", "predicted", "measured", "spread", "transfer", "analytic"]
@@ -214,7 +215,7 @@ def run_case(case: Case, stages: int, folder: Path, time_limit: float, budget: f
     def search(graph: CostGraph) -> PartitionResult:
         return partition(graph, stages, case.target, time_limit=time_limit, seed=0)
 
-    def emit_to(result: PartitionResult, place: Path) -> None:
+    def emit_to(result: Solution, place: Path) -> None:
         emit(case.priced.source, case.priced.infos, result, {}, place)
 
     with TemporaryDirectory(dir=folder) as scratch:

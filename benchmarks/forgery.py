@@ -121,7 +121,7 @@ def same(first: Any, second: Any) -> bool:
 
 
 class Campaign:
-    """Splits, one with replicas, one on a fleet, their costs and plans, and what became of their forgeries."""
+    """Splits, one with replicas and one on a fleet, their costs and plans; what became of their forgeries."""
 
     def __init__(self, folder: Path, seed: int) -> None:
         self.folder, self.rng = folder, random.Random(seed)

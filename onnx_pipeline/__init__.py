@@ -66,6 +66,9 @@ if TYPE_CHECKING:
     from onnx_pipeline.replication import replicate as replicate
     from onnx_pipeline.reporting.build import report as report
     from onnx_pipeline.runtime import PipelineSession as PipelineSession
+    from onnx_pipeline.slices.auto import SlicePlan as SlicePlan
+    from onnx_pipeline.slices.models import plan_slices as plan_slices
+    from onnx_pipeline.slices.models import slice_model as slice_model
     from onnx_pipeline.verification.checks import VerifyReport as VerifyReport
     from onnx_pipeline.verification.checks import verify as verify
 
@@ -97,6 +100,7 @@ _HOME = {
     "ReplicaPlan": "replica_plan",
     "ReplicaTable": "replica_plan",
     "SearchParams": "parameters",
+    "SlicePlan": "slices.auto",
     "Simulation": "measurement.simulation",
     "StageCost": "graph",
     "StageError": "errors",
@@ -115,12 +119,14 @@ _HOME = {
     "partition": "partition",  # the subpackage, which is callable
     "place": "placing",
     "plan": "pipeline",
+    "plan_slices": "slices.models",
     "profile": "pipeline",
     "read_graph": "graph.costs_json",
     "read_plan": "planned",
     "replicate": "replication",
     "report": "reporting.build",
     "simulate": "measurement.simulation",
+    "slice_model": "slices.models",
     "split": "pipeline",
     "stage_costs": "graph",
     "verify": "verification.checks",

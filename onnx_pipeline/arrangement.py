@@ -97,6 +97,18 @@ def counts(document: Document) -> list[int]:
     return [stage.get("replicas", 1) for stage in document["stages"]]
 
 
+def periods(document: Document) -> list[float]:
+    """Return the seconds between two requests that every stage can take with its devices."""
+    costs = [stage["cost"]["total_seconds"] for stage in document["stages"]]
+    return [cost / count for cost, count in zip(costs, counts(document), strict=True)]
+
+
+def shared_costs(document: Document) -> list[dict[str, float]]:
+    """Return the cost of every stage by component, divided by its devices."""
+    pairs = zip(document["stages"], counts(document), strict=True)
+    return [{key: seconds / count for key, seconds in stage["cost"].items()} for stage, count in pairs]
+
+
 def _mixed(document: Document, last: str = " + ", between: str = " + ") -> str:
     """Return the stages and their devices."""
     found = counts(document)

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from html import escape
 from typing import Any
 
+from onnx_pipeline.arrangement import periods, shared_costs, with_replicas
 from onnx_pipeline.errors import printable
 from onnx_pipeline.figures import format_bytes, format_count, format_seconds
 
@@ -58,25 +59,28 @@ def _text(value: Any) -> str:
 def _rows(document: Document) -> Iterator[str]:
     """Yield the heading and one row per stage."""
     stages = document["stages"]
-    labels = ("stage", "nodes", "", "total", "params", "peak")
+    several = with_replicas(document)
+    more = ("devices", "period") if several else ()
+    labels = ("stage", "nodes", "", "total", *more, "params", "peak")
     yield _row(_tag("th", label, f"{_CELL};font-weight:normal;{_QUIET}") for label in labels)
-    most = max((stage["cost"]["total_seconds"] for stage in stages), default=0.0)
-    bound = document["certificate"]["lower_bound_seconds"]
-    for stage in stages[:MOST_ROWS]:
+    times, costs = periods(document), shared_costs(document)
+    most, bound = max(times, default=0.0), document["certificate"]["lower_bound_seconds"]
+    for stage, period, cost in list(zip(stages, times, costs, strict=True))[:MOST_ROWS]:
         total, peak = stage["cost"]["total_seconds"], stage.get("peak_activation_bytes")
         texts = (
             str(stage["index"]),
             f"{stage['nodes']:,}",
-            _bar(stage["cost"], most, bound),
+            _bar(cost, most, bound),
             format_seconds(total),
+            *((str(stage.get("replicas", 1)), format_seconds(period)) if several else ()),
             format_bytes(stage["parameter_bytes"]),
             "" if peak is None else format_bytes(peak),
         )
-        weight = "bold" if total == most else "normal"
+        weight = "bold" if period == most else "normal"
         yield _row(_tag("td", text, f"{_CELL};font-weight:{weight}") for text in texts)
     if len(stages) > MOST_ROWS:
-        more = f"and {format_count(len(stages) - MOST_ROWS, 'further stage')}"
-        yield _row([_tag("td", more, _CELL, ' colspan="6"')])
+        rest = f"and {format_count(len(stages) - MOST_ROWS, 'further stage')}"
+        yield _row([_tag("td", rest, _CELL, f' colspan="{len(labels)}"')])
 
 
 def _row(cells: Iterator[str] | list[str]) -> str:

@@ -186,7 +186,12 @@ def certificate_fields(result: Solution) -> dict[str, Any]:
 def _staged(result: Solution) -> dict[str, Any]:
     """Return what equal replicas of two or more stages would do instead, of a plan with replicas."""
     plan = _with_replicas(result)
-    return {} if plan is None else {"staged": None if plan.staged is None else plan.staged.to_json()}
+    if plan is None:
+        return {}
+    own = plan.staged_partition
+    if own is None or plan.staged is None:
+        return {"staged": None}
+    return {"staged": plan.staged.to_json() | {"stage_of": own.stage_of.tolist()}}
 
 
 def _bound(result: Solution, bound: Bound) -> dict[str, Any]:

@@ -40,17 +40,6 @@ class Alternative(NamedTuple):
     latency: float
     memory_bytes: int = 0
 
-    @classmethod
-    def from_json(cls, entry: Mapping[str, Any]) -> Alternative:
-        """Read what :meth:`to_json` wrote."""
-        return cls(
-            entry["stages"],
-            entry["replicas"],
-            entry["period_seconds"],
-            entry["latency_seconds"],
-            entry["memory_bytes"],
-        )
-
     def to_json(self) -> dict[str, Any]:
         """Return the object of manifests and plans: times in seconds."""
         return {
@@ -72,6 +61,13 @@ def figures(partition: Partition, replicas: Sequence[int]) -> Alternative:
     period = float(served.period / graph.ticks_per_second)
     least = min((r for r in replicas if r), default=0)
     return Alternative(len(replicas), least, period, graph.seconds(served.latency), held(partition))
+
+
+def alike(partition: Partition, devices: int) -> Alternative:
+    """Return what as many replicas of a partition as the devices hold come to."""
+    share = devices // partition.used
+    found = figures(partition, [share if cost.nodes else 0 for cost in partition.costs])
+    return found._replace(stages=partition.used)
 
 
 def whole_replicas(graph: CostGraph, target: Target, devices: int) -> Alternative | None:
@@ -102,8 +98,9 @@ class ReplicaPlan:
         The best that was found of floor(N / k) replicas of k stages, over all k; None if there is none.
     interrupted : bool
         Whether Ctrl-C ended the search.
-    staged : Alternative or None
-        As ``equal``, over all k from 2 on; None also where whole replicas settled it before any search.
+    staged_partition : Partition or None
+        The stages of ``staged``, the best of floor(N / k) replicas of k stages over all k from 2 on; None
+        also where whole replicas settled it before any search.
     search : SearchRecord
         How it was found.
     """
@@ -118,7 +115,7 @@ class ReplicaPlan:
     whole: Alternative | None = None
     equal: Alternative | None = None
     interrupted: bool = False
-    staged: Alternative | None = None
+    staged_partition: Partition | None = None
     search: SearchRecord = field(default_factory=SearchRecord)
 
     def __repr__(self) -> str:
@@ -184,6 +181,12 @@ class ReplicaPlan:
     def figures(self) -> Alternative:
         """Period, latency and memory as the objective has them."""
         return figures(self.partition, self.replicas)
+
+    @cached_property
+    def staged(self) -> Alternative | None:
+        """What as many replicas of ``staged_partition`` as the devices hold come to."""
+        own = self.staged_partition
+        return None if own is None else alike(own, self.devices)
 
     @property
     def period(self) -> float:

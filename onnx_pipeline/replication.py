@@ -15,7 +15,7 @@ from onnx_pipeline.figures import format_bytes, format_count
 from onnx_pipeline.graph.constraints import NO_DEMANDS
 from onnx_pipeline.parameters import PathLike, SearchParams, as_target
 from onnx_pipeline.progress import Progress, ProgressLike, shows_progress, silent
-from onnx_pipeline.replica_plan import Alternative, ReplicaPlan, ReplicaTable, figures, whole_replicas
+from onnx_pipeline.replica_plan import Alternative, ReplicaPlan, ReplicaTable, alike, whole_replicas
 from onnx_pipeline.settings import check
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from onnx_pipeline.graph.target import Target
     from onnx_pipeline.partition.replicas.known import Known
     from onnx_pipeline.partition.replicas.planning import Plans
-    from onnx_pipeline.partition.result import PartitionResult, SearchRecord
+    from onnx_pipeline.partition.result import Partition, PartitionResult, SearchRecord
 
 
 __all__ = ["Alternative", "ReplicaPlan", "ReplicaTable", "replicate"]
@@ -140,8 +140,9 @@ def _plan(known: Known, plans: Plans, search: SearchRecord) -> ReplicaPlan | Non
 
     if known.period is None:
         return None
+    own = Partition(known.graph, known.target, len(known.replicas), known.stage_of)
     return ReplicaPlan(
-        Partition(known.graph, known.target, len(known.replicas), known.stage_of),
+        own,
         known.replicas,
         known.devices,
         known.period,
@@ -151,16 +152,16 @@ def _plan(known: Known, plans: Plans, search: SearchRecord) -> ReplicaPlan | Non
         whole_replicas(known.graph, known.target, known.devices),
         _equal(known, plans.equal),
         plans.interrupted,
-        best_staged(plans.equal, known.devices),
+        best_staged(plans.equal, known.devices) or (own if own.used > 1 else None),
         replace(search, methods=(known.method,)),
     )
 
 
-def best_staged(found: Iterable[PartitionResult], devices: int) -> Alternative | None:
-    """Return the best of floor(N / k) replicas of k stages over partitions into 2 to N stages."""
+def best_staged(found: Iterable[PartitionResult], devices: int) -> Partition | None:
+    """Return the stages of the best of floor(N / k) replicas of k stages, for k from 2 to N."""
     fitting = [result for result in found if result.stages <= devices and result.used > 1]
     best = min(fitting, key=lambda result: _shared(result, devices), default=None)
-    return None if best is None else _alike(best, devices)
+    return None if best is None else best.partition
 
 
 def compared(plan: ReplicaPlan, search: SearchParams, progress: Progress = silent) -> ReplicaPlan:
@@ -175,13 +176,14 @@ def compared(plan: ReplicaPlan, search: SearchParams, progress: Progress = silen
     graph, devices = plan.graph, plan.devices
     stages = sorted({devices // share for share in range(1, devices // 2 + 1)})
     stages = [k for k in stages if k > int(graph.pinned.max(initial=-1))]
-    if plan.staged is not None or plan.interrupted or not stages:
+    if plan.staged_partition is not None or plan.interrupted or not stages:
         return plan
     limit = EQUAL_SHARE * search.time_limit / len(stages)
     params = SearchParams(limit, search.gap, search.seed, search.threads)
     found = sweep(graph, stages, plan.target, params, progress)
     rows = [row for row in found.rows if isinstance(row, PartitionResult)]
-    return replace(plan, staged=best_staged(rows, devices), interrupted=found.interrupted)
+    best = best_staged(rows, devices)
+    return replace(plan, staged_partition=best, interrupted=found.interrupted)
 
 
 def _equal(known: Known, found: Sequence[PartitionResult]) -> Alternative | None:
@@ -189,19 +191,13 @@ def _equal(known: Known, found: Sequence[PartitionResult]) -> Alternative | None
     fitting = [result for result in found if result.stages <= known.devices]
     if not fitting:
         return whole_replicas(known.graph, known.target, known.devices)
-    return _alike(min(fitting, key=lambda result: _shared(result, known.devices)), known.devices)
+    best = min(fitting, key=lambda result: _shared(result, known.devices))
+    return alike(best.partition, known.devices)
 
 
 def _shared(result: PartitionResult, devices: int) -> Fraction:
     """Return the period of as many replicas of a partition as the devices hold."""
     return Fraction(result.upper, devices // result.used) / result.graph.ticks_per_second
-
-
-def _alike(result: PartitionResult, devices: int) -> Alternative:
-    """Return what as many replicas of a partition as the devices hold come to."""
-    share = devices // result.used
-    alike = figures(result.partition, [share if cost.nodes else 0 for cost in result.costs])
-    return alike._replace(stages=result.used)
 
 
 def _infeasible(known: Known) -> InfeasibleError:

@@ -215,6 +215,9 @@ PUBLIC = {
     "stage_costs",
     "verify",
     "write_graph",
+    "SlicePlan",
+    "plan_slices",
+    "slice_model",
 }
 
 

@@ -32,6 +32,8 @@ def choice(certificate: Document, measurement: Document) -> str | None:
         if measurement["candidates"] > 1:
             return f"confirmed: the fastest of {measurement['candidates']} partitions measured"
         return "confirmed: every stage takes what was predicted, up to the scatter of its timings"
+    if outcome == "measured":
+        return "best by the profile; the stages were measured, no other plan was tried"
     if outcome is None:
         return None
     left = f"the fastest of {measurement['candidates']} partitions measured"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from onnx_pipeline.arrangement import cells, counts, ways
+from onnx_pipeline.arrangement import cells, counts, periods, ways
 from onnx_pipeline.figures import format_bytes, format_count, format_percent, format_seconds
 
 if TYPE_CHECKING:
@@ -36,12 +36,6 @@ def stage_columns(document: Document) -> list[Column]:
         ("devices", [str(count) for count in replicas]),
         ("period", [format_seconds(period) for period in periods(document)]),
     ]
-
-
-def periods(document: Document) -> list[float]:
-    """Return the seconds between two requests that every stage can take with its devices."""
-    costs = [stage["cost"]["total_seconds"] for stage in document["stages"]]
-    return [cost / count for cost, count in zip(costs, counts(document), strict=True)]
 
 
 def print_ways(console: Console, document: Document) -> None:

@@ -189,6 +189,9 @@ def plan(
         only_one = (perturb, choices.pop("log"), choices.pop("partition"))
         if any(choice is not None for choice in only_one):
             raise UsageError("--perturb, --log and --partition need one number of stages")
+        if fleet is not None:
+            raise UsageError("--front is for --devices, not for --fleet")
+        del choices["stages_per_device"]
         choices |= {"stages": stages, "devices": devices, "front": front}
         return explore_commands.run(graph, choices, output, report, planning(choices))
     choices |= {"stages": stages, "devices": devices, "fleet": fleet}

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from onnx_pipeline.arrangement import with_replicas
+from onnx_pipeline.arrangement import periods, with_replicas
 from onnx_pipeline.cli import fleet_tables, replica_tables
 from onnx_pipeline.cli.terminal import harmless, make_console, print_lines, print_title, print_whole
 from onnx_pipeline.cli.verdict import costs, spent, verdict
@@ -117,7 +117,7 @@ def _subject(document: Document) -> str:
 def stage_columns(document: Document, *, unicode: bool = True, bar: int = BAR_WIDTH) -> list[Column]:
     """Return every column with a cell per stage; memory overflow has one where there is any."""
     if with_replicas(document):
-        loads = replica_tables.periods(document)
+        loads = periods(document)
         most = max(loads, default=0.0)
         return [*replica_tables.stage_columns(document), *_last(document, loads, most, "load", bar, unicode)]
     if fleet_tables.on_fleet(document):
@@ -155,7 +155,7 @@ def bottlenecks(document: Document) -> list[bool]:
     """Return which stages are the slowest: by periods where they have replicas, by devices in a fleet."""
     if fleet_tables.on_fleet(document):
         return fleet_tables.slowest(document)[1]
-    times = replica_tables.periods(document)
+    times = periods(document)
     return [seconds == max(times) for seconds in times]
 
 

@@ -154,8 +154,10 @@ def _source(kind: str, origin: Document) -> str:
 
 def measured(summary: Document, stages: Sequence[Document]) -> str:
     """Say what the slowest stage takes here, how far off its prediction was, and whether to believe it."""
-    slowest = max(stages, key=lambda stage: float(stage["measured"]["seconds"]))["measured"]
-    text = f"slowest stage {format_seconds(slowest['seconds'])} (transfers excluded)"
+    stage = max(stages, key=lambda stage: stage["measured"]["seconds"] / stage.get("replicas", 1))
+    slowest, replicas = stage["measured"], stage.get("replicas", 1)
+    each = f" on each of {replicas} devices" if replicas > 1 else ""
+    text = f"slowest stage {format_seconds(slowest['seconds'])}{each} (transfers excluded)"
     if slowest["seconds"]:
         text += f"; the profile predicted {_off(slowest['predicted_seconds'] / slowest['seconds'] - 1)}"
     widest = max(float(stage["measured"]["spread"]) for stage in stages) / 2

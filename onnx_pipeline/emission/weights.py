@@ -13,6 +13,7 @@ import onnx_ir as ir
 
 from onnx_pipeline.errors import Advice, InputError
 from onnx_pipeline.model.external import external_entries, stamp
+from onnx_pipeline.model.sliced import SlicedTensor
 from onnx_pipeline.model.source import SourceModel
 from onnx_pipeline.settings import check
 
@@ -203,7 +204,17 @@ class WeightStore:
     def _write(self, tensor: ir.TensorProtocol) -> Place:
         if isinstance(tensor, ir.ExternalTensor):
             return self._copy(Path(tensor.path), tensor.offset or 0, tensor.nbytes)
+        if isinstance(tensor, SlicedTensor):
+            return self._append(self._cut(tensor), tensor.nbytes)
         return self._append(iter([tensor.tobytes()]), tensor.nbytes)
+
+    def _cut(self, tensor: SlicedTensor) -> Iterator[bytes]:
+        """Yield a slice whose pieces lie apart, a part at a time."""
+        if tensor.file is not None:
+            check_unchanged(self._source, tensor.file)
+        yield from tensor.chunks()
+        if tensor.file is not None:
+            check_unchanged(self._source, tensor.file)
 
     def _copy(self, path: Path, offset: int, length: int) -> Place:
         key = (path, offset, length)

@@ -32,6 +32,7 @@ from onnx_pipeline.stop import Stop, never
 
 if TYPE_CHECKING:
     from onnx_pipeline.partition.result import PartitionResult
+    from onnx_pipeline.solution import Solution
 
 #: What may stay promised in the corrected costs; where it is more, another partition is measured.
 PROMISE = 0.02
@@ -49,6 +50,8 @@ MOST_SETS = 4
 
 #: What a measurement may come to.
 CONFIRMED, IMPROVED, NOISY_MACHINE, UNDECIDED = "confirmed", "improved", "noisy", "undecided"
+#: The stages were measured, and that was all.
+MEASURED = "measured"
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +60,7 @@ class Measured:
 
     Attributes
     ----------
-    result : PartitionResult
+    result : PartitionResult or ReplicaPlan
         In the profiled costs, with the bounds that were proved for them.
     measurement : Measurement
         Of this partition.
@@ -65,7 +68,7 @@ class Measured:
         ``"confirmed"``: no other partition promises to be faster, or was. ``"improved"``: this one was
         measured to be faster than the profiled optimum. ``"noisy"``: the machine is too noisy to tell, so
         this is the profiled optimum. ``"undecided"``: the time was up while the corrected costs promised a
-        faster partition.
+        faster partition. ``"measured"``: nothing else was tried.
     predicted_seconds : tuple of float
         Execution time per stage by the profiled costs.
     candidates : int
@@ -78,7 +81,7 @@ class Measured:
         By which share its measured bottleneck is below that of the profiled optimum.
     """
 
-    result: PartitionResult
+    result: Solution
     measurement: Measurement
     outcome: str
     predicted_seconds: tuple[float, ...]
@@ -115,7 +118,7 @@ class ClosedLoop:
     progress : Progress
     """
 
-    emit_to: Callable[[PartitionResult, Path], object]
+    emit_to: Callable[[Solution, Path], object]
     repartition: Callable[[CostGraph], PartitionResult]
     take: Callable[..., Sequence[Rows]]
     scratch: Path
@@ -159,6 +162,15 @@ class ClosedLoop:
             return self._conclude(first, best, outcome, corrected)
         return self._promised(first, best, found, corrected)
 
+    def measure(self, first: Solution) -> Measured | None:
+        """Measure the stages and try nothing else; None if the time was up before any round."""
+        best = self._candidate(first)
+        quiet = self._first(best)
+        if not quiet and sum(len(rows.whole) for rows in best.sets) < FEWEST:
+            return None
+        self.reference_seconds = believed(best.sets, self.reference_seconds, self.progress)
+        return self._conclude(first, best, MEASURED if quiet else NOISY_MACHINE)
+
     def _promised(
         self, first: PartitionResult, best: Candidate, found: Interval | None, corrected: PartitionResult
     ) -> Measured:
@@ -181,12 +193,12 @@ class ClosedLoop:
         """Whether a rival is certainly faster: on a busy machine by more than other work explains."""
         return found.low > (CAUTION if busy(self._tried) else 0.0)
 
-    def _candidate(self, result: PartitionResult) -> Candidate:
+    def _candidate(self, result: Solution) -> Candidate:
         """Emit a partition's stages."""
         graph = result.graph
         execution = np.array(execution_ticks(graph, result.stage_of, result.stages))
         total = np.array([cost.total for cost in result.costs])
-        used = result.used
+        used = result.partition.used
         candidate = Candidate(
             result.stage_of,
             self.scratch / f"candidate{len(self._tried)}",
@@ -266,7 +278,7 @@ class ClosedLoop:
 
     def _conclude(
         self,
-        first: PartitionResult,
+        first: Solution,
         best: Candidate,
         outcome: str,
         corrected: PartitionResult | None = None,

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from operator import truediv
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +37,8 @@ def improve(
 ) -> tuple[Solution, Describe | None]:
     """Measure the stages, correct the costs and try other partitions, as far as the parameters allow.
 
+    The stages of a plan with replicas are only measured: no other plan is tried.
+
     Parameters
     ----------
     first : PartitionResult
@@ -49,8 +52,8 @@ def improve(
 
     Returns
     -------
-    PartitionResult
-        The partition to write, in the costs of ``first``; ``first`` where nothing was measured.
+    PartitionResult or ReplicaPlan
+        What to write, in the costs of ``first``; ``first`` where nothing was measured.
     callable or None
         Adds the measurements to a manifest.
 
@@ -63,7 +66,7 @@ def improve(
     if rounds and planfile.on_fleet(first):
         planner.progress("note", None, "stages on a fleet are not measured here; `bench` measures them")
         return first, None
-    if not rounds or first.partition.used < 2 or not isinstance(first, PartitionResult):
+    if not rounds or first.partition.used < 2:
         return first, None
     try:
         found = _measured(first, priced, planner, params, output)
@@ -80,7 +83,7 @@ def improve(
 
 
 def _measured(
-    first: PartitionResult, priced: Priced, planner: Planner, params: MeasureParams, output: Path
+    first: Solution, priced: Priced, planner: Planner, params: MeasureParams, output: Path
 ) -> Measured | None:
     from onnx_pipeline.costmodel.profiling.sessions import Runner
     from onnx_pipeline.emission.emit import emit
@@ -99,7 +102,7 @@ def _measured(
     if not profiled:  # else it ran already
         runner.try_out(chosen.profile_seconds)
 
-    def emit_to(result: PartitionResult, folder: Path) -> None:
+    def emit_to(result: Solution, folder: Path) -> None:
         emit(priced.source, priced.infos, result, {}, folder, weights="reference")
 
     def repartition(graph: CostGraph) -> PartitionResult:
@@ -124,7 +127,7 @@ def _measured(
             stop=deadline,
             progress=planner.progress,
         )
-        found = loop.run(first)
+        found = loop.run(first) if isinstance(first, PartitionResult) else loop.measure(first)
     phases["measure"] -= phases["partition"] - before
     return found
 
@@ -169,10 +172,11 @@ def describe(document: Manifest, folder: Path, found: Measured) -> Manifest:
         )
         for stage in document.stages
     )
+    replicas = [stage.replicas for stage in document.stages]
     summary: dict[str, Any] = {
         "outcome": found.outcome,
-        "bottleneck_seconds": max(measured.stage_seconds),
-        "predicted_bottleneck_seconds": max(found.predicted_seconds),
+        "bottleneck_seconds": max(map(truediv, measured.stage_seconds, replicas)),
+        "predicted_bottleneck_seconds": max(map(truediv, found.predicted_seconds, replicas)),
         "reference_seconds": measured.reference_seconds,
         "whole_seconds": measured.whole_seconds,
         "rounds": measured.rounds,

@@ -7,6 +7,7 @@ import hashlib
 import onnx_ir as ir
 
 from onnx_pipeline.model.protos import describe, shell
+from onnx_pipeline.model.sliced import SlicedTensor
 
 
 def content_digest(model: ir.Model) -> str:
@@ -36,6 +37,8 @@ def content_digest(model: ir.Model) -> str:
         elif isinstance(tensor, ir.StringTensor):
             for text in tensor.string_data():
                 add(text)
+        elif isinstance(tensor, SlicedTensor) and tensor.file is not None:
+            add(tensor.place.encode())
         else:
             add(tensor.tobytes())
     return digest.hexdigest()

@@ -15,6 +15,7 @@ from onnx_pipeline.errors import InputError, UsageError
 from onnx_pipeline.model.external import external_entries, external_tensors, tensor_protos
 from onnx_pipeline.model.limits import MAX_PROTO_BYTES, check_elements
 from onnx_pipeline.model.protos import Message, describe, note_quantization, shell
+from onnx_pipeline.model.sliced import SlicedTensor
 from onnx_pipeline.model.tensors import check_tensor
 
 #: What is left of a graph's name in the name of a file.
@@ -45,7 +46,7 @@ def read(model: onnx.ModelProto | ir.Model, path: Path) -> Message:
         If weights are malformed, lie in unknown files, or exceed what one message holds.
     """
     message = _of_proto(path, model) if isinstance(model, onnx.ModelProto) else _of_ir(path, model)
-    size = sum(tensor.nbytes for tensor in message.weights.values())
+    size = sum(tensor.nbytes for tensor in message.weights.values() if not _in_file(tensor))
     if size > MAX_PROTO_BYTES:
         raise InputError(
             path,
@@ -54,6 +55,10 @@ def read(model: onnx.ModelProto | ir.Model, path: Path) -> Message:
         )
     check_elements(path, message.proto.SerializeToString())
     return message
+
+
+def _in_file(tensor: ir.TensorProtocol) -> bool:
+    return isinstance(tensor, SlicedTensor) and tensor.file is not None
 
 
 def _of_proto(path: Path, model: onnx.ModelProto) -> Message:

@@ -19,6 +19,7 @@ from onnx_pipeline.model.digest import content_digest
 from onnx_pipeline.model.external import Stamp, external_tensors, nbytes, resolve_external_data
 from onnx_pipeline.model.nodes import constant_tensor
 from onnx_pipeline.model.quantised import clone_dequantize
+from onnx_pipeline.model.sliced import files_behind
 from onnx_pipeline.model.structure import check_structure, node_on_cycle
 from onnx_pipeline.model.tensors import densify
 from onnx_pipeline.ort.session import check_libraries
@@ -111,6 +112,7 @@ def _build(message: protos.Message, custom_ops: tuple[Path, ...]) -> SourceModel
     densify(path, proto)
     is_sorted = check_structure(path, proto)
     data_dir, stamps = resolve_external_data(message.folder / path.name, proto)
+    stamps |= files_behind(message.weights.values())
     model = protos.to_ir(proto)
     for outside in external_tensors(model):
         outside.base_dir = data_dir

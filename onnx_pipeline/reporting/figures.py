@@ -162,11 +162,14 @@ def history_rows(history: Sequence[Mapping[str, Any]]) -> list[Row]:
 
 
 def timeline_rows(stages: Sequence[Mapping[str, Any]]) -> list[Row]:
-    """Return when each of the first requests is in which stage, by the stages' costs."""
+    """Return when each of the first requests is in which stage, by the stages' costs and replicas."""
     from onnx_pipeline.measurement.simulation import simulate_stages
+    from onnx_pipeline.runtime.layout import Layout
 
     indices = [stage["index"] for stage in stages]
-    found = simulate_stages([stage["cost"]["total_seconds"] for stage in stages], REQUESTS)
+    workers = tuple((at,) for at, stage in enumerate(stages) for _ in range(stage.get("replicas", 1)))
+    costs = [stage["cost"]["total_seconds"] for stage in stages]
+    found = simulate_stages(costs, REQUESTS, layout=Layout(workers, len(stages)))
     return [
         _span(indices[span.stage], line.number, span.start / 1e9, span.end / 1e9)
         for line in found.timelines

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from onnx_pipeline.arrangement import counts, periods, shared_costs, with_replicas
 from onnx_pipeline.figures import format_bytes, format_percent, format_rate, format_seconds
 from onnx_pipeline.reporting import charts, figures
 from onnx_pipeline.reporting.boxes import MOST_LETTERS, shortened
@@ -53,7 +54,6 @@ def stages(document: Document) -> Section:
     each, certificate = document["stages"], document["certificate"]
     rows = figures.stage_rows(each)
     used = [part for part in figures.PARTS if any(row["part"] == part for row in rows)]
-    scale = figures.scale_for(max((s["cost"]["total_seconds"] for s in each), default=0.0))
     cells = {(row["stage"], row["part"]): format_seconds(row["seconds"]) for row in rows}
     table = [
         [
@@ -64,13 +64,32 @@ def stages(document: Document) -> Section:
         ]
         for s in each
     ]
+    headings, lead = (
+        ["stage", "nodes", *used, "total"],
+        (
+            "What one inference costs each stage. The longest bar is the bottleneck; no partition of this model "
+            "has all bars shorter than the dashed line."
+        ),
+    )
+    bars, longest = rows, periods(document)
+    if with_replicas(document):
+        bars = figures.stage_rows(
+            [s | {"cost": cost} for s, cost in zip(each, shared_costs(document), strict=True)]
+        )
+        headings += ["devices", "period"]
+        for row, count, seconds in zip(table, counts(document), longest, strict=True):
+            row += [str(count), format_seconds(seconds)]
+        lead = (
+            "What one inference costs each stage, divided by its devices. The longest bar is the period; no "
+            "stages and replicas on as many devices have all bars shorter than the dashed line."
+        )
+    scale = figures.scale_for(max(longest, default=0.0))
     return Section(
         "stages",
         "Stages",
-        "What one inference costs each stage. The longest bar is the bottleneck; no partition of this model "
-        "has all bars shorter than the dashed line.",
-        lambda width: charts.stages(rows, scale, certificate["lower_bound_seconds"], width),
-        (["stage", "nodes", *used, "total"], table),
+        lead,
+        lambda width: charts.stages(bars, scale, certificate["lower_bound_seconds"], width),
+        (headings, table),
     )
 
 
@@ -274,7 +293,8 @@ def command(subject: Subject) -> str:
     document = subject.document
     target, verb = document["target"], "split" if subject.is_split else "plan"
     file = subject.name if subject.is_split else document["graph"].get("file", "costs.json")
-    words = ["onnx-pipeline", verb, file, "-k", str(target["stages"]), "--device", str(target["device"])]
+    shape = ["--devices", target["devices"]] if with_replicas(document) else ["-k", target["stages"]]
+    words = ["onnx-pipeline", verb, file, *map(str, shape), "--device", str(target["device"])]
     words += ["--bandwidth", _quantity(target.get("bandwidth_bytes_per_second"), 1000, "B/s")]
     words += ["--memory", _quantity(target.get("memory_bytes"), 1024, "B")]
     if target.get("memory_mode") == "hard":

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from onnx_pipeline.arrangement import counts, periods, why, with_replicas
 from onnx_pipeline.figures import format_bytes, format_count, format_percent, format_rate, format_seconds
 from onnx_pipeline.graph.costgraph import HOST
 from onnx_pipeline.reporting.subject import Subject
@@ -25,8 +26,9 @@ def tiles(document: Document) -> list[Tile]:
     latency = sum(stage["cost"]["total_seconds"] for stage in document["stages"])
     best = max(certificate["bounds"], key=lambda bound: bound["seconds"], default=None)
     proof = "proved optimal" if certificate["status"] == "optimal" else "no partition can be better by more"
+    several = with_replicas(document)
     found = [
-        ("bottleneck", format_seconds(bottleneck), _slowest(document)),
+        ("period" if several else "bottleneck", format_seconds(bottleneck), _slowest(document)),
         ("gap", format_percent(certificate["gap"]), f"{proof} in these costs"),
         (
             "lower bound",
@@ -42,17 +44,24 @@ def tiles(document: Document) -> list[Tile]:
         found.insert(
             2, ("speed-up", f"{whole / bottleneck:.2f} ×", f"over one device ({format_seconds(whole)})")
         )
-        found.append(_replicas(document["target"]["stages"], whole, bottleneck))
+        found.append(_replicas(_devices(document), whole, bottleneck))
     elif whole is None and bottleneck:
         found.append(("replicas", "none", "the whole model does not fit one device"))
+    if several:
+        found.append(("devices", f"{sum(counts(document))} of {_devices(document)}", why(document)))
     return found
+
+
+def _devices(document: Document) -> int:
+    """Return how many devices there are."""
+    target = document["target"]
+    return int(target["devices"] if with_replicas(document) else target["stages"])
 
 
 def _slowest(document: Document) -> str:
     bottleneck = document["certificate"]["bottleneck_seconds"]
-    slowest = [
-        str(s["index"]) for s in document["stages"] if s["cost"]["total_seconds"] >= bottleneck * (1 - 1e-9)
-    ]
+    times = zip(document["stages"], periods(document), strict=True)
+    slowest = [str(s["index"]) for s, seconds in times if seconds >= bottleneck * (1 - 1e-9)]
     return f"stage{'s'[: len(slowest) > 1]} {', '.join(slowest)}" if slowest else ""
 
 
@@ -111,7 +120,7 @@ def _doubts(subject: Subject) -> Iterator[str]:
     if isinstance(estimated, list) and estimated:
         yield f"no cost rule for {', '.join(map(str, estimated))}: priced by the bytes moved"
     whole = certificate.get("one_device_seconds")
-    devices, bottleneck = document["target"]["stages"], certificate["bottleneck_seconds"]
+    devices, bottleneck = _devices(document), certificate["bottleneck_seconds"]
     if whole and devices > 1 and whole / devices < bottleneck:
         yield f"{devices} replicas of the whole model answer more requests on the same devices"
 
@@ -173,7 +182,8 @@ def _nodes(subject: Subject) -> Iterator[str]:
         return
     heaviest = int(graph.work.argmax())
     bottleneck = max(cost.total for cost in subject.partition.costs)
-    if graph.num_nodes > 1 and bottleneck and graph.work[heaviest] >= 0.9 * bottleneck:
+    alone = not with_replicas(subject.document)  # replicas divide what a node takes
+    if alone and graph.num_nodes > 1 and bottleneck and graph.work[heaviest] >= 0.9 * bottleneck:
         yield (
             f"node {graph.node_names[heaviest]!r} alone is "
             f"{100 * graph.work[heaviest] / bottleneck:.0f} % of the bottleneck: more stages cannot help"

@@ -18,7 +18,7 @@ from onnx_pipeline.graph.objective import countable
 from onnx_pipeline.graph.replicas import price_replicas
 from onnx_pipeline.partition.placed import FleetPartition
 from onnx_pipeline.partition.result import Bound, Certificate, Partition, PartitionResult, SearchRecord
-from onnx_pipeline.replica_plan import Alternative, ReplicaPlan, whole_replicas
+from onnx_pipeline.replica_plan import ReplicaPlan, alike, whole_replicas
 from onnx_pipeline.solution import Solution
 from onnx_pipeline.verification import fleets
 
@@ -122,6 +122,12 @@ def claimed_replicas(claim: Claim) -> tuple[int, ...]:
     return tuple(found.get(stage, 0) for stage in range(claim.target["stages"]))
 
 
+def staged_partition(partition: Partition, entry: Mapping[str, Any]) -> Partition:
+    """Return the stages that a document compares its plan with."""
+    stage_of = np.array(entry["stage_of"], dtype=np.int64)
+    return Partition(partition.graph, partition.target, int(stage_of.max(initial=0)) + 1, stage_of)
+
+
 def _replica_plan(partition: Partition, claim: Claim, search: SearchRecord) -> ReplicaPlan:
     graph, target, replicas = partition.graph, partition.target, claimed_replicas(claim)
     devices = claim.target.get("devices", sum(replicas))
@@ -129,8 +135,8 @@ def _replica_plan(partition: Partition, claim: Claim, search: SearchRecord) -> R
     method, lower = max(bounds, key=lambda each: each[1], default=("", Fraction(0)))
     whole = whole_replicas(graph, target, devices)
     entry = claim.certificate.get("staged")
-    staged = None if entry is None else Alternative.from_json(entry)
-    ways = [way for way in (whole, staged) if way is not None]
+    staged = None if entry is None else staged_partition(partition, entry)
+    ways = [way for way in (whole, None if staged is None else alike(staged, devices)) if way is not None]
     return ReplicaPlan(
         partition,
         replicas,

@@ -12,6 +12,7 @@ from onnx_pipeline import planfile
 from onnx_pipeline.errors import UsageError
 from onnx_pipeline.figures import format_count
 from onnx_pipeline.graph.costgraph import CostGraph
+from onnx_pipeline.graph.objective import check_partition
 from onnx_pipeline.partition import certificate
 from onnx_pipeline.partition.placed import FleetPartition, FleetResult
 from onnx_pipeline.partition.replicas import certificate as replicated
@@ -25,6 +26,7 @@ from onnx_pipeline.verification.claimed import (
     claimed_periods,
     claimed_replicas,
     claimed_solution,
+    staged_partition,
 )
 from onnx_pipeline.verification.fleets import FleetProofs, on_fleet, stated
 
@@ -106,7 +108,7 @@ class _Replicas:
     def check(self) -> list[str]:
         """Return what stages, replicas and the bounds that can be recomputed contradict."""
         found = replicated.check(self.partition, self.replicas, self.devices, self.bounds)
-        return found or list(_stated(self.bounds, self.claim, self.partition.graph.ticks_per_second))
+        return found or list(_stated(self.bounds, self.claim, self.partition))
 
     def recheck(self, seconds: float) -> list[str]:
         """Prove the best bound again."""
@@ -120,22 +122,26 @@ class _Replicas:
         return method if lower > best else None
 
 
-def _stated(bounds: Sequence[tuple[str, Fraction]], claim: Claim, tick: int) -> Iterator[str]:
-    """Yield what a document says of periods that contradicts itself."""
-    certificate = claim.certificate
+def _stated(bounds: Sequence[tuple[str, Fraction]], claim: Claim, partition: Partition) -> Iterator[str]:
+    """Yield what a document says of periods that contradicts itself, or its graph."""
+    certificate, tick = claim.certificate, partition.graph.ticks_per_second
     for (method, lower), entry in zip(bounds, certificate["bounds"], strict=True):
         if not math.isclose(float(lower / tick), entry["seconds"], rel_tol=_CLOSE):
             yield f"bound {method!r} is {float(lower / tick)} s by its ticks, not {entry['seconds']} s"
     if "problem" not in certificate:
         yield "the certificate of a plan with replicas does not name its problem"
-    staged, devices = certificate.get("staged"), claim.target.get("devices", 0)
+    staged = certificate.get("staged")
     if staged is None:
+        if partition.used > 1:
+            yield "what equal replicas of stages would do is not said, though stages fit"
         return
-    period, least = staged["period_seconds"], certificate["bottleneck_seconds"]
-    if staged["replicas"] != devices // staged["stages"]:
-        yield f"{devices} devices do not make {staged['replicas']} replicas of {staged['stages']} stages"
-    if period < least * (1 - _CLOSE):
-        yield f"equal replicas of stages are said to be faster, {period} s, than the plan, {least} s"
+    if len(staged["stage_of"]) != partition.graph.num_nodes:
+        yield "stage_of of 'staged' is not of these nodes"
+        return
+    own = staged_partition(partition, staged)
+    yield from (f"staged: {problem}" for problem in check_partition(own.graph, own.stage_of, own.stages))
+    if own.used > claim.target.get("devices", 0):
+        yield f"staged: {own.used} stages do not fit on the devices"
 
 
 def _unknown(graph: CostGraph, claim: Claim) -> Iterator[str]:
@@ -165,8 +171,9 @@ def _figures(result: Solution, claim: Claim) -> Iterator[str]:
     for key in ("status", "costs", "problem"):
         if claimed.get(key, expected[key]) != expected[key]:
             yield f"{key} should be {expected[key]!r}"
-    if not _same_replicas(claimed.get("replicas", expected["replicas"]), expected["replicas"]):
-        yield f"replicas should be {expected['replicas']}"
+    for key in ("replicas", "staged"):
+        if key in expected and not _same_figures(claimed.get(key, expected[key]), expected[key]):
+            yield f"{key} should be {expected[key]}"
     costs, schedules = result.costs, result.schedules
     for index, figures in zip(claim.indices, claim.figures, strict=True):
         cost = planfile.cost_fields(costs[index], tick)
@@ -179,12 +186,14 @@ def _figures(result: Solution, claim: Claim) -> Iterator[str]:
             yield f"the peak of live activations of stage {index} cannot be reproduced"
 
 
-def _same_replicas(claimed: Mapping[str, Any], expected: Mapping[str, Any]) -> bool:
-    """Whether what replicas would do is what follows from the costs; times are floats."""
+def _same_figures(claimed: Mapping[str, Any] | None, expected: Mapping[str, Any] | None) -> bool:
+    """Whether what others would do is what follows from the costs; times are floats."""
+    if claimed is None or expected is None:
+        return claimed is expected
     for key, value in expected.items():
         stated = claimed[key]
-        if stated is None or isinstance(value, bool) or value is None:
-            if stated is not value:
+        if stated is None or isinstance(value, bool | list) or value is None:
+            if stated != value:
                 return False
         elif not math.isclose(stated, value, rel_tol=_CLOSE):
             return False

@@ -65,7 +65,8 @@ def _summary(document: Manifest, summary: Mapping[str, Any], graph: CostGraph, c
         ("bottleneck_seconds", "seconds"),
         ("predicted_bottleneck_seconds", "predicted_seconds"),
     ):
-        if summary[key] != max(each.get(part, 0.0) for each in measured):
+        periods = (m.get(part, 0.0) / s.replicas for m, s in zip(measured, document.stages, strict=True))
+        if summary[key] != max(periods):
             yield f"{key} is not that of the slowest stage"
     corrected = summary.get("corrected")
     if corrected is not None and len(corrected["stages"]) != len(document.stages):

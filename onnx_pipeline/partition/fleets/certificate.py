@@ -14,10 +14,12 @@ from onnx_pipeline.partition.fleets.demand import demand
 from onnx_pipeline.partition.fleets.fluid import evaluate
 from onnx_pipeline.partition.fleets.ideals import FleetSearch
 from onnx_pipeline.partition.fleets.instance import FleetInstance, build_fleet, contract_fleet, counted
+from onnx_pipeline.partition.fleets.kernels import ensure_compiled
 from onnx_pipeline.partition.fleets.mincut import mincut_fleet
 from onnx_pipeline.partition.fleets.shared_bound import price_bound
 from onnx_pipeline.partition.fleets.simple import simple_fleet
 from onnx_pipeline.partition.result import Bound
+from onnx_pipeline.progress import silent
 from onnx_pipeline.stop import Deadline
 
 
@@ -48,9 +50,9 @@ def recheck(graph: CostGraph, fleet: FleetTarget, bound: Bound, seconds: float =
         detail = bound.detail or {}
         weights, memory = detail.get("weights", ()), detail.get("memory", ())
         found = _fluid(graph, full, weights, memory)
-        if not 0 < found < ticks or fleet.shared:
-            return found
-        return evaluate(demand(contract_fleet(full)), weights, memory)  # never less than before
+        if found is None or found >= ticks or fleet.shared:
+            return found or 0
+        return evaluate(demand(contract_fleet(full)), weights, memory)  # no less than before
     if bound.method == "simple":
         return simple_fleet(full)
     if bound.method == "min-cut":
@@ -65,6 +67,7 @@ def _search(graph: CostGraph, inst: FleetInstance, ticks: int, seconds: float) -
     """Search for a placement below a bound, from both ends."""
     if ticks <= 0:
         return ticks
+    ensure_compiled(silent)
     for reverse in (True, False):
         search = FleetSearch(inst, reverse=reverse)
         answer = search.ask(min(ticks, INFEASIBLE) - 1, 1 << 60, Deadline(seconds))
@@ -79,8 +82,10 @@ def _search(graph: CostGraph, inst: FleetInstance, ticks: int, seconds: float) -
     return None
 
 
-def _fluid(graph: CostGraph, full: FleetInstance, weights: Sequence[int], memory: Sequence[int]) -> int:
-    """Return the least T that the weights allow, in whole numbers from the graph; 0 if they prove nothing.
+def _fluid(
+    graph: CostGraph, full: FleetInstance, weights: Sequence[int], memory: Sequence[int]
+) -> int | None:
+    """Return the least T that weights allow, in whole numbers from the graph; None if they prove nothing.
 
     The inequality is that of :mod:`onnx_pipeline.partition.fleets.fluid`. Nodes that must share a device
     count together, and what the host writes or reads counts with the first of them.
@@ -88,7 +93,7 @@ def _fluid(graph: CostGraph, full: FleetInstance, weights: Sequence[int], memory
     kinds = full.fleet.kinds
     plain = all(isinstance(number, int) and number >= 0 for number in (*weights, *memory))
     if not plain or not len(weights) == len(memory) == len(kinds):
-        return 0
+        return None
     devices = full.fleet.counts
     needed = 0
     for prices in zip(*_prices(graph, full, weights, memory), strict=True):
@@ -96,12 +101,12 @@ def _fluid(graph: CostGraph, full: FleetInstance, weights: Sequence[int], memory
         if not able:
             return INFEASIBLE
         needed += min(able)
-    for kind, y, q, count in zip(kinds, weights, memory, devices, strict=True):
+    for kind, priced, y, q, count in zip(kinds, full.kinds, weights, memory, devices, strict=True):
         hard = kind.target.memory_mode == "hard"
-        if q and count:
-            rate = Fraction(kind.target.ticks_per_byte(graph.ticks_per_second)) * (1 - Fraction(1, 1 << 50))
-            if kind.target.memory == math.inf or (not hard and q > y * rate):
-                return 0
+        rate = Fraction(kind.target.ticks_per_byte(graph.ticks_per_second)) * (1 - Fraction(1, 1 << 50))
+        if q and (priced.memory == math.inf or (not hard and q > y * rate)):
+            return None
+        if q:
             needed -= count * (q * math.ceil(kind.target.memory) + (0 if hard else y))
     offers = [
         (count * y, kind.target.overhead_ticks(graph.ticks_per_second))

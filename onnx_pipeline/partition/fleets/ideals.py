@@ -29,6 +29,7 @@ objective too where activations count for less than their peak, and what is foun
 from __future__ import annotations
 
 from dataclasses import replace
+from heapq import heappop, heappush
 from typing import NamedTuple
 
 import numpy as np
@@ -131,14 +132,17 @@ class FleetSearch:
         visited = _Visited(max(1, -(-len(self.hypers[0].work) // 64)))
         state = new_state(self.hypers[0], visited.table.ideals.shape[1])
         self.spent = 0
-        for configuration in range(self.line.count):
+        waiting = [self.line.start]
+        while waiting:
+            configuration = heappop(waiting)  # their numbers are a topological order
             todo = visited.of(configuration)
-            if not len(todo):
-                continue
             for option in self.line.options(configuration):
                 if self.hypers[option[0]].alpha > limit:
                     continue
+                known = int(visited.at[STATES])
                 status = self._take(visited, state, todo, option, limit, decisions, stop)
+                if visited.at[STATES] > known and option[1] not in waiting:
+                    heappush(waiting, option[1])
                 if status == FOUND:
                     return self._answer(visited)
                 if status != DONE:

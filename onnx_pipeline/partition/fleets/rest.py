@@ -15,6 +15,8 @@ from onnx_pipeline.partition.instance.hypergraph import Hypergraph
 
 #: The largest weight of a tick, and what all weighed costs together may come to.
 SCALE, MOST = 1 << 20, 1 << 61
+#: Classes of nodes for the weights: twenty times as many save no decision on real graphs.
+CLASSES = 40
 #: What products of floats may be too much, relatively.
 SHORT = 1 - 2.0**-40
 
@@ -54,7 +56,7 @@ def rest_of(hypers: Sequence[Hypergraph], demand: Demand, count: Sequence[int]) 
     rates = np.array([hypers[kind].ns_per_byte for kind in kinds])
     room = float(sum(count[kind] * hypers[kind].memory for kind in kinds))
     orphan = np.asarray((works >= INFEASIBLE).all(axis=0), dtype=np.bool_)
-    worth = fluid_weights(demand, count, memory=False, overheads=False)[0][kinds]
+    worth = fluid_weights(demand, count, memory=False, overheads=False, classes=CLASSES)[0][kinds]
     worth = worth / worth.max() if worth.any() else np.ones(len(kinds))
     priced = np.where(works >= INFEASIBLE, np.inf, works * worth[:, None])
     total = priced.min(axis=0)[~orphan].sum() + (costs * worth[:, None]).min(axis=0).sum()

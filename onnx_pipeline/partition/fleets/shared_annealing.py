@@ -15,10 +15,12 @@ from onnx_pipeline.partition.fleets.shared_walk import Walk, anneal, largest, ne
 from onnx_pipeline.partition.search.orders import order_of, starting_orders
 from onnx_pipeline.stop import Stop
 
-#: Nodes moved in the first runs, in the longest, and between two looks at the clock (about 30 ms).
-EFFORT, MOST_EFFORT, CHUNK = 200_000, 20_000_000, 25_000
-#: First temperatures, taken in turn, and the last one: as shares of the largest load, squared.
-HOT, COLD = (0.03, 0.01, 0.1), 0.0002
+#: Nodes moved in the first runs, fewer where there are few, in the longest, and between two looks at the
+#: clock (about 30 ms).
+EFFORT, EFFORT_PER_NODE, MOST_EFFORT, CHUNK = 200_000, 1_000, 20_000_000, 25_000
+#: First temperatures, taken in turn, and the last one: as shares of the largest load, squared. The first one
+#: is no less than that of a few nodes, which is much where they are few.
+HOT, FEW, COLD = (0.03, 0.01, 0.1), 4, 0.0002
 #: Orders that starts are made along, and pieces of the best map that a new start shuffles.
 ORDERS, PIECES = ("given", "lifo", "reverse"), 8
 
@@ -52,7 +54,7 @@ class SharedAnnealer:
         self._rng = np.random.default_rng(seed)
         self._starts = self._make_starts(preferred)
         self._best: tuple[int, Start] | None = None
-        self._effort = max(EFFORT, 50 * inst.n)
+        self._effort = max(min(EFFORT, EFFORT_PER_NODE * inst.n), 50 * inst.n)
         self._runs = 0
 
     def turn(self, stop: Stop) -> None:
@@ -73,18 +75,19 @@ class SharedAnnealer:
         w = new_walk(f, start.order, start.device, int(self._rng.integers(1 << 31)))
         value, found = self._squeezed(w, w.device)
         squeeze(f, w)
-        hot = value * HOT[self._runs % len(HOT)]
+        hot = value * max(HOT[self._runs % len(HOT)], FEW / self.inst.n)
         self._runs += 1
         done = 0
+        chunk = min(CHUNK, self._effort)
         while done < self._effort and value > self.known.lower and not stop():
             # The temperature depends on the share done, so that a run can be paused for stop().
             first, last = (
-                (hot * (value * COLD / hot) ** (x / self._effort)) ** 2 + 1.0 for x in (done, done + CHUNK)
+                (hot * (value * COLD / hot) ** (x / self._effort)) ** 2 + 1.0 for x in (done, done + chunk)
             )
-            if anneal(f, w, self.known.lower, first, last, CHUNK, value) < value:
+            if anneal(f, w, self.known.lower, first, last, chunk, value) < value:
                 value, found = self._squeezed(w, w.best)
             squeeze(f, w)
-            done += CHUNK
+            done += chunk
         if self._best is None or value < self._best[0]:
             self._best = value, found
             self._offer(found)

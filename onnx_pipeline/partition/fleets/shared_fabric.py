@@ -34,6 +34,7 @@ class Fabric(NamedTuple):
     group_bytes: IntArray  # [G]
     memory: npt.NDArray[np.float64]  # [K]
     rate: npt.NDArray[np.float64]  # [K] ticks per byte that does not fit
+    step: IntArray  # [K] ticks for not fitting at all
     alpha: IntArray  # [K]
     kind: IntArray  # [D]
     net_base: IntArray  # [D + 1] the last one is the length of all counts
@@ -54,8 +55,9 @@ class Fabric(NamedTuple):
 def fabric(inst: FleetInstance) -> Fabric:
     """Lay an instance out.
 
-    What is forbidden has a price here, so that a search can pass through it: bytes beyond a hard limit cost
-    all of the model's work per share of the memory, stages beyond the limit all of it.
+    What is forbidden has a price here, so that a search finds out of it: to exceed a hard limit costs all of
+    the model's work, and that again times the part of the memory that is lacking. Each stage too many costs
+    all of it, too.
     """
     fleet = inst.fleet
     # What a stage will probably need for activations, not what it must: this serves a search, no proof.
@@ -79,6 +81,7 @@ def fabric(inst: FleetInstance) -> Fabric:
         group_bytes=np.concatenate([h.group_bytes for h in kinds]),
         memory=np.array([h.memory for h in kinds], dtype=np.float64),
         rate=np.array([_rate(h, everything) for h in kinds], dtype=np.float64),
+        step=np.array([everything if h.ns_per_byte < 0 else 0 for h in kinds], dtype=np.int64),
         alpha=np.array([h.alpha for h in kinds], dtype=np.int64),
         kind=kind,
         net_base=_bases(np.diff(first_net)[kind], first_net[kind]),

@@ -79,7 +79,7 @@ def new_walk(f: Fabric, order: IntArray, device: IntArray, seed: int) -> Walk:
 def _over(f, d, used):  # type: ignore[no-untyped-def]
     """Ticks for what does not fit into a device's memory."""
     k = f.kind[d]
-    return np.int64((used - f.memory[k]) * f.rate[k]) if used > f.memory[k] else np.int64(0)
+    return np.int64((used - f.memory[k]) * f.rate[k]) + f.step[k] if used > f.memory[k] else np.int64(0)
 
 
 @inner

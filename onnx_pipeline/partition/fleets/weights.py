@@ -18,14 +18,19 @@ from onnx_pipeline.partition.fleets.demand import Demand
 
 FloatArray = npt.NDArray[np.float64]
 
-#: Nodes with nearly equal ratios of loads are one from this many on.
+#: Nodes with nearly equal ratios of loads count as one where there are more than this.
 CLASSES = 400
 #: What a byte beyond a hard limit costs in the linear program, all bytes being 1 and all work about 1.
 PENALTY = 1e3
 
 
 def fluid_weights(
-    demand: Demand, count: Sequence[int], *, memory: bool = True, overheads: bool = True
+    demand: Demand,
+    count: Sequence[int],
+    *,
+    memory: bool = True,
+    overheads: bool = True,
+    classes: int = CLASSES,
 ) -> tuple[FloatArray, FloatArray]:
     """Return the worth of a tick and of a byte on each kind, zeros where the solver has none.
 
@@ -38,12 +43,14 @@ def fluid_weights(
         Whether memory counts.
     overheads : bool
         Whether every device pays alpha.
+    classes : int
+        Nodes with nearly equal ratios of loads count as one where there are more than this.
     """
     from ortools.linear_solver import pywraplp
 
     kinds = [kind for kind, devices in enumerate(count) if devices]
     ticks, octets = np.zeros(len(count)), np.zeros(len(count))
-    rows = _classes(demand, kinds, memory=memory)
+    rows = _rows(demand, kinds, classes, memory=memory)
     unit, size = max(float(rows[:, :-1].min(axis=1).sum()), 1.0), max(float(rows[:, -1].sum()), 1.0)
     solver = pywraplp.Solver.CreateSolver("GLOP")
     end = solver.NumVar(0, solver.infinity(), "")
@@ -79,18 +86,17 @@ def fluid_weights(
     return ticks, octets
 
 
-def _classes(demand: Demand, kinds: Sequence[int], *, memory: bool) -> FloatArray:
+def _rows(demand: Demand, kinds: Sequence[int], classes: int, *, memory: bool) -> FloatArray:
     """Return loads of nodes on the given kinds, infinite where they cannot run, and bytes, one node a row.
 
-    Nodes that none of the kinds can run are left out. Where nodes are many, those with nearly equal ratios
-    of all these are added up.
+    Nodes that none of the kinds can run are left out.
     """
     held = demand.held if memory else np.zeros_like(demand.held)
     rows = np.vstack([demand.load[kinds], held]).T.astype(np.float64)
     rows[:, :-1][demand.load[kinds].T >= INFEASIBLE] = np.inf
-    rows = rows[np.isfinite(rows[:, :-1]).any(axis=1) & (rows.min(axis=1, initial=np.inf) >= 0)]
+    rows = rows[np.isfinite(rows[:, :-1]).any(axis=1)]
     for step in _steps():
-        if len(rows) <= CLASSES:
+        if len(rows) <= classes:
             break
         least = np.maximum(rows[:, :-1].min(axis=1, keepdims=True), 1.0)
         ratios = np.round(np.log2(np.maximum(rows / least, 1e-6)) / step)

@@ -11,8 +11,9 @@ from onnx_pipeline.errors import InfeasibleError
 from onnx_pipeline.graph.fleet import FleetTarget, Kind
 from onnx_pipeline.graph.target import INFEASIBLE
 from onnx_pipeline.partition.fleets.certificate import recheck
-from onnx_pipeline.partition.fleets.fluid import fluid_bound
-from onnx_pipeline.partition.fleets.instance import build_fleet
+from onnx_pipeline.partition.fleets.demand import demand
+from onnx_pipeline.partition.fleets.fluid import evaluate, fluid_bound
+from onnx_pipeline.partition.fleets.instance import build_fleet, contract_fleet
 from onnx_pipeline.partition.fleets.simple import simple_fleet
 from onnx_pipeline.partition.result import Bound
 from tests.fleet_oracle import best_placement, random_fleet
@@ -29,6 +30,23 @@ def test_the_fluid_bound_is_reproduced() -> None:
             bound = Bound("fluid", fluid.ticks, ticks_per_second=graph.ticks_per_second, detail=fluid.detail)
             assert recheck(graph, replace(fleet, stages_per_device=None), bound) == fluid.ticks
             assert recheck(graph, fleet, bound) == fluid.ticks
+
+
+def test_the_bound_of_a_contracted_instance_is_reproduced() -> None:
+    """Where the graph as it is gives less, the contracted one counts, but not where devices are shared."""
+    rng = np.random.default_rng(33)
+    more = 0
+    for i in range(300):
+        graph, fleet = random_fleet(rng, 7, free=i % 2 == 0)
+        with suppress(InfeasibleError):
+            full = build_fleet(graph, fleet)
+            fluid = fluid_bound(contract_fleet(full))
+            bound = Bound("fluid", fluid.ticks, ticks_per_second=graph.ticks_per_second, detail=fluid.detail)
+            assert recheck(graph, fleet, bound) == fluid.ticks
+            plain = evaluate(demand(full), fluid.weights, fluid.memory)
+            assert recheck(graph, replace(fleet, stages_per_device=2), bound) == plain
+            more += fluid.ticks > plain
+    assert more > 5
 
 
 def test_any_weights_stay_below_the_optimum() -> None:
