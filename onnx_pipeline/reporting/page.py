@@ -88,7 +88,8 @@ def target_text(target: Mapping[str, Any]) -> str:
     """Return what was partitioned for: ``8 devices (cpu), 10 GB/s, 8 GiB each``."""
     from onnx_pipeline.figures import format_bandwidth, format_bytes, format_count
 
-    parts = [f"{format_count(target['stages'], 'device')} ({target['device']})"]
+    devices = target.get("devices", target["stages"])
+    parts = [f"{format_count(devices, 'device')} ({target['device']})"]
     speed, memory = target.get("bandwidth_bytes_per_second"), target.get("memory_bytes")
     parts.append("links without limit" if speed is None else format_bandwidth(speed))
     parts.append("memory without limit" if memory is None else f"{format_bytes(memory)} each")

@@ -50,9 +50,9 @@ class Section:
 
 
 def stages(document: Document) -> Section:
-    """Cost of every stage by component, and the bound."""
+    """Cost of every stage by component, and the bound; with replicas each stage's share of its devices."""
     each, certificate = document["stages"], document["certificate"]
-    rows = figures.stage_rows(each)
+    rows, longest, several = figures.stage_rows(each), periods(document), with_replicas(document)
     used = [part for part in figures.PARTS if any(row["part"] == part for row in rows)]
     cells = {(row["stage"], row["part"]): format_seconds(row["seconds"]) for row in rows}
     table = [
@@ -61,36 +61,29 @@ def stages(document: Document) -> Section:
             str(s["nodes"]),
             *(cells.get((s["index"], part), "0 s") for part in used),
             format_seconds(s["cost"]["total_seconds"]),
+            *((str(count), format_seconds(period)) if several else ()),
         ]
-        for s in each
+        for s, count, period in zip(each, counts(document), longest, strict=True)
     ]
-    headings, lead = (
-        ["stage", "nodes", *used, "total"],
-        (
-            "What one inference costs each stage. The longest bar is the bottleneck; no partition of this model "
-            "has all bars shorter than the dashed line."
-        ),
-    )
-    bars, longest = rows, periods(document)
-    if with_replicas(document):
-        bars = figures.stage_rows(
-            [s | {"cost": cost} for s, cost in zip(each, shared_costs(document), strict=True)]
-        )
-        headings += ["devices", "period"]
-        for row, count, seconds in zip(table, counts(document), longest, strict=True):
-            row += [str(count), format_seconds(seconds)]
-        lead = (
-            "What one inference costs each stage, divided by its devices. The longest bar is the period; no "
-            "stages and replicas on as many devices have all bars shorter than the dashed line."
-        )
-    scale = figures.scale_for(max(longest, default=0.0))
+    shared = [s | {"cost": cost} for s, cost in zip(each, shared_costs(document), strict=True)]
+    bars, scale = figures.stage_rows(shared), figures.scale_for(max(longest, default=0.0))
     return Section(
         "stages",
         "Stages",
-        lead,
+        _SHARED_LEAD if several else _STAGES_LEAD,
         lambda width: charts.stages(bars, scale, certificate["lower_bound_seconds"], width),
-        (headings, table),
+        (["stage", "nodes", *used, "total", *(("devices", "period") if several else ())], table),
     )
+
+
+_STAGES_LEAD = (
+    "What one inference costs each stage. The longest bar is the bottleneck; no partition of this model has "
+    "all bars shorter than the dashed line."
+)
+_SHARED_LEAD = (
+    "What one inference costs each stage, divided by its devices. The longest bar is the period; no stages "
+    "and replicas on as many devices have all bars shorter than the dashed line."
+)
 
 
 def memory(document: Document) -> Section:

@@ -204,7 +204,7 @@ def test_the_questions_of_the_readme(run: Run) -> None:
     readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
     lines = [line.split("#")[0] for line in readme.splitlines() if line.startswith("    onnx-pipeline ")]
     asked = [line.split()[1:] for line in lines if {"explore", "--perturb", "--cuts"} & set(line.split())]
-    assert len(asked) == 7
+    assert len(asked) == 8
     assert run("plan", "costs.json", "-k", "8", "-o", "plan.json").code == 0
     for arguments in asked:
         outcome = run(*arguments)
