@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from onnx_pipeline.errors import InfeasibleError, UsageError
-from onnx_pipeline.figures import format_bytes, format_count
 from onnx_pipeline.graph.costgraph import CostGraph
-from onnx_pipeline.graph.fleet import FleetTarget, graph_on
+from onnx_pipeline.graph.fleet import FleetTarget
 from onnx_pipeline.graph.target import INFEASIBLE
 from onnx_pipeline.parameters import SearchParams
 from onnx_pipeline.partition.fleets import shared
@@ -18,6 +16,7 @@ from onnx_pipeline.partition.fleets.instance import FleetInstance, build_fleet, 
 from onnx_pipeline.partition.fleets.kernels import ensure_compiled
 from onnx_pipeline.partition.fleets.known import FleetKnown
 from onnx_pipeline.partition.fleets.ladder import FleetLadder
+from onnx_pipeline.partition.fleets.reasons import check_between, check_pins, check_support, infeasible
 from onnx_pipeline.partition.fleets.simple import simple_fleet
 from onnx_pipeline.partition.fleets.task import FleetTask
 from onnx_pipeline.partition.proving import EXACT_LIMIT
@@ -60,6 +59,7 @@ def plan_fleet(
     check_support(graph, fleet)
     known = FleetKnown(counted(graph, fleet), fleet, progress)
     full = build_fleet(known.graph, fleet)
+    check_between(known.graph, fleet, full)
     known.bound(simple_fleet(full), "simple")
     if not full.n:
         known.offer(np.zeros(0, dtype=np.int64), (), "whole")
@@ -79,7 +79,7 @@ def plan_fleet(
             raise
         known.interrupted = True
     if known.upper >= INFEASIBLE:
-        raise _infeasible(known)
+        raise infeasible(known)
     return known
 
 
@@ -102,54 +102,3 @@ def search(known: FleetKnown, inst: FleetInstance, params: SearchParams, stop: S
         if ladder is not None and ladder.cap < MOST_DECISIONS and not stop():
             ladder.round()
         length *= 1.5
-
-
-def check_pins(graph: CostGraph, fleet: FleetTarget) -> None:
-    """Refuse pins that name no device, or where devices have no order.
-
-    Raises
-    ------
-    UsageError
-    """
-    last = int(graph.pinned.max(initial=-1))
-    if last < 0:
-        return
-    name = graph.node_names[int(graph.pinned.argmax())]
-    if fleet.free or fleet.shared:
-        how = "stages may take devices in any order" if fleet.free else "devices may hold several stages"
-        raise UsageError(f"node {name!r} is pinned to device {last}, but {how}", "leave such pins out")
-    devices = len(fleet.devices)
-    if last >= devices:
-        there_are = f"devices are 0 to {devices - 1}" if devices > 1 else "there is only device 0"
-        raise UsageError(f"node {name!r} is pinned to device {last}: {there_are}")
-
-
-def check_support(graph: CostGraph, fleet: FleetTarget) -> None:
-    """Refuse nodes that no device of the fleet runs.
-
-    Raises
-    ------
-    InfeasibleError
-    """
-    kinds = [kind for number, kind in enumerate(fleet.kinds) if number in fleet.devices]
-    lacking = np.all([graph_on(graph, kind).work >= INFEASIBLE for kind in kinds], axis=0)
-    nodes = np.flatnonzero(lacking)
-    if len(nodes):
-        names = " or ".join(kind.name for kind in kinds)
-        more = f" and {format_count(len(nodes) - 1, 'other node')}" if len(nodes) > 1 else ""
-        raise InfeasibleError(
-            f"node {graph.node_names[int(nodes[0])]!r}{more} cannot run on {names}, the devices of the fleet",
-            "add a device that can run what the others cannot",
-        )
-
-
-def _infeasible(known: FleetKnown) -> InfeasibleError:
-    """Say why no placement is known."""
-    graph, fleet = known.graph, known.fleet
-    held = format_bytes(int(graph.group_bytes[np.diff(graph.group_ptr) > 0].sum()))
-    rooms = sum(fleet.kinds[kind].target.memory for kind in fleet.devices)
-    devices = format_count(len(fleet.devices), "device")
-    message = f"no placement on {devices} was found that runs"
-    if known.lower >= INFEASIBLE:
-        message = f"no placement on {devices} runs"
-    return InfeasibleError(f"{message} ({held} of parameters, {format_bytes(rooms)} of memory in all)")

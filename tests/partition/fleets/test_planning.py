@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import permutations
+from itertools import pairwise, permutations
 
 import numpy as np
 import pytest
@@ -64,7 +64,7 @@ def test_contraction_keeps_the_optimum() -> None:
         merged += small.n < full.n
         together = replace(graph, colocation=small.kinds[0].node_of)
         assert best_placement(together, fleet) == optimum
-    assert merged > 50
+    assert merged > 30
 
 
 def test_equal_devices_are_those_of_partition() -> None:
@@ -109,6 +109,52 @@ def test_a_node_that_nothing_runs_is_named() -> None:
         plan_fleet(graph, replace(fleet, devices=(0, 0)), QUICK)
     known = plan_fleet(graph, fleet, QUICK)
     assert (known.upper, known.device_of) == (10, (0, 1, 2))
+
+
+def chain(count: int, nbytes: int = 1) -> CostGraph:
+    """Return nodes of 10 ns in a row, with parameters of 100 bytes each."""
+    builder = GraphBuilder("chain", ticks_per_second=NS)
+    nodes = [builder.add_node(f"v{i}", 10) for i in range(count)]
+    for u, v in pairwise(nodes):
+        builder.add_net(f"t{u}", u, [v], nbytes=nbytes)
+    for v in nodes:
+        builder.add_group(f"w{v}", 100, [v])
+    return builder.build()
+
+
+def test_reasons_are_given() -> None:
+    """What cannot run says why: what lies between, a pin, the memory that is lacking."""
+    on = {"a": np.array([1, INFEASIBLE, 1]), "b": np.array([INFEASIBLE, 1, INFEASIBLE])}
+    graph = replace(chain(3), work_on=on)
+    fleet = FleetTarget((Kind("a", Target()), Kind("b", Target())), (0, 1))
+    with pytest.raises(
+        InfeasibleError, match=r"one a runs node 'v0' and others, .* cannot run 'v1'"
+    ) as caught:
+        plan_fleet(graph, fleet, QUICK)
+    assert "stages_per_device" in str(caught.value.hint)
+    pinned = replace(graph, pinned=np.array([1, -1, -1]))
+    with pytest.raises(InfeasibleError, match=r"'v0' is pinned to device 1 \(b\), which cannot run it"):
+        plan_fleet(pinned, fleet, QUICK)
+    for one, other, why in (
+        (90, 90, "needs 100 B, more than any"),
+        (120, 130, "50 B are lacking"),
+        (190, 150, "no placement on 2 devices runs"),
+    ):
+        targets = [Target(memory=room, memory_mode="hard", activations=False) for room in (one, other)]
+        kinds = tuple(Kind(name, target) for name, target in zip("ab", targets, strict=True))
+        with pytest.raises(InfeasibleError, match=why):
+            plan_fleet(chain(3), FleetTarget(kinds, (0, 1)), QUICK)
+
+
+def test_what_only_one_device_runs_is_one_node() -> None:
+    """With one stage per device; where a device may hold several, it need not be."""
+    graph = chain(5)
+    npu = np.array([1, INFEASIBLE, 1, INFEASIBLE, 1])
+    graph = replace(graph, work_on={"npu": npu})
+    fleet = FleetTarget((Kind("npu", Target()), Kind("cpu", Target())), (0, 1, 0))
+    assert build_fleet(graph, fleet).n == 3
+    assert build_fleet(graph, replace(fleet, devices=(0, 1, 1))).n == 5
+    assert build_fleet(graph, replace(fleet, stages_per_device=None)).n == 5
 
 
 def test_pins_name_devices() -> None:
