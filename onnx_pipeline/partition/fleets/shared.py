@@ -35,7 +35,7 @@ from onnx_pipeline.stop import AnyOf, Asked, Deadline, Stop
 #: Share of the time limit for one stage per device, and for the linear program of prices.
 PLAIN_SHARE, PRICE_SHARE = 0.15, 0.25
 #: Nodes above which the linear program takes too long: it grows faster than the graph.
-PRICED = 20_000
+PRICED = 5_000
 
 
 def place_shared(
@@ -55,31 +55,35 @@ def place_shared(
     """
     if stop is None:
         stop = AnyOf(lambda: known.reached(params.gap), Deadline(params.time_limit))
-    inst = contract_fleet(build_fleet(known.graph, known.fleet), stop)
-    _one_each(known, inst, params, stop)
-    preferred = None if stop() else _priced(known, inst, params)
+    full = build_fleet(known.graph, known.fleet)
+    inst = contract_fleet(full, stop)
+    _one_each(known, params, stop)
+    preferred = None if stop() else _bounds(known, full, inst, params)
     if not known.reached(params.gap):
         progress("partition", None, "several stages per device: annealing")
         SharedAnnealer(known, inst, preferred, params.seed).turn(stop)
 
 
-def _one_each(known: FleetKnown, inst: FleetInstance, params: SearchParams, stop: Stop) -> None:
+def _one_each(known: FleetKnown, params: SearchParams, stop: Stop) -> None:
     """Offer the best placement with one stage per device."""
     from onnx_pipeline.partition.fleets.planning import search  # which calls this module
 
     fleet = replace(known.fleet, stages_per_device=1, free=True)
+    inst = contract_fleet(build_fleet(known.graph, fleet), stop)
     plain = FleetKnown(known.graph, fleet)
     plain.bound(simple_fleet(inst), "simple")
-    search(plain, inst._replace(fleet=fleet), params, AnyOf(stop, Deadline(PLAIN_SHARE * params.time_limit)))
+    search(plain, inst, params, AnyOf(stop, Deadline(PLAIN_SHARE * params.time_limit), lambda: plain.settled))
     if len(plain.stage_of):
         known.offer(plain.stage_of, plain.device_of, plain.method)
 
 
-def _priced(known: FleetKnown, inst: FleetInstance, params: SearchParams) -> IntArray | None:
-    """Add the bounds; return the kind that every node should be on."""
-    fluid = fluid_bound(inst)
+def _bounds(
+    known: FleetKnown, full: FleetInstance, inst: FleetInstance, params: SearchParams
+) -> IntArray | None:
+    """Add bounds; return the kind that every node should be on, if they tell."""
+    fluid = fluid_bound(full)
     known.bound(fluid.ticks, "fluid", {"weights": list(fluid.weights), "memory": list(fluid.memory)})
-    if inst.n > PRICED:
+    if known.reached(params.gap) or inst.n > PRICED:
         return None
     bound = price_bound(inst, PRICE_SHARE * params.time_limit)
     if bound is None:
