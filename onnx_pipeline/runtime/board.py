@@ -29,8 +29,8 @@ _Waiting = tuple[T, Hashable | None]
 class Board(Generic[T]):
     """Requests that wait and workers that are free; whoever calls takes care of locks.
 
-    A worker with room never leaves a request waiting that it could take: both :meth:`offer` and
-    :meth:`finished` see to that.
+    A worker with room never leaves a request waiting that it could take: :meth:`offer` and :meth:`finished`
+    see to that, and after everything else that changes who may take what, :meth:`settle` has to.
 
     Parameters
     ----------
@@ -89,11 +89,15 @@ class Board(Generic[T]):
         self._lost |= gone
         return bound
 
-    def regain(self, worker: int) -> Iterator[tuple[int, T]]:
-        """Give to a worker again; yield what it takes now."""
+    def regain(self, worker: int) -> None:
+        """Give to a worker again."""
         self._alive[worker] = True
-        while self._room[worker] and (found := self._take(worker)) is not None:
-            yield found
+
+    def settle(self) -> Iterator[tuple[int, int, T]]:
+        """Yield what workers take now that may have what they might not before: worker, stage, request."""
+        for worker, alive in enumerate(self._alive):
+            while alive and self._room[worker] and (found := self._take(worker)) is not None:
+                yield worker, *found
 
     def is_served(self, stage: int) -> bool:
         """Whether any worker of a stage is alive."""
@@ -107,7 +111,7 @@ class Board(Generic[T]):
         return False
 
     def forget(self, sequence: Hashable) -> None:
-        """Let a sequence end; the same key may begin another one."""
+        """Let a sequence end; the same key may begin another one. What still waits may go anywhere."""
         self._homes.pop(sequence, None)
         self._lost.discard(sequence)
 

@@ -37,6 +37,9 @@ class ModelMeta:
 class PipelineSession:
     """Run the stages of an output directory as if they were one model, several requests at a time.
 
+    A stage has as many workers as the manifest says replicas; stages on the same device have one worker,
+    which does one thing at a time and serves the latest stage at which a request waits.
+
     Parameters
     ----------
     directory : path-like
@@ -49,20 +52,21 @@ class PipelineSession:
         Options of each provider, in the same order.
     sess_options : mapping or onnxruntime.SessionOptions, or mapping by stage number, optional
         ``{"intra_op_num_threads": 2, "session.intra_op.allow_spinning": "0"}``: attributes, and configuration
-        entries (names with a dot). By default the cores are shared out evenly among the stages. A
-        SessionOptions object cannot be sent to other processes.
+        entries (names with a dot). By default the ``threads`` of a stage in the manifest, else an even
+        share of the cores for every worker. A SessionOptions object cannot be sent to other processes.
     backend : {"auto", "threads", "processes"}
         Where stages run. Threads hand tensors over by reference. Processes copy them through shared
         memory, but share no interpreter lock with each other or with the caller.
     queue_depth : int
-        Requests that may wait between two stages.
+        Requests of a worker that may wait for the next stage. Between stages of which one device serves some
+        before and some after, only ``max_in_flight`` counts.
     max_in_flight : int, optional
-        Requests in flight at most; a caller that submits more waits. By default as many as stages and
-        queues hold, and one more for the first stage to take.
+        Requests in flight at most; a caller that submits more waits. By default as many as stages, their
+        replicas and the queues hold, and one more for each worker of the first stage to take.
     restart : bool
-        Start the stages again when a worker process dies. Requests in flight still fail.
+        Start worker processes again that die. Requests that they had still fail.
     pin : bool
-        Confine each stage to its own share of the cores. It helps only where nothing else runs.
+        Confine each worker to its own share of the cores. It helps only where nothing else runs.
     custom_ops : sequence of path-like
         Libraries of custom operators for onnxruntime. Loading one runs its code.
     allow_reference : path-like, optional

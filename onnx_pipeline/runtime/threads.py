@@ -87,6 +87,9 @@ class Threads:
         """Let a sequence end."""
         with self._lock:
             self._board.forget(sequence)
+            found = list(self._board.settle())
+        for taker, stage, (request, giver) in found:
+            self._inbox[taker].put((stage, request, giver))
 
     def close(self, reason: BaseException | None = None) -> None:
         """End the threads; kernels that run are interrupted at the next one if there is a reason."""

@@ -84,10 +84,28 @@ def test_a_worker_that_is_lost() -> None:
     assert not board.is_lost(None)
     assert board.finished(1) == (0, "b")
     assert board.offer(0, "c") is None
-    assert list(board.regain(0)) == [(0, "c")]
+    board.regain(0)
+    assert list(board.settle()) == [(0, 0, "c")]
+    assert list(board.settle()) == []
     assert board.lose(1) == []
     assert board.lose(0) == []
     assert not board.is_served(0)
+
+
+def test_who_may_go_elsewhere_does() -> None:
+    """What waited for its sequence's replica is free once the sequence is lost or has ended."""
+    layout = Layout(((0,), (0,), (1,), (1,)), 2)
+    for lose in (True, False):
+        board: Board[str] = Board(layout)
+        assert board.offer(0, "s0", "s") == 0
+        assert board.offer(1, "s1", "s") == 2
+        assert board.offer(1, "s2", "s") is None
+        assert list(board.settle()) == []
+        if lose:
+            assert board.lose(0) == []
+        else:
+            board.forget("s")
+        assert list(board.settle()) == [(3, 1, "s2")]
 
 
 def test_borders_that_may_be_full() -> None:

@@ -256,6 +256,18 @@ def test_big_tensors_grow_their_slots(directory: Path) -> None:
             same(result, answer(request(i, size=size)))
 
 
+def test_a_big_tensor_behind_a_small_one(tmp_path: Path) -> None:
+    """Both are of fixed shape and lie in one slot, which grows once the second one is looked for."""
+    text = """m (float[8] x, float[300000] z) => (float[300000] y) {
+        a = Neg(x)  b = Abs(z)  s = ReduceSum <keepdims = 1> (a)  y = Mul(b, s)
+    }"""
+    split(save(tmp_path, text), tmp_path / "out", 2)
+    with PipelineSession(tmp_path / "out", backend="processes") as session:
+        for i in range(30):
+            x, z = np.full(8, i, np.float32), np.arange(300000, dtype=np.float32) - 10**5
+            np.testing.assert_array_equal(session.run(None, {"x": x, "z": z})[0], np.abs(z) * -8 * i)
+
+
 @pytest.mark.parametrize(
     ("backend", "depth", "limit"),
     [("threads", 1, 1), ("threads", 1, None), ("threads", 2, 40), ("processes", 1, 1), ("processes", 2, 40)],

@@ -166,6 +166,8 @@ class Processes:
         """Let a sequence end."""
         with self._lock:
             self._board.forget(sequence)
+            busy = self._settle()
+        self._flush(busy)
 
     def close(self, reason: BaseException | None = None) -> None:
         """End the processes: at once if there is a reason, else as soon as each has noticed."""
@@ -229,6 +231,10 @@ class Processes:
         taker = self._board.offer(stage, carried, carried.request.sequence)
         return [] if taker is None else [self._assign(taker, stage, carried)]
 
+    def _settle(self) -> list[_Desk]:
+        """Give out what may now be taken by others; return whose outbox got something."""
+        return [self._assign(*found) for found in self._board.settle()]
+
     def _assign(self, index: int, stage: int, carried: _Carried) -> _Desk:
         desk, request = self._desks[index], carried.request
         if carried.giver is not None:
@@ -256,9 +262,11 @@ class Processes:
             desk.inside.clear()
             desk.outbox.clear()
             lost += self._board.lose(desk.index)
+            busy = self._settle()
             if self._broken is None:
                 text = reason.reason if isinstance(reason, StageError) else str(reason)
                 self._notes |= {(stage, desk.unit.replica): Note(False, text) for stage in desk.unit.stages}
+        self._flush(busy)
         self._give_up_unless_served(reason, self._restart)
         self._fail(lost, self._broken or reason)
 
@@ -272,17 +280,17 @@ class Processes:
         except Exception as error:
             problem = error
         keys = [(stage, desk.unit.replica) for stage in desk.unit.stages]
+        busy: list[_Desk] = []
         with self._lock:
             welcome = problem is None and self._broken is None
             for key in keys:
                 self._notes[key] = Note(welcome, self._notes[key].note if problem is None else str(problem))
             if welcome:
                 desk.crew = crew
-                for stage, carried in self._board.regain(desk.index):
-                    self._assign(desk.index, stage, carried)
-        if welcome:
-            self._flush([desk])
-        elif crew is not None:
+                self._board.regain(desk.index)
+                busy = self._settle()
+        self._flush(busy)
+        if crew is not None and not welcome:
             crew.stop(at_once=True)
             crew.close()
         if problem is not None:

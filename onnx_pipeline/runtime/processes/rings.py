@@ -79,6 +79,7 @@ class Ring:
         self._maps: list[npt.NDArray[np.uint8] | None] = [None] * slots
         self._addresses = [0] * slots
         self._next = 0
+        self._held: list[npt.NDArray[np.uint8]] = []
 
     def take(self, ticket: int) -> int:
         """Return the slot to write for a request."""
@@ -95,7 +96,7 @@ class Ring:
         self._next = (self._next - 1) % self.slots
 
     def memory(self, slot: int, nbytes: int) -> npt.NDArray[np.uint8]:
-        """Return the bytes of a slot, at least so many; older views stay valid."""
+        """Return the bytes of a slot, at least so many; older views and addresses in them stay valid."""
         known = self._maps[slot]
         if known is not None and known.nbytes >= nbytes:
             return known
@@ -104,6 +105,8 @@ class Ring:
         size = max(_LEAST, 1 << (nbytes - 1).bit_length())
         view = np.frombuffer(mmap.mmap(self.descriptor, size, offset=slot * STRIDE), np.uint8)
         self._maps[slot], self._addresses[slot] = view, view.ctypes.data
+        # onnxruntime may have been told an address in a smaller view. Sizes double, so there are few of them.
+        self._held.append(view)
         return view
 
     def address(self, slot: int, nbytes: int) -> int:
@@ -149,6 +152,7 @@ class Ring:
     def close(self) -> None:
         """Give the file back; memory goes when the last view does."""
         self._maps = [None] * self.slots
+        self._held.clear()
         os.close(self.descriptor)
 
 
