@@ -33,6 +33,18 @@ MODEL = """<ir_version: 8, opset_import: ["" : 20]>
 m (float[N, 16] x) => (float[N, 16] y) <float[16] w = {1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16}> {
     a = Relu(x)  b = Neg(a)  c = Add(b, w)  d = Mul(c, a)  e = Tanh(d)  f = Sub(e, b)  y = Abs(f)
 }"""
+#: Devices of two kinds, of which one lacks an operator; one stage on each.
+FLEET = """
+[[device]]
+name = "fast"
+device = "ideal"
+speed = 2
+unsupported = ["Tanh"]
+[[device]]
+name = "slow"
+device = "ideal"
+count = 2
+"""
 #: No command may take longer on these files, or more memory than this on top of the libraries'.
 SECONDS, BYTES = 20.0, 2 << 30
 #: What replaces a value: other types, limits of types, references to nothing, control characters.
@@ -92,7 +104,7 @@ def meaning(document: dict[str, Any]) -> Any:
     for stage in manifest["stages"]:
         stage["node_names"] = sorted(stage["node_names"])
     certificate = {k: v for k, v in manifest["certificate"].items() if k != "bounds"}
-    runtime = ("measured", "providers", "execution_order")
+    runtime = ("measured", "providers", "threads", "execution_order")
     stages = [{k: v for k, v in stage.items() if k not in runtime} for stage in manifest["stages"]]
     return certificate, stages, manifest["model"]["inputs"], manifest["model"]["outputs"]
 
@@ -109,7 +121,7 @@ def same(first: Any, second: Any) -> bool:
 
 
 class Campaign:
-    """Two splits, one with replicas, their costs and plans, and what became of their forgeries."""
+    """Splits, one with replicas and one on a fleet, their costs and plans; what became of their forgeries."""
 
     def __init__(self, folder: Path, seed: int) -> None:
         self.folder, self.rng = folder, random.Random(seed)
@@ -125,13 +137,21 @@ class Campaign:
         op.split(self.model, devices=5, output=self.mixed, cost_model="analytic", time_limit=0.3, **limited)
         limits = ["--memory", "200B", "--memory-mode", "hard", "--device", "ideal"]
         self.run(["plan", costs, "--devices", "5", *limits, *QUICK, "-o", str(folder / "mixed.json")])
+        self.placed = folder / "placed"
+        (folder / "fleet.toml").write_text(FLEET)
+        fleet: dict[str, Any] = {"fleet": folder / "fleet.toml", "cost_model": "analytic", "time_limit": 0.3}
+        op.split(self.model, output=self.placed, **fleet)
+        kinds = ["--fleet", str(folder / "fleet.toml")]
+        self.run(["plan", costs, *kinds, *QUICK, "-o", str(folder / "placed.json")])
         shutil.copy(self.out / "costs.json", folder / "costs.json")
         files = (
             self.out / "manifest.json",
             self.out / "costs.json",
             self.mixed / "manifest.json",
+            self.placed / "manifest.json",
             folder / "plan.json",
             folder / "mixed.json",
+            folder / "placed.json",
             folder / "costs.json",
         )
         self.truth = {path: json.loads(path.read_text()) for path in files}
@@ -146,7 +166,7 @@ class Campaign:
             bench = ["bench", out, "--rounds", "1", "--requests", "1", "--no-baselines"]
             model = str(self.model)
             return [["verify", out, "--model", model], ["verify", out], ["show", out], run, bench]
-        if path.name in ("plan.json", "mixed.json"):
+        if path.name in ("plan.json", "mixed.json", "placed.json"):
             return [["verify", str(path)], ["show", str(path)]]
         output = ["-o", str(self.folder / "other.json"), "--force"]
         return [["plan", str(path), "-k", "2", *QUICK, *output], ["verify", plan]]

@@ -63,7 +63,10 @@ def improve(
         If stages do not run here, and measuring them was asked for.
     """
     rounds = params.rounds(priced.costs.kind)
-    if not rounds or first.partition.used < 2 or planfile.on_fleet(first):
+    if rounds and planfile.on_fleet(first):
+        planner.progress("note", None, "stages on a fleet are not measured here; `bench` measures them")
+        return first, None
+    if not rounds or first.partition.used < 2:
         return first, None
     try:
         found = _measured(first, priced, planner, params, output)

@@ -75,6 +75,7 @@ def test_option_names_are_the_contract() -> None:
         "--plot",
     }
     streaming |= {"--custom-ops"}
+    fleets = {"--fleet", "--stages-per-device"}
     expected = {
         "explore": {"MODEL|COSTS", "--front", "--ignore-colocation", "--config"}
         | costs
@@ -87,12 +88,14 @@ def test_option_names_are_the_contract() -> None:
         | costs
         | output
         | search
-        | target,
-        "profile": {"MODEL", "--config"} | costs | output,
+        | target
+        | fleets,
+        "profile": {"MODEL", "--config", "--fleet"} | costs | output,
         "plan": {"GRAPH", "--front", "--ignore-colocation", "--perturb", "--samples", "--config"}
         | output
         | search
-        | target,
+        | target
+        | fleets,
         "emit": {"MODEL", "PLAN.json", "--annotate", "--weights", "--config"}
         | {"--dim", "--inputs", "--custom-ops"}
         | output,

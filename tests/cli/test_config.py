@@ -23,6 +23,8 @@ from onnx_pipeline.settings import KEYS, load
 VALUES: dict[str, tuple[str, Any]] = {
     "stages": ("3", 3),
     "devices": ("4", 4),
+    "fleet": ('"f.toml"', "f.toml"),
+    "stages_per_device": ('"any"', "any"),
     "output": ('"elsewhere"', Path("elsewhere")),
     "force": ("true", True),
     "device": ('"edge"', "edge"),

@@ -207,6 +207,7 @@ def test_split_and_run_on_two_kinds(run: Run) -> None:
     outcome = run("split", "mlp.onnx", "--fleet", "f.toml", "--profile-runs", 3, *QUICK)
     assert outcome.code == 0, outcome.err
     assert "written to mlp-f" in outcome.out
+    assert "stages on a fleet are not measured here" in outcome.err
     assert "one: profiled on CPUExecutionProvider with 1 thread; cannot run" in outcome.out
     document = json.loads(Path("mlp-f/manifest.json").read_text())
     running = {"one": (1, None), "two": (2, [{"name": "CPUExecutionProvider", "options": {}}])}
@@ -225,9 +226,8 @@ def test_split_and_run_on_two_kinds(run: Run) -> None:
 def test_a_split_on_every_device(run: Run) -> None:
     """Stage files, manifest and notebook card of a split on a fleet; emit writes the same from a plan."""
     onnx.save(builders.mlp(), "mlp.onnx")
-    Path("f.toml").write_text(
-        '[[device]]\nname = "a"\ndevice = "ideal"\ncount = 2\n[[device]]\nname = "b"\ndevice = "ideal"\nspeed = 2\n'
-    )
+    first = '[[device]]\nname = "a"\ndevice = "ideal"\ncount = 2\n'
+    Path("f.toml").write_text(first + '[[device]]\nname = "b"\ndevice = "ideal"\nspeed = 2\n')
     common = ["--fleet", "f.toml", "--cost-model", "analytic"]
     document = run("split", "mlp.onnx", *common, "-o", "out", "--annotate", "--json", *QUICK).document
     used = [stage["device"] for stage in document["stages"]]

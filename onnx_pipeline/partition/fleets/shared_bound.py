@@ -20,6 +20,8 @@ from onnx_pipeline.partition.instance.hypergraph import Hypergraph
 MAGNITUDE = 1e4
 #: Weights of kinds are rounded to multiples of one in so many.
 FINENESS = 1 << 22
+#: No price is larger: it fits into 64 bits.
+LARGEST = 1 << 61
 
 
 class PriceBound(NamedTuple):
@@ -173,7 +175,7 @@ def _rounded(h: Hypergraph, c: _Columns, result: Any, unit: float) -> KindPrices
 
     def ticks(variables: list[Any]) -> IntArray:
         values = np.array(result.variable_values(variables) if variables else [], dtype=np.float64)
-        return np.maximum(0, np.floor(values / unit * FINENESS)).astype(np.int64)
+        return np.clip(np.floor(values / unit * FINENESS), 0, LARGEST).astype(np.int64)
 
     weight = max(0, math.floor(result.variable_values(c.weight) * FINENESS))
     memory = 0 if c.memory is None else max(0, math.floor(result.variable_values(c.memory) * FINENESS))
