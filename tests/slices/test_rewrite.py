@@ -190,8 +190,11 @@ def test_a_follower_ends_where_a_second_value_is_read() -> None:
     stem, wide = found["stem"], found["wide"]
     assert isinstance(stem, Sliceable)
     assert isinstance(wide, Sliceable)
-    assert [m.node.name for m in stem.members] == ["stem", "norm", "relu6"]
+    assert [m.node.name for m in stem.members] == ["stem", "norm", "relu6", "deep"]
     assert [m.node.name for m in wide.members] == ["wide"]
+    sliced = op.slice_model(MODELS["convnet"](), {"stem": 2})
+    groups = [n.attributes["group"].as_int() for n in sliced.graph if str(n.name).startswith("deep")]
+    assert groups == [32, 32]
     assert (stem.most, wide.most) == (2, 3)
     assert wide.borders(2) == (0, 48, 96)
     assert wide.borders(5) == (0, 16, 32, 48, 64, 96)
