@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from onnx_pipeline.graph.target import Target
     from onnx_pipeline.partition.replicas.known import Known
     from onnx_pipeline.partition.replicas.planning import Plans
-    from onnx_pipeline.partition.result import Partition, PartitionResult
+    from onnx_pipeline.partition.result import Partition
 
 
 class Alternative(NamedTuple):
@@ -256,7 +256,7 @@ def replicate(
     target : Target, Device, str or path-like, optional
         Devices and links, a device also by name or as a TOML file; default: free transfers, unlimited memory.
     time_limit : float
-        Seconds of search for each number of devices, proofs included, beyond what all share.
+        Seconds of search for each number of devices, proofs included; what one leaves over, others have.
     gap : float
         Stop once this gap is proved; 0 asks for a proof of optimality.
     seed, pins, together, no_cut, progress
@@ -340,14 +340,14 @@ def _whole(known: Known) -> Alternative | None:
     return None if one.ticks >= INFEASIBLE else _figures(one, (known.devices,))
 
 
-def _equal(known: Known, found: tuple[PartitionResult, ...]) -> Alternative | None:
+def _equal(known: Known, found: tuple[Partition, ...]) -> Alternative | None:
     """Return the best of floor(N / k) replicas of k stages; one stage is the whole model."""
     fitting = [result for result in found if result.stages <= known.devices]
     if not fitting:
         return _whole(known)
 
-    def period(result: PartitionResult) -> Fraction:
-        return Fraction(result.upper, known.devices // result.stages) / result.graph.ticks_per_second
+    def period(result: Partition) -> Fraction:
+        return Fraction(result.ticks, known.devices // result.stages) / result.graph.ticks_per_second
 
     best = min(fitting, key=period)
     share = known.devices // best.stages
