@@ -20,8 +20,8 @@ from onnx_pipeline.partition.instance.hypergraph import Hypergraph
 MAGNITUDE = 1e4
 #: Weights of kinds are rounded to multiples of one in so many.
 FINENESS = 1 << 22
-#: No price is larger: it fits into 64 bits.
-LARGEST = 1 << 61
+#: Where prices end: what is larger, or no number at all, comes from a program without limits.
+LARGEST = 1 << 56
 
 
 class PriceBound(NamedTuple):
@@ -175,10 +175,14 @@ def _rounded(h: Hypergraph, c: _Columns, result: Any, unit: float) -> KindPrices
 
     def ticks(variables: list[Any]) -> IntArray:
         values = np.array(result.variable_values(variables) if variables else [], dtype=np.float64)
-        return np.clip(np.floor(values / unit * FINENESS), 0, LARGEST).astype(np.int64)
+        values = np.nan_to_num(values / unit * FINENESS, nan=0.0, posinf=0.0)
+        return np.clip(np.floor(values), 0, LARGEST).astype(np.int64)
 
-    weight = max(0, math.floor(result.variable_values(c.weight) * FINENESS))
-    memory = 0 if c.memory is None else max(0, math.floor(result.variable_values(c.memory) * FINENESS))
+    def whole(value: float) -> int:
+        return math.floor(min(max(0.0, value * FINENESS), LARGEST)) if math.isfinite(value) else 0
+
+    weight = whole(result.variable_values(c.weight))
+    memory = 0 if c.memory is None else whole(result.variable_values(c.memory))
     if h.ns_per_byte >= 0:
         memory = min(memory, math.floor(weight * Fraction(h.ns_per_byte)))
     gain, loss = ticks(c.gain), ticks(c.loss)
@@ -212,7 +216,7 @@ def _fed(h: Hypergraph, start: IntArray, flow: IntArray) -> IntArray:
     ).static_order()
     leaving = _by_node(h.pred, range(len(flow)), n)
     for v in order:
-        entering = int(flow[h.pred_ptr[v] : h.pred_ptr[v + 1]].sum())
+        entering = sum(flow[h.pred_ptr[v] : h.pred_ptr[v + 1]].tolist())
         flow[leaving[v]] = _trimmed(flow[leaving[v]], int(start[v]) + entering)
     return flow
 
