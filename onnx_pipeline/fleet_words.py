@@ -21,7 +21,7 @@ MOST_NAMED = 4
 
 def on_fleet(document: Document) -> bool:
     """Whether a document is about devices that differ."""
-    return "fleet" in document["target"]
+    return "fleet" in document.get("target", {})
 
 
 def device_name(document: Document, device: int) -> str:
