@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from onnx_pipeline.graph.target import Target
     from onnx_pipeline.partition.replicas.known import Known
     from onnx_pipeline.partition.replicas.planning import Plans
-    from onnx_pipeline.partition.result import Partition, PartitionResult, SearchRecord
+    from onnx_pipeline.partition.result import Partition, SearchRecord
 
 
 __all__ = ["Alternative", "ReplicaPlan", "ReplicaTable", "replicate"]
@@ -85,7 +85,7 @@ def replicate(
     target : Target, Device, str or path-like, optional
         Devices and links, a device also by name or as a TOML file; default: free transfers, unlimited memory.
     time_limit : float
-        Seconds of search for each number of devices, proofs included, beyond what all share.
+        Seconds of search for each number of devices, proofs included; what one leaves over, others have.
     gap : float
         Stop once this gap is proved; 0 asks for a proof of optimality.
     seed, pins, together, no_cut, progress
@@ -157,11 +157,10 @@ def _plan(known: Known, plans: Plans, search: SearchRecord) -> ReplicaPlan | Non
     )
 
 
-def best_staged(found: Iterable[PartitionResult], devices: int) -> Partition | None:
+def best_staged(found: Iterable[Partition], devices: int) -> Partition | None:
     """Return the stages of the best of floor(N / k) replicas of k stages, for k from 2 to N."""
     fitting = [result for result in found if result.stages <= devices and result.used > 1]
-    best = min(fitting, key=lambda result: _shared(result, devices), default=None)
-    return None if best is None else best.partition
+    return min(fitting, key=lambda result: _shared(result, devices), default=None)
 
 
 def compared(plan: ReplicaPlan, search: SearchParams, progress: Progress = silent) -> ReplicaPlan:
@@ -169,7 +168,7 @@ def compared(plan: ReplicaPlan, search: SearchParams, progress: Progress = silen
 
     Where whole replicas are optimal, planning ends before; who asks how to use devices still compares.
     """
-    from onnx_pipeline.partition.replicas.planning import EQUAL_SHARE
+    from onnx_pipeline.partition.replicas.equal import EQUAL_SHARE
     from onnx_pipeline.partition.result import PartitionResult
     from onnx_pipeline.partition.sweep import sweep
 
@@ -181,23 +180,23 @@ def compared(plan: ReplicaPlan, search: SearchParams, progress: Progress = silen
     limit = EQUAL_SHARE * search.time_limit / len(stages)
     params = SearchParams(limit, search.gap, search.seed, search.threads)
     found = sweep(graph, stages, plan.target, params, progress)
-    rows = [row for row in found.rows if isinstance(row, PartitionResult)]
+    rows = [row.partition for row in found.rows if isinstance(row, PartitionResult)]
     best = best_staged(rows, devices)
     return replace(plan, staged_partition=best, interrupted=found.interrupted)
 
 
-def _equal(known: Known, found: Sequence[PartitionResult]) -> Alternative | None:
+def _equal(known: Known, found: Sequence[Partition]) -> Alternative | None:
     """Return the best of floor(N / k) replicas of k stages; one stage is the whole model."""
     fitting = [result for result in found if result.stages <= known.devices]
     if not fitting:
         return whole_replicas(known.graph, known.target, known.devices)
     best = min(fitting, key=lambda result: _shared(result, known.devices))
-    return alike(best.partition, known.devices)
+    return alike(best, known.devices)
 
 
-def _shared(result: PartitionResult, devices: int) -> Fraction:
+def _shared(result: Partition, devices: int) -> Fraction:
     """Return the period of as many replicas of a partition as the devices hold."""
-    return Fraction(result.upper, devices // result.used) / result.graph.ticks_per_second
+    return Fraction(result.ticks, devices // result.used) / result.graph.ticks_per_second
 
 
 def _infeasible(known: Known) -> InfeasibleError:

@@ -104,3 +104,17 @@ def test_to_json_of_a_graph(tmp_path: Path) -> None:
     graph = chosen().graph
     op.write_graph(graph, tmp_path / "costs.json")
     assert json.loads((tmp_path / "costs.json").read_text(encoding="utf-8")) == graph.to_json()
+
+
+def test_replicas_are_shown() -> None:
+    """The devices of every stage, its period, bars as long as periods, and why."""
+    builder = op.GraphBuilder("chain")
+    for i, work in enumerate((3e6, 1e6)):
+        builder.add_node(f"v{i}", work)
+        builder.add_group(f"w{i}", 10, [i])
+    plan = op.plan(builder.build(), devices=4, memory=10, memory_mode="hard", device="ideal", time_limit=2)
+    html = plan._repr_html_()  # type: ignore[union-attr]
+    assert ">devices</th>" in html
+    assert ">3</td>" in html
+    assert html.count("width:100.00%") == 2
+    assert "2 stages on 3 and 1 devices serve 1,000/s" in html

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+import onnx_pipeline as op
 from onnx_pipeline.errors import InfeasibleError, InputError, UsageError
 from onnx_pipeline.graph.builder import GraphBuilder
 from onnx_pipeline.graph.constraints import Demands
@@ -108,3 +109,20 @@ def test_an_unwritable_log_is_refused_at_once(tmp_path: Path) -> None:
         Planner(2, Target(), QUICK, log=tmp_path)
     with pytest.raises(InputError, match="cannot be written"):
         Planner(2, Target(), QUICK, log=tmp_path / "file" / "h.csv")
+
+
+def test_stages_or_devices() -> None:
+    """Exactly one of them, in every function that plans."""
+    graph = GraphBuilder("one")
+    graph.add_node("a", 1e6)
+    neither: dict[str, int] = {}
+    for wrong in (neither, {"stages": 2, "devices": 2}):
+        with pytest.raises(UsageError, match="stages and devices"):
+            op.plan(graph.build(), **wrong)
+    with pytest.raises(UsageError, match="devices must be a whole number"):
+        op.plan(graph.build(), devices=0)
+    with pytest.raises(UsageError, match="devices and exactly exclude each other"):
+        op.plan(graph.build(), devices=2, demands=op.Demands(exactly=True))
+    plan = op.plan(graph.build(), devices=2)
+    assert isinstance(plan, op.ReplicaPlan)
+    assert plan.replicas == (2,)

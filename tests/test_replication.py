@@ -14,7 +14,7 @@ from onnx_pipeline.graph.costgraph import CostGraph
 from onnx_pipeline.graph.objective import check_partition
 from onnx_pipeline.graph.replicas import price_replicas
 from onnx_pipeline.graph.ticks import NS
-from onnx_pipeline.partition.replicas import planning
+from onnx_pipeline.partition.replicas import lattice, planning
 from onnx_pipeline.replication import replicate
 from tests.random_graphs import brute_force, random_graph, random_target
 from tests.replica_oracle import brute_force_period
@@ -36,7 +36,7 @@ def chain(works: list[int], weights: list[int]) -> CostGraph:
 HARD = op.Target(memory=10, memory_mode="hard", activations=False)
 
 
-def test_plans_agree_with_brute_force() -> None:
+def test_plans_agree_with_brute_force(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every feature: bounds below the optimum, valid plans above, verdicts true."""
     rng = np.random.default_rng(5)
     proved = 0
@@ -46,6 +46,7 @@ def test_plans_agree_with_brute_force() -> None:
         graph = random_graph(rng, 6, pins=pins, ticks_per_second=None if number % 4 >= 2 else NS)
         target = random_target(rng, activations=number % 2 == 1)
         optimum = brute_force_period(graph, target, devices)
+        monkeypatch.setattr(lattice, "IDEALS", 1 if number % 8 >= 4 else 4_000)  # as if they were too many
         try:
             plan = replicate(graph, devices, target, time_limit=1.0)
         except InfeasibleError:
@@ -116,13 +117,14 @@ def test_a_table_is_made_in_one_search() -> None:
     )
 
 
-def test_tables_agree_with_brute_force() -> None:
+def test_tables_agree_with_brute_force(monkeypatch: pytest.MonkeyPatch) -> None:
     """What rows give each other is true for every number of devices."""
     rng = np.random.default_rng(6)
     infeasible = 0
     for number in range(60):
         graph = random_graph(rng, 5, pins=2 if number % 4 == 0 else 0)
         target = random_target(rng, activations=number % 2 == 1)
+        monkeypatch.setattr(lattice, "IDEALS", 1 if number % 8 >= 4 else 4_000)
         table = replicate(graph, range(2, 7), target, time_limit=0.2)
         for devices in range(2, 7):
             optimum, plan = brute_force_period(graph, target, devices), table[devices]
@@ -153,10 +155,10 @@ def test_pins_name_stages_whatever_the_replicas() -> None:
 def test_ctrl_c_keeps_what_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where memory may overflow, whole replicas are known from the start."""
 
-    def interrupt(self: planning._Work) -> None:
+    def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(planning._Work, "equal", interrupt)
+    monkeypatch.setattr(planning, "equal_partitions", interrupt)
     plan = replicate(chain([3, 1, 1, 3], [10] * 4), 8, op.Target(bandwidth=1e3, memory=10))
     assert plan.interrupted
     assert (plan.replicas, plan.status) == ((8,), "feasible")

@@ -68,8 +68,8 @@ def price_replicas(
     return Served(period, sum(cost.total for cost in costs))
 
 
-def allot(costs: Sequence[int], devices: int) -> list[int]:
-    """Return how many devices to give each non-empty stage: the least period, then the fewest devices.
+def periods(costs: Sequence[int], devices: int) -> list[Fraction]:
+    """Return the least periods of non-empty stages on as many devices as stages, one more, ..., so many.
 
     The next device goes to the stage that is slowest so far. No division of the devices can leave that stage
     fewer and be better, so the period ends up least.
@@ -81,15 +81,32 @@ def allot(costs: Sequence[int], devices: int) -> list[int]:
     """
     if len(costs) > devices:
         raise UsageError(f"{len(costs)} stages do not fit on {devices} devices")
-    replicas = [1] * len(costs)
-    slowest = [(Fraction(-cost), s) for s, cost in enumerate(costs)]
+    if not costs:
+        return [Fraction(0)] * (devices + 1)
+    slowest = [(Fraction(-cost), s, 1) for s, cost in enumerate(costs)]
     heapq.heapify(slowest)
+    found = [-slowest[0][0]]
     for _ in range(devices - len(costs)):
-        _, s = slowest[0]
-        replicas[s] += 1
-        heapq.heapreplace(slowest, (Fraction(-costs[s], replicas[s]), s))
-    period = -slowest[0][0] if slowest else Fraction(0)
+        _, s, replicas = slowest[0]
+        heapq.heapreplace(slowest, (Fraction(-costs[s], replicas + 1), s, replicas + 1))
+        found.append(-slowest[0][0])
+    return found
+
+
+def serving(costs: Sequence[int], period: Fraction) -> list[int]:
+    """Return the fewest devices of each non-empty stage that keep a period."""
     return [max(1, -int(-cost // period)) if period else 1 for cost in costs]
+
+
+def allot(costs: Sequence[int], devices: int) -> list[int]:
+    """Return how many devices to give each non-empty stage: the least period, then the fewest devices.
+
+    Raises
+    ------
+    UsageError
+        If there are fewer devices than stages.
+    """
+    return serving(costs, periods(costs, devices)[-1])
 
 
 def capacities(period: Fraction | None, devices: int) -> IntArray:

@@ -50,7 +50,7 @@ class SlicePlan:
     limits : tuple of Limit
         What limits the plan without slices, the largest bound first; empty where no single node does.
     op_types : mapping of str to str
-        Operators of the nodes that can be sliced.
+        Operators of nodes that limits may name.
     ended : str
         Why no more is sliced.
     """
@@ -92,14 +92,17 @@ class SlicePlan:
         if not self.limits:
             return "no single node limits the plan"
         first = self.limits[0]
-        told = first.told(self.op_types.get(first.node, "not sliceable"))
+        told = first.told(self.op_types.get(first.node, "one that cannot be sliced"))
         others = len(self.limits) - 1
         told += f" and {format_count(others, 'more node')}" if others else ""
         before = format_seconds(self.unsliced.bottleneck)
         if not self.parts:
             return f"{told}: {before}; {self.ended}"
         counts = sorted(set(self.parts.values()))
-        what = "it" if set(self.parts) == {first.node} else format_count(len(self.parts), "node")
+        what = format_count(len(self.parts), "node")
+        if len(self.parts) == 1:
+            (name,) = self.parts
+            what = "it" if name == first.node else f"node {name!r}"
         span = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
         after = format_seconds(self.result.bottleneck)
         return f"{told}: {before}; slicing {what} in {span} gives {after}"
@@ -228,7 +231,8 @@ def auto(
         rounds.append(Round(dict(state.parts), sliced, solve(sliced)))
     best = min(each.result.bottleneck for each in rounds)
     chosen = next(each for each in rounds if each.result.bottleneck <= best * (1 + WORTH))
-    op_types = {name: str(each.node.op_type) for name, each in candidates.items()}
+    members = (member.node for each in candidates.values() for member in each.members)
+    op_types = {str(node.name): node.op_type for node in members}
     return SlicePlan(tuple(rounds), chosen, first, op_types, ended)
 
 

@@ -22,6 +22,7 @@ from onnx_pipeline.graph.ticks import NS
 from onnx_pipeline.model.shapes import TensorInfo
 from onnx_pipeline.ort.providers import CPU
 from onnx_pipeline.slices.graphs import Shares
+from onnx_pipeline.slices.operators import piece_attributes
 from onnx_pipeline.slices.slicing import Slicing
 from onnx_pipeline.slices.which import Sliceable
 
@@ -197,7 +198,7 @@ def _alone(
                 given[name] = value.const_value
             else:
                 inputs[name] = kind
-    nodes = tuple(ir.to_proto(member.node) for member in sliceable.members)
+    nodes = tuple(_piece(member.node, width) for member in sliceable.members)
     used = {node.domain for node in nodes}
     return _Alone(
         nodes,
@@ -207,6 +208,14 @@ def _alone(
         (str(sliceable.result.name),),
         {d: v for d, v in opsets.items() if d in used},
     )
+
+
+def _piece(node: ir.Node, width: int) -> onnx.NodeProto:
+    """Return a node as one of so many channels."""
+    proto: onnx.NodeProto = ir.to_proto(node)
+    del proto.attribute[:]
+    proto.attribute.extend(ir.to_proto(each) for each in piece_attributes(node, width))
+    return proto
 
 
 def _join(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from onnx_pipeline.errors import UsageError
@@ -163,7 +164,8 @@ def plan_slices(
     def solved(graph: CostGraph) -> PartitionResult:
         return solve(graph, stages, devices, search, progress)
 
-    return auto(graph, candidates, priced.infos, _shares(priced), stages, solved, progress)
+    plan = auto(graph, candidates, priced.infos, _shares(priced), stages, solved, progress)
+    return replace(plan, op_types={str(node.name): node.op_type for node in priced.source.ir.graph})
 
 
 def _shares(priced: Priced) -> SliceCosts:

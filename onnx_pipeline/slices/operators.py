@@ -61,6 +61,8 @@ UNARY = frozenset(
 )
 #: Functions of two elements or more, with broadcasting.
 BROADCAST = frozenset({"Add", "Sub", "Mul", "Div", "Pow", "PRelu", "Max", "Min"})
+#: Functions of one channel.
+POOLS = frozenset({"AveragePool", "GlobalAveragePool", "GlobalMaxPool", "LpPool", "MaxPool"})
 #: Before operator set 7, broadcasting was said by these.
 _OLD_BROADCAST = ("axis", "broadcast")
 
@@ -97,3 +99,23 @@ def is_per_channel(node: ir.Node) -> bool:
         and attribute(node, "training_mode", 0) == 0
         and attribute(node, "spatial", 1) == 1
     )
+
+
+def is_depthwise(node: ir.Node) -> bool:
+    """Return whether a node is a convolution whose channels have nothing to do with each other."""
+    weight = node.inputs[1] if node.op_type == "Conv" and node.domain in DOMAINS else None
+    return weight is not None and attribute(node, "group", 1) > 1
+
+
+def is_pool(node: ir.Node) -> bool:
+    """Return whether a node is a pooling that makes nothing else."""
+    return node.op_type in POOLS and node.domain in DOMAINS and len(node.outputs) == 1
+
+
+def piece_attributes(node: ir.Node, width: int) -> list[ir.Attr]:
+    """Return the attributes of a part of a node that has so many channels."""
+    groups = attribute(node, "group", 1)
+    return [
+        ir.AttrInt64("group", width) if name == "group" and groups > 1 else each
+        for name, each in node.attributes.items()
+    ]

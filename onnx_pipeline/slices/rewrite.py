@@ -13,7 +13,7 @@ from onnx_pipeline.model.nodes import constant_tensor
 from onnx_pipeline.model.shapes import TensorInfo
 from onnx_pipeline.model.sliced import can_slice, slice_tensor
 from onnx_pipeline.model.source import SourceModel
-from onnx_pipeline.slices.operators import BROADCAST, DOMAINS
+from onnx_pipeline.slices.operators import BROADCAST, DOMAINS, piece_attributes
 from onnx_pipeline.slices.slicing import Slicing, cut_name, describe
 from onnx_pipeline.slices.which import Member, Sliceable
 
@@ -76,7 +76,7 @@ class _Rewriter:
                 inputs = [self._operand(member, i, made, (begin, end), place) for i in _count(member)]
                 whole, name = member.node.outputs[0], slicing.pieces[part][number]
                 value = _narrowed(whole, slicing.values[part][number], sliceable.axis, end - begin)
-                self.graph.insert_before(place, _copy(member.node, inputs, value, name))
+                self.graph.insert_before(place, _copy(member.node, inputs, value, name, end - begin))
                 made[whole] = value
             joined.append(made[sliceable.result])
         self._join(sliceable, slicing, joined)
@@ -206,14 +206,16 @@ def _count(member: Member) -> range:
     return range(len(member.node.inputs))
 
 
-def _copy(node: ir.Node, inputs: list[ir.Value | None], output: ir.Value, name: str) -> ir.Node:
+def _copy(
+    node: ir.Node, inputs: list[ir.Value | None], output: ir.Value, name: str, width: int = 1
+) -> ir.Node:
     """Return a node that does the same with other operands."""
     # Outputs that are not used, as those of BatchNormalization, are left out.
     made = ir.Node(
         node.domain,
         node.op_type,
         inputs,
-        list(node.attributes.values()),
+        piece_attributes(node, width),
         overload=node.overload,
         outputs=[output],
         name=name,

@@ -1,8 +1,9 @@
 """Which nodes of a model can be sliced, into how many parts, and what follows the slices.
 
 MatMul, Gemm and Conv with constant weights, and their quantised forms, are divided by output columns or
-channels. Elementwise neighbours (bias, activation, BatchNormalization) follow, so that the parts are joined
-after them: onnxruntime fuses them with the node, and a stage sends what comes out of all of it.
+channels. Neighbours that need only their columns or channels follow (bias, activation, BatchNormalization,
+pooling, depthwise convolution), so that the parts are joined after them: onnxruntime fuses them with the
+node, and a stage sends what comes out of all of it.
 """
 
 from __future__ import annotations
@@ -26,8 +27,10 @@ from onnx_pipeline.slices.operators import (
     GRAIN,
     HEAVY,
     attribute,
+    is_depthwise,
     is_elementwise,
     is_per_channel,
+    is_pool,
     weight_axis,
 )
 
@@ -282,25 +285,35 @@ class _Finder:
     ) -> Member | None:
         """Return a node as a member if slices of its operands are all that slices of its output need."""
         outputs = [value for value in node.outputs if value.name]
-        if node in self._tied or len(outputs) != 1 or self._shape(outputs[0]) != shape:
+        made = self._shape(outputs[0]) if len(outputs) == 1 else None
+        if node in self._tied or made is None or len(made) != len(shape) or made[axis] != shape[axis]:
             return None
         if any(is_quantize(reader) for reader in outputs[0].consumers()):
             return None
-        per_channel = is_per_channel(node) and axis == 1
-        if not per_channel and not is_elementwise(node):
+        channels = axis == 1 and (is_per_channel(node) or is_pool(node) or self._depthwise(node, shape[1]))
+        if not channels and not is_elementwise(node):
             return None
         cuts: dict[int, int] = {}
         for index, operand in enumerate(node.inputs):
-            if operand is None or operand in sliced:
-                if per_channel and index and operand is not None:
-                    return None
+            if operand is None or (operand in sliced and not (channels and index)):
                 continue
-            cut = self._cut(operand, axis, shape, per_slice=per_channel)
-            if isinstance(cut, str) or (index == 0 and per_channel):
+            if channels and (index == 0 or operand in sliced or not self._constant(operand)):
+                return None
+            if channels:
+                cuts[index] = 0
+                continue
+            cut = self._cut(operand, axis, shape)
+            if isinstance(cut, str):
                 return None
             if cut is not None:
                 cuts[index] = cut
         return Member(node, cuts)
+
+    def _depthwise(self, node: ir.Node, channels: int) -> bool:
+        """Whether a node is a convolution with a filter of its own for each of so many channels."""
+        weight = self._shape(node.inputs[1]) if is_depthwise(node) and node.inputs[1] is not None else None
+        groups = attribute(node, "group", 1)
+        return weight is not None and groups == channels and weight[:2] == (channels, 1)
 
 
 def _leaves(value: ir.Value, inside: set[ir.Node]) -> bool:

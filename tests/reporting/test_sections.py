@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import onnx_pipeline as op
 from onnx_pipeline import planfile
 from onnx_pipeline.cli.commands import cli
 from onnx_pipeline.reporting import sections
@@ -68,3 +69,27 @@ def test_tables_say_what_charts_show() -> None:
     transfers = sections.transfers(Subject(document, result.partition)).table
     assert transfers is not None
     assert transfers[1][2] == ["0", "2", "2.93 KiB", "yes", "skipping"]
+
+
+def test_replicas_divide_the_bars() -> None:
+    """The table has devices and period, the title names all devices, the command asks for them again."""
+    from onnx_pipeline.reporting.page import target_text
+    from onnx_pipeline.reporting.verdict import tiles
+
+    builder = op.GraphBuilder("chain")
+    for i, work in enumerate((3e6, 1e6)):
+        builder.add_node(f"v{i}", work)
+        builder.add_group(f"w{i}", 10, [i])
+    plan = op.plan(builder.build(), devices=5, memory=10, memory_mode="hard", device="ideal", time_limit=2)
+    subject = read_subject(plan)
+    found = sections.stages(subject.document)
+    assert found.table is not None
+    headings, rows = found.table
+    assert headings[-2:] == ["devices", "period"]
+    assert [row[-2:] for row in rows] == [["3", "1.00 ms"], ["1", "1.00 ms"]]
+    assert target_text(subject.document["target"]).startswith("5 devices (ideal)")
+    assert "--devices 5" in sections.command(subject)
+    shown = {label: (value, text) for label, value, text in tiles(subject.document)}
+    assert shown["devices"][0] == "4 of 5"
+    assert shown["devices"][1].startswith("A replica of the whole model needs 20 B")
+    assert shown["period"] == ("1.00 ms", "stages 0, 1")

@@ -363,3 +363,22 @@ def test_threads_of_a_stage(loops: Path, tmp_path: Path, monkeypatch: pytest.Mon
     with PipelineSession(tmp_path / "d") as session:
         sessions = session._flow.backend._runners  # type: ignore[attr-defined]
         assert sessions[1][1].session.get_session_options().intra_op_num_threads == 2
+
+
+def test_room_of_a_request_that_dies_waiting_comes_back(loops: Path, tmp_path: Path) -> None:
+    """It waited for its sequence's replica behind another one; who had handed it over goes on."""
+    directory = deploy(shutil.copytree(loops, tmp_path / "out"), {1: 2})
+    with PipelineSession(directory, backend="processes", restart=True, queue_depth=1) as session:
+        for round_ in range(3):
+            other = session.submit(request(1, n=FOREVER), sequence=-1 - round_)
+            futures = [session.submit(request(1, n=FOREVER), sequence=round_) for _ in range(3)]
+            queue = session._flow.backend._board._queues[1]  # type: ignore[attr-defined]
+            wait_for(lambda: len(queue) == 1)  # noqa: B023 (called at once)
+            before = pids(session)
+            for pid in before[1:3]:
+                os.kill(pid, signal.SIGKILL)
+            for future in (*futures, other):
+                assert isinstance(future.exception(timeout=LIMIT), StageError)
+            wait_for(lambda: len({*pids(session)} - {*before[1:3]}) == 5)  # noqa: B023
+        for i in range(10):
+            same(session.run(None, request(i)), answer(request(i)))

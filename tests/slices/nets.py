@@ -72,6 +72,8 @@ def computed() -> onnx.ModelProto:
     x = net.op("MatMul", x, turned, name="turned")
     scale = net.constant(net.rng.standard_normal((1, 192)).astype(np.float32), "scale")
     scaled = net.op("Mul", net.weight(160, 192, name="scaled.weight", fan_in=160), scale, name="scale.mul")
+    rows = net.constant(net.rng.standard_normal((160, 1)).astype(np.float32), "rows")
+    scaled = net.op("Mul", scaled, rows, name="rows.mul")
     x = net.op("MatMul", x, net.op("Identity", scaled, name="same"), name="scaled")
     shape = net.constant(np.array([192, 192]), "shape")
     flat = net.constant((net.rng.standard_normal(192 * 192) / 16).astype(np.float32), "flat")

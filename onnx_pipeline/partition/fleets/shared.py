@@ -34,8 +34,8 @@ from onnx_pipeline.stop import AnyOf, Asked, Deadline, Stop
 
 #: Share of the time limit for one stage per device, and for the linear program of prices.
 PLAIN_SHARE, PRICE_SHARE = 0.15, 0.25
-#: Nodes above which the linear program takes too long: it grows faster than the graph.
-PRICED = 5_000
+#: Nodes for each second of the time limit above which the linear program would take too much of it.
+PRICED = 100
 
 
 def place_shared(
@@ -83,7 +83,7 @@ def _bounds(
     """Add bounds; return the kind that every node should be on, if they tell."""
     fluid = fluid_bound(full)
     known.bound(fluid.ticks, "fluid", {"weights": list(fluid.weights), "memory": list(fluid.memory)})
-    if known.reached(params.gap) or inst.n > PRICED:
+    if known.reached(params.gap) or inst.n > PRICED * params.time_limit:
         return None
     bound = price_bound(inst, PRICE_SHARE * params.time_limit)
     if bound is None:

@@ -113,6 +113,6 @@ def recheck(partition: Partition, devices: int, lower: Fraction, seconds: float)
         if answer.stage_of is not None:
             known, stages = Known(graph, target, devices), inst.expand(answer.stage_of)
             # Pins may ask for more than the search counts: the objective has the last word.
-            if meets_pins(known, stages) and known.offer(stages, "ideals") and _less(known.period, lower):
+            if meets_pins(graph, stages) and known.offer(stages, "ideals") and _less(known.period, lower):
                 return [f"stages with replicas below {said} exist"]
     return [f"{said} could not be proved again in {seconds:g} s from each end"]

@@ -7,6 +7,7 @@ import numpy as np
 from onnx_pipeline.graph.replicas import capacities
 from onnx_pipeline.partition import kernels
 from onnx_pipeline.partition.instance.build import build
+from onnx_pipeline.partition.replicas.between import LatticeSearch
 from onnx_pipeline.partition.replicas.ideals import ReplicaSearch, climb
 from onnx_pipeline.partition.replicas.slicing import divide, price_segments
 from onnx_pipeline.partition.search.tapes import make_tape
@@ -25,3 +26,7 @@ def ensure_compiled(progress: Progress) -> None:
     start, buffer = price_segments(tape, 1000)
     divide(tape.pin, start, buffer, capacities(None, 2), np.zeros(inst.n, dtype=np.int64))
     ReplicaSearch(inst).ask(capacities(None, 2), 1000, never)
+    lattice = LatticeSearch.of(inst)
+    assert lattice is not None
+    lattice.ask(capacities(None, 2), 1000, never)
+    next(lattice.bottlenecks(1))

@@ -2,18 +2,60 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fractions import Fraction
+from typing import NamedTuple
 
 import numpy as np
 
 from onnx_pipeline.graph.costgraph import CostGraph, IntArray
 from onnx_pipeline.graph.objective import check_partition, price_stages
-from onnx_pipeline.graph.replicas import allot, price_replicas
+from onnx_pipeline.graph.replicas import periods, serving
 from onnx_pipeline.graph.target import INFEASIBLE, Target
+
+
+class Chain(NamedTuple):
+    """Stages of the original graph, checked and priced by the objective for any number of devices.
+
+    Attributes
+    ----------
+    stage_of : int64[n]
+    costs : tuple of int
+        Of all stages, those without nodes included.
+    filled : tuple of int
+        Stages with nodes.
+    method : str
+    """
+
+    stage_of: IntArray
+    costs: tuple[int, ...]
+    filled: tuple[int, ...]
+    method: str
+
+    def periods(self, devices: int) -> list[Fraction | None]:
+        """Return the least period on 0 devices, 1, ..., so many; None on fewer devices than stages."""
+        none: list[Fraction | None] = [None] * (devices + 1)
+        if max(self.costs, default=0) >= INFEASIBLE or len(self.costs) > devices:
+            return none
+        found = periods([self.costs[s] for s in self.filled], devices)
+        return [*none[: len(self.costs)], *found[len(self.costs) - len(self.filled) :]]
+
+
+def chain(graph: CostGraph, target: Target, stage_of: IntArray, method: str) -> Chain:
+    """Number stages without gaps, check and price them.
+
+    Raises
+    ------
+    AssertionError
+        If they are no partition that meets the demands.
+    """
+    stage_of = compact(graph, stage_of)
+    stages = int(stage_of.max(initial=-1)) + 1
+    wrong = check_partition(graph, stage_of, stages)
+    if wrong:
+        raise AssertionError(f"{method} made an invalid plan: {wrong}")
+    costs = tuple(cost.total for cost in price_stages(graph, target, stage_of, stages))
+    return Chain(stage_of, costs, tuple(np.unique(stage_of).tolist()), method)
 
 
 @dataclass(eq=False)
@@ -27,29 +69,36 @@ class Known:
     devices : int
     period : Fraction or None
         In ticks, None before the first plan.
-    stage_of : int64[n]
+    chain : Chain or None
+        The plan's stages.
     replicas : tuple of int
     lower : Fraction
         Best bound of the period, in ticks.
-    method, bound_method : str
-        What found the plan and the bound.
+    bound_method : str
+        What found the bound.
     infeasible : bool
         Whether it is proved that there is no plan.
-    seconds : float
-        Time spent on this number of devices alone.
     """
 
     graph: CostGraph
     target: Target
     devices: int
     period: Fraction | None = None
-    stage_of: IntArray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    chain: Chain | None = None
     replicas: tuple[int, ...] = ()
     lower: Fraction = Fraction(0)
-    method: str = ""
     bound_method: str = "simple"
     infeasible: bool = False
-    seconds: float = 0.0
+
+    @property
+    def stage_of(self) -> IntArray:
+        """Stage of every node, empty before the first plan."""
+        return np.zeros(0, dtype=np.int64) if self.chain is None else self.chain.stage_of
+
+    @property
+    def method(self) -> str:
+        """What found the plan."""
+        return "" if self.chain is None else self.chain.method
 
     @property
     def settled(self) -> bool:
@@ -60,49 +109,29 @@ class Known:
         """Whether the proved gap is small enough."""
         return self.settled or (self.period is not None and self.period - self.lower <= gap * self.period)
 
-    def offer(self, stage_of: IntArray, method: str, costs: Sequence[int] | None = None) -> bool:
+    def offer(self, stage_of: IntArray, method: str) -> bool:
         """Consider stages of the original nodes; return whether they are the new best.
-
-        Parameters
-        ----------
-        stage_of : int64[n]
-        method : str
-        costs : sequence of int, optional
-            Cost of every stage, where it is known already.
 
         Raises
         ------
         AssertionError
             If they are not valid, or better than a bound.
         """
-        stage_of = compact(self.graph, stage_of)
-        stages = int(stage_of.max(initial=-1)) + 1
-        filled = np.unique(stage_of)
-        if len(filled) > self.devices:
-            return False
-        if costs is None:
-            costs = [cost.total for cost in price_stages(self.graph, self.target, stage_of, stages)]
-        if max(costs, default=0) >= INFEASIBLE:
-            return False
-        replicas = np.zeros(stages, dtype=np.int64)
-        replicas[filled] = allot([costs[s] for s in filled.tolist()], self.devices)
-        period = max((Fraction(costs[s], int(replicas[s])) for s in filled.tolist()), default=Fraction(0))
-        if self.period is not None and period >= self.period:
-            return False
-        self.take(stage_of, replicas.tolist(), method)
-        return True
+        found = chain(self.graph, self.target, stage_of, method)
+        return self.adopt(found, found.periods(self.devices)[self.devices])
 
-    def take(self, stage_of: IntArray, replicas: Sequence[int], method: str) -> None:
-        """Make stages and replicas the plan, as the objective prices them."""
-        wrong = check_partition(self.graph, stage_of, len(replicas))
-        period = price_replicas(self.graph, self.target, stage_of, replicas).period
-        if wrong or sum(replicas) > self.devices:
-            raise AssertionError(f"{method} made an invalid plan: {wrong or replicas}")
+    def adopt(self, found: Chain, period: Fraction | None) -> bool:
+        """Make a chain the plan if its period, the least on so many devices, is the best."""
+        if period is None or (self.period is not None and period >= self.period):
+            return False
         if period < self.lower or self.infeasible:
             raise AssertionError(
-                f"bound {self.lower} by {self.bound_method} exceeds a known plan at {period}"
+                f"bound {self.lower} by {self.bound_method} exceeds a plan of {found.method} at {period}"
             )
-        self.period, self.stage_of, self.replicas, self.method = period, stage_of, tuple(replicas), method
+        replicas = np.zeros(len(found.costs), dtype=np.int64)
+        replicas[list(found.filled)] = serving([found.costs[s] for s in found.filled], period)
+        self.period, self.chain, self.replicas = period, found, tuple(replicas.tolist())
+        return True
 
     def bound(self, lower: Fraction, method: str) -> None:
         """Take a lower bound if it is the best."""
@@ -110,15 +139,6 @@ class Known:
             raise AssertionError(f"bound {lower} by {method} exceeds a known plan at {self.period}")
         if lower > self.lower:
             self.lower, self.bound_method = lower, method
-
-    @contextmanager
-    def clock(self) -> Iterator[None]:
-        """Count the time of a ``with`` block as this row's."""
-        begin = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds += time.perf_counter() - begin
 
 
 def compact(graph: CostGraph, stage_of: IntArray) -> IntArray:
@@ -139,9 +159,7 @@ def compact(graph: CostGraph, stage_of: IntArray) -> IntArray:
     return np.asarray(number[stage_of], dtype=np.int64)
 
 
-def meets_pins(known: Known, stage_of: IntArray) -> bool:
+def meets_pins(graph: CostGraph, stage_of: IntArray) -> bool:
     """Whether ascending stages can be numbered so that pinned nodes are in theirs."""
-    pinned = known.graph.pinned
-    numbered = compact(known.graph, stage_of)
-    fits = bool((numbered[pinned >= 0] == pinned[pinned >= 0]).all())
-    return fits and int(numbered.max(initial=0)) < known.devices
+    demanded = graph.pinned >= 0
+    return bool((compact(graph, stage_of)[demanded] == graph.pinned[demanded]).all())

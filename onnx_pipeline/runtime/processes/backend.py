@@ -30,6 +30,12 @@ class _Carried:
     places: dict[str, PlaceRow]
     giver: Crew | None = None
 
+    def release(self) -> None:
+        """Give room back to the worker that handed it over: it waits no longer for the next stage."""
+        if self.giver is not None:
+            self.giver.give_room()
+            self.giver = None
+
 
 @dataclass(eq=False)
 class _Desk:
@@ -237,9 +243,7 @@ class Processes:
 
     def _assign(self, index: int, stage: int, carried: _Carried) -> _Desk:
         desk, request = self._desks[index], carried.request
-        if carried.giver is not None:
-            carried.giver.give_room()
-            carried.giver = None
+        carried.release()
         desk.inside[request.number] = carried
         places = {name: place for name, place in carried.places.items() if name in desk.reads}
         desk.outbox.append((request.number, carried.ticket, stage, places, [], None))
@@ -323,6 +327,7 @@ class Processes:
             if self._inside.pop(request.number, None) is None:
                 return
             self._tickets.append(carried.ticket)
+            carried.release()
         with contextlib.suppress(Exception):  # a callback of the caller must not end the collector
             self._finish(request, failure)
 

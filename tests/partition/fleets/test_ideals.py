@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from onnx_pipeline.errors import InfeasibleError
+from onnx_pipeline.graph.builder import GraphBuilder
+from onnx_pipeline.graph.costgraph import CostGraph
 from onnx_pipeline.graph.fleet import FleetTarget, Kind, device_loads
-from onnx_pipeline.graph.target import INFEASIBLE
+from onnx_pipeline.graph.target import INFEASIBLE, Target
+from onnx_pipeline.graph.ticks import NS
 from onnx_pipeline.partition.fleets import ideals
 from onnx_pipeline.partition.fleets.ideals import FleetSearch
 from onnx_pipeline.partition.fleets.instance import build_fleet, contract_fleet
@@ -68,3 +72,32 @@ def test_a_budget_ends_it_without_an_answer() -> None:
     answer = search.ask(INFEASIBLE - 1, 1, never)
     assert (answer.stage_of, answer.proved_none, search.spent) == (None, False, 1)
     assert search.ask(INFEASIBLE - 1, 10**6, lambda: True) == (None, (), False)
+
+
+def chain(works: dict[str, list[int]], edges: list[tuple[int, int]], nbytes: int) -> CostGraph:
+    """Return a graph with the work of every kind, and a tensor for every edge."""
+    count = len(next(iter(works.values())))
+    builder = GraphBuilder("chain", ticks_per_second=NS)
+    nodes = [builder.add_node(f"v{v}", 0) for v in range(count)]
+    for u, v in edges:
+        builder.add_net(f"t{u}.{v}", nodes[u], [nodes[v]], nbytes=nbytes)
+    return replace(builder.build(), work_on={name: np.array(row) for name, row in works.items()})
+
+
+def test_saturation_asks_every_kind_that_is_left() -> None:
+    """A node that could join the first stage for nothing there, and is dear to do without later."""
+    works = {"first": [10, 5, INFEASIBLE], "later": [10, 5, 20]}
+    graph = chain(works, [(1, 2)], nbytes=100)
+    kinds = Kind("first", Target()), Kind("later", Target(bandwidth=1e9))
+    answer = FleetSearch(build_fleet(graph, FleetTarget(kinds, (0, 1)))).ask(25, 10**6, never)
+    assert answer.stage_of is not None
+    assert answer.stage_of[1] == answer.stage_of[2]
+
+
+def test_an_ideal_counts_with_the_fewest_devices_used() -> None:
+    """Reached first by skipping devices, then by using them: what follows needs all that are left."""
+    works = {"small": [60, 60, *[INFEASIBLE] * 3], "large": [45, 45, 60, 60, 60]}
+    graph = chain(works, [(v, v + 1) for v in range(4)], nbytes=0)
+    kinds = Kind("small", Target()), Kind("large", Target())
+    answer = FleetSearch(build_fleet(graph, FleetTarget(kinds, (0, 0, 1, 1, 1)))).ask(100, 10**6, never)
+    assert answer.device_of == (0, 1, 2, 3, 4)
