@@ -2,32 +2,21 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
-from onnx_pipeline.errors import UsageError
 from onnx_pipeline.graph.constraints import NO_DEMANDS
-from onnx_pipeline.parameters import PathLike, SearchParams
+from onnx_pipeline.parameters import SearchParams
 from onnx_pipeline.progress import ProgressLike, shows_progress, silent
 
 if TYPE_CHECKING:
+    from onnx_pipeline.fleet_planning import FleetLike
     from onnx_pipeline.graph.costgraph import CostGraph, IntArray
     from onnx_pipeline.graph.fleet import FleetTarget
     from onnx_pipeline.graph.objective import StageCost
     from onnx_pipeline.partition.fleets.known import FleetKnown
     from onnx_pipeline.partition.result import Bound
-
-
-class FleetLike(Protocol):
-    """A description of devices that can price a graph for itself."""
-
-    def target(self, graph: CostGraph) -> FleetTarget:
-        """Return the partitioner's view of the devices."""
-
-    def priced(self, graph: CostGraph) -> CostGraph:
-        """Return the graph with the work of every node on every kind of device."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,7 +136,7 @@ class Placement:
 @shows_progress("searching")
 def place(
     graph: CostGraph,
-    fleet: FleetTarget | FleetLike | PathLike,
+    fleet: FleetTarget | FleetLike,
     *,
     time_limit: float = 10.0,
     gap: float = 0.0,
@@ -166,7 +155,7 @@ def place(
     Parameters
     ----------
     graph : CostGraph
-    fleet : FleetTarget, Fleet, str or path-like
+    fleet : FleetTarget, Fleet, mapping, str or path-like
         The devices, also as a TOML file; in the order of the pipeline, unless they may be taken in any.
     time_limit : float
         Seconds of search, proofs included.
@@ -216,21 +205,23 @@ def place(
     return _placement(plan_fleet(graph, chosen, params, progress))
 
 
-def as_fleet(graph: CostGraph, fleet: FleetTarget | FleetLike | PathLike) -> tuple[CostGraph, FleetTarget]:
+def as_fleet(graph: CostGraph, fleet: FleetTarget | FleetLike) -> tuple[CostGraph, FleetTarget]:
     """Return a graph with the work of every kind, and the devices, from any form that callers give.
 
     Raises
     ------
     UsageError
         If it is none of them.
+    InputError
+        If the fleet's file is wrong.
     """
+    from onnx_pipeline.costmodel.fleets import load_fleet
     from onnx_pipeline.graph.fleet import FleetTarget
 
     if isinstance(fleet, FleetTarget):
         return graph, fleet
-    if isinstance(fleet, str | os.PathLike) or not hasattr(fleet, "target"):
-        raise UsageError(f"fleet must be a FleetTarget, a Fleet or the file of one, got {fleet!r}")
-    return fleet.priced(graph), fleet.target(graph)
+    loaded = load_fleet(fleet)
+    return loaded.priced(graph), loaded.target(graph)
 
 
 def _placement(known: FleetKnown) -> Placement:

@@ -62,7 +62,7 @@ class FleetAnnealer:
             unit = (upper * len(devices) / self.inst.n) ** 2 + 1.0
             if not self._cooling.run(h, self._walk, self._cooling.limit(task.lower, upper), unit, stop):
                 continue
-            found = place_free_sources(self.inst.kinds[0], self._index, self._walk.stage)
+            found = self._whole(self._walk.stage)
             upper = int(self._walk.cost.max())
             if self.inst.n > EAGER:
                 late = devices, found
@@ -71,6 +71,10 @@ class FleetAnnealer:
                 upper = task.upper
         if late is not None:
             self._offer(*late)
+
+    def _whole(self, stage: IntArray) -> IntArray:
+        """Return stages of all nodes for those of the walk, in which free sources are left out."""
+        return place_free_sources(self.inst.kinds[0], self._index, stage)
 
     def _offer(self, devices: tuple[int, ...], stage: IntArray) -> None:
         """Offer what a run found, and the best cut of its order."""

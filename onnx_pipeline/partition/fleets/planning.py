@@ -16,6 +16,7 @@ from onnx_pipeline.partition.fleets.instance import FleetInstance, build_fleet, 
 from onnx_pipeline.partition.fleets.kernels import ensure_compiled
 from onnx_pipeline.partition.fleets.known import FleetKnown
 from onnx_pipeline.partition.fleets.ladder import FleetLadder
+from onnx_pipeline.partition.fleets.mincut import mincut_fleet
 from onnx_pipeline.partition.fleets.reasons import check_between, check_pins, check_support, infeasible
 from onnx_pipeline.partition.fleets.simple import simple_fleet
 from onnx_pipeline.partition.fleets.task import FleetTask
@@ -26,6 +27,8 @@ from onnx_pipeline.stop import AnyOf, Asked, Deadline, Stop, is_interrupt
 
 #: Effort beyond which no question gets.
 MOST_DECISIONS = 1 << 40
+#: Minimum cuts around nodes, at most.
+MOST_CUTS = 100
 #: Looks at the clock of the first turn of annealing, about a hundred a second.
 FIRST_TURN = 20.0
 
@@ -93,12 +96,17 @@ def search(known: FleetKnown, inst: FleetInstance, params: SearchParams, stop: S
     ladder = FleetLadder(known, inst, stop) if inst.n <= EXACT_LIMIT else None
     if ladder is not None:
         ladder.start()
+    if not stop():
+        pause = AnyOf(stop, Asked(MOST_CUTS))
+        known.bound(mincut_fleet(inst, pause, known.upper), "min-cut")
     entries = (inst.n + max(each.m for each in inst.kinds)) * len(inst.fleet.devices)
     annealer = FleetAnnealer(task, cutter, params.seed) if entries <= TABLE_LIMIT else None
     length = FIRST_TURN
     while not stop():
-        if annealer is not None:
+        if annealer is not None and known.upper < INFEASIBLE:
             annealer.turn(AnyOf(stop, Asked(length)))
-        if ladder is not None and ladder.cap < MOST_DECISIONS and not stop():
+        elif ladder is None or ladder.cap > MOST_DECISIONS:
+            break
+        if ladder is not None and ladder.cap <= MOST_DECISIONS and not stop():
             ladder.round()
         length *= 1.5

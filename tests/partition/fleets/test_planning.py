@@ -36,7 +36,7 @@ def test_placements_against_brute_force(free: bool) -> None:
     """No bound is above the optimum, no placement below it, and what is proved is true."""
     rng = np.random.default_rng(1)
     found = 0
-    for _ in range(150):
+    for _ in range(70):
         graph, fleet = random_fleet(rng, 6, free=free)
         optimum = best_placement(graph, fleet)
         known = placed(graph, fleet)
@@ -47,7 +47,7 @@ def test_placements_against_brute_force(free: bool) -> None:
             assert max(load.total for load in loads) == known.upper
             assert known.lower <= optimum <= known.upper
             found += known.upper == optimum
-    assert found > 100
+    assert found > 40
 
 
 def test_contraction_keeps_the_optimum() -> None:
