@@ -82,6 +82,7 @@ _HOME = {
     "Crossing": "borders.crossings",
     "Demands": "graph.constraints",
     "Device": "costmodel.devices",
+    "DeviceKind": "costmodel.fleets",
     "Exploration": "exploration",
     "Fleet": "costmodel.fleets",
     "FleetResult": "partition.placed",

@@ -110,7 +110,7 @@ def test_defaults_of_the_facade() -> None:
     defaults = {item.name: item.default for kind in SETS for item in fields(kind)}  # type: ignore[arg-type]
     own = {"device", "demands", "partition", "log", "phases", "progress", "ignore_colocation"}
     own |= {"pins", "together", "no_cut"}  # added to the demands
-    own |= {"stages", "devices"}  # one of them must be given
+    own |= {"stages", "devices", "fleet", "stages_per_device"}  # one of the first three must be given
     for function in (op.split, op.profile, op.plan):
         for name, parameter in inspect.signature(function).parameters.items():
             if parameter.default is not parameter.empty and name not in own:

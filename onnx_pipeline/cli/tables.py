@@ -10,8 +10,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from onnx_pipeline import fleet_words
 from onnx_pipeline.arrangement import periods, with_replicas
-from onnx_pipeline.cli import fleet_tables, replica_tables
+from onnx_pipeline.cli import replica_tables
 from onnx_pipeline.cli.terminal import harmless, make_console, print_lines, print_title, print_whole
 from onnx_pipeline.cli.verdict import costs, spent, verdict
 from onnx_pipeline.errors import printable
@@ -64,7 +65,7 @@ def render(console: Console, document: Document, title: str | None = None) -> No
         columns = stage_columns(document, unicode=unicode, bar=BAR_WIDTH - missing)
     for part in _side_by_side(columns, console.width):
         print_whole(console, _table(part, bottlenecks(document), unicode=unicode))
-    if fleet_tables.on_fleet(document) and fleet_tables.shared(document):
+    if fleet_words.on_fleet(document) and fleet_words.shared(document):
         _print_loads(console, document, unicode=unicode)
     if with_replicas(document):
         console.print()
@@ -75,10 +76,10 @@ def render(console: Console, document: Document, title: str | None = None) -> No
 
 def _print_loads(console: Console, document: Document, *, unicode: bool) -> None:
     """Print the load of every device, where some have several stages."""
-    most, _ = fleet_tables.slowest(document)
-    shares = [load / most if most else 0.0 for *_, load in fleet_tables.loads(document)]
+    most, _ = fleet_words.slowest(document)
+    shares = [load / most if most else 0.0 for *_, load in fleet_words.loads(document)]
     bars = [f"{_bar(share, BAR_WIDTH, unicode)} {100 * share:3.0f} %" for share in shares]
-    columns = [*fleet_tables.load_columns(document), ("of slowest", bars)]
+    columns = [*fleet_words.load_columns(document), ("of slowest", bars)]
     console.print()
     print_whole(console, _table(columns, [share >= 1 for share in shares], unicode=unicode))
 
@@ -93,8 +94,8 @@ def headline(document: Document) -> str:
     stages = format_count(used, "stage") if used >= wanted else f"{used} of {format_count(wanted, 'stage')}"
     exactly = "exactly " if document.get("constraints", {}).get("exactly") else ""
     parts = [f"{exactly}{stages} on {device}"]
-    if fleet_tables.on_fleet(document):
-        parts = [fleet_tables.headline(document)]
+    if fleet_words.on_fleet(document):
+        parts = [fleet_words.headline(document)]
     for key, label, form in (
         ("bandwidth_bytes_per_second", "", format_bandwidth),
         ("memory_bytes", " memory", format_bytes),
@@ -120,9 +121,9 @@ def stage_columns(document: Document, *, unicode: bool = True, bar: int = BAR_WI
         loads = periods(document)
         most = max(loads, default=0.0)
         return [*replica_tables.stage_columns(document), *_last(document, loads, most, "load", bar, unicode)]
-    if fleet_tables.on_fleet(document):
-        loads, most = fleet_tables.stage_loads(document), fleet_tables.slowest(document)[0]
-        return [*fleet_tables.stage_columns(document), *_last(document, loads, most, "load", bar, unicode)]
+    if fleet_words.on_fleet(document):
+        loads, most = fleet_words.stage_loads(document), fleet_words.slowest(document)[0]
+        return [*fleet_words.stage_columns(document), *_last(document, loads, most, "load", bar, unicode)]
     stages: Sequence[Document] = document["stages"]
     priced = [stage["cost"] for stage in stages]
     columns: list[Column] = [(key, [str(stage[name]) for stage in stages]) for key, name in _COUNTS]
@@ -153,8 +154,8 @@ def _last(
 
 def bottlenecks(document: Document) -> list[bool]:
     """Return which stages are the slowest: by periods where they have replicas, by devices in a fleet."""
-    if fleet_tables.on_fleet(document):
-        return fleet_tables.slowest(document)[1]
+    if fleet_words.on_fleet(document):
+        return fleet_words.slowest(document)[1]
     times = periods(document)
     return [seconds == max(times) for seconds in times]
 

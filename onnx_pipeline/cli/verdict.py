@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from onnx_pipeline import fleet_words
 from onnx_pipeline.arrangement import why, with_replicas
-from onnx_pipeline.cli import fleet_tables, replica_tables
+from onnx_pipeline.cli import replica_tables
 from onnx_pipeline.cli.choice import choice
 from onnx_pipeline.cli.phases import phase_name
 from onnx_pipeline.figures import format_bytes, format_count, format_percent, format_rate, format_seconds
@@ -38,8 +39,8 @@ def verdict(document: Document) -> list[Line]:
     elif "replicas" in certificate:
         devices = len(document["target"].get("fleet", {}).get("devices", ())) or document["target"]["stages"]
         lines.append(("replicas", _replicas(certificate, devices)))
-    if fleet_tables.on_fleet(document):
-        lines += fleet_tables.lines(document)
+    if fleet_words.on_fleet(document):
+        lines += fleet_words.lines(document)
     if document.get("measurement"):
         lines.append(("measured", measured(document["measurement"], document["stages"])))
         chosen = choice(certificate, document["measurement"])
@@ -101,7 +102,7 @@ def gap(certificate: Document) -> str:
     if (certificate.get("problem") or {}).get("replicas"):
         return replica_tables.gap(certificate, which)
     if (certificate.get("problem") or {}).get("order", "identical") != "identical":
-        return fleet_tables.gap(certificate, which)
+        return fleet_words.gap(certificate, which)
     if certificate["status"] == "optimal":
         return f"{format_percent(certificate['gap'])}: proved optimal {which}"
     return f"{format_percent(certificate['gap'])}: no partition is better by more than this {which}"
@@ -131,7 +132,7 @@ def costs(text: str, origin: Document) -> str:
     """
     kind, _, corrected = text.partition(", ")
     kinds = origin.get("kinds")
-    source = fleet_tables.costs(kinds) if isinstance(kinds, Mapping) and kinds else _source(kind, origin)
+    source = fleet_words.costs(kinds) if isinstance(kinds, Mapping) and kinds else _source(kind, origin)
     parts = [source, *([corrected] if corrected else [])]
     without = origin.get("nodes_without_time")
     if without and isinstance(without, int):

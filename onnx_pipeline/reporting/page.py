@@ -88,6 +88,8 @@ def target_text(target: Mapping[str, Any]) -> str:
     """Return what was partitioned for: ``8 devices (cpu), 10 GB/s, 8 GiB each``."""
     from onnx_pipeline.figures import format_bandwidth, format_bytes, format_count
 
+    if "fleet" in target:
+        return f"{format_count(len(target['fleet']['devices']), 'device')} ({target['device']})"
     devices = target.get("devices", target["stages"])
     parts = [f"{format_count(devices, 'device')} ({target['device']})"]
     speed, memory = target.get("bandwidth_bytes_per_second"), target.get("memory_bytes")

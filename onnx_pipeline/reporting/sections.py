@@ -287,17 +287,22 @@ def command(subject: Subject) -> str:
     target, verb = document["target"], "split" if subject.is_split else "plan"
     file = subject.name if subject.is_split else document["graph"].get("file", "costs.json")
     shape = ["--devices", target["devices"]] if with_replicas(document) else ["-k", target["stages"]]
-    words = ["onnx-pipeline", verb, file, *map(str, shape), "--device", str(target["device"])]
-    words += ["--bandwidth", _quantity(target.get("bandwidth_bytes_per_second"), 1000, "B/s")]
-    words += ["--memory", _quantity(target.get("memory_bytes"), 1024, "B")]
-    if target.get("memory_mode") == "hard":
-        words += ["--memory-mode", "hard"]
+    words = ["onnx-pipeline", verb, file]
+    words += ["--fleet", "fleet.toml"] if "fleet" in target else [*map(str, shape), *_devices(target)]
     if subject.is_split:
         words += ["--cost-model", str(document["cost_model"]["kind"])]
         dims = document["cost_model"].get("dims") or {}
         words += [word for name, size in dims.items() for word in ("--dim", f"{name}={size}")]
     words += ["--seed", str(document["search"]["seed"])]
     return shlex.join(words)
+
+
+def _devices(target: Document) -> list[str]:
+    """Return the options that describe devices which are alike."""
+    words = ["--device", str(target["device"])]
+    words += ["--bandwidth", _quantity(target.get("bandwidth_bytes_per_second"), 1000, "B/s")]
+    words += ["--memory", _quantity(target.get("memory_bytes"), 1024, "B")]
+    return words + (["--memory-mode", "hard"] if target.get("memory_mode") == "hard" else [])
 
 
 def _quantity(value: float | None, step: int, unit: str) -> str:

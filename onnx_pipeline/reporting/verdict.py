@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from onnx_pipeline import fleet_words
 from onnx_pipeline.arrangement import counts, periods, why, with_replicas
 from onnx_pipeline.figures import format_bytes, format_count, format_percent, format_rate, format_seconds
 from onnx_pipeline.graph.costgraph import HOST
@@ -44,17 +45,23 @@ def tiles(document: Document) -> list[Tile]:
         found.insert(
             2, ("speed-up", f"{whole / bottleneck:.2f} ×", f"over one device ({format_seconds(whole)})")
         )
-        found.append(_replicas(_devices(document), whole, bottleneck))
+        if "fleet" not in document["target"]:
+            found.append(_replicas(_devices(document), whole, bottleneck))
     elif whole is None and bottleneck:
         found.append(("replicas", "none", "the whole model does not fit one device"))
     if several:
         found.append(("devices", f"{sum(counts(document))} of {_devices(document)}", why(document)))
+    if "fleet" in document["target"]:
+        used = len({stage["device"] for stage in document["stages"]})
+        found.append(("devices", f"{used} of {_devices(document)}", fleet_words.why(document)))
     return found
 
 
 def _devices(document: Document) -> int:
     """Return how many devices there are."""
     target = document["target"]
+    if "fleet" in target:
+        return len(target["fleet"]["devices"])
     return int(target["devices"] if with_replicas(document) else target["stages"])
 
 
@@ -121,7 +128,11 @@ def _doubts(subject: Subject) -> Iterator[str]:
         yield f"no cost rule for {', '.join(map(str, estimated))}: priced by the bytes moved"
     whole = certificate.get("one_device_seconds")
     devices, bottleneck = _devices(document), certificate["bottleneck_seconds"]
-    if whole and devices > 1 and whole / devices < bottleneck:
+    rate = (certificate.get("replicas") or {}).get("rate_per_second")
+    if "fleet" in document["target"]:
+        if rate and rate * bottleneck > 1:
+            yield "replicas of the whole model answer more requests on the devices that can run it"
+    elif whole and devices > 1 and whole / devices < bottleneck:
         yield f"{devices} replicas of the whole model answer more requests on the same devices"
 
 
