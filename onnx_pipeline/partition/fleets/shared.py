@@ -25,6 +25,7 @@ from onnx_pipeline.partition import kernels
 from onnx_pipeline.partition.fleets.fluid import fluid_bound
 from onnx_pipeline.partition.fleets.instance import FleetInstance, build_fleet, contract_fleet
 from onnx_pipeline.partition.fleets.known import FleetKnown
+from onnx_pipeline.partition.fleets.searching import search
 from onnx_pipeline.partition.fleets.shared_annealing import SharedAnnealer
 from onnx_pipeline.partition.fleets.shared_bound import price_bound
 from onnx_pipeline.partition.fleets.shared_walk import anneal
@@ -66,8 +67,6 @@ def place_shared(
 
 def _one_each(known: FleetKnown, params: SearchParams, stop: Stop) -> None:
     """Offer the best placement with one stage per device."""
-    from onnx_pipeline.partition.fleets.planning import search  # which calls this module
-
     fleet = replace(known.fleet, stages_per_device=1, free=True)
     inst = contract_fleet(build_fleet(known.graph, fleet), stop)
     plain = FleetKnown(known.graph, fleet)
