@@ -80,18 +80,28 @@ def test_a_file_that_ends_early_is_told(tmp_path: Path) -> None:
 
 
 def test_split_of_a_sliced_model_with_external_data(tmp_path: Path) -> None:
-    """Stages hold their slices; a copy of the data file is not made, a changed one is refused."""
-    proto = MODELS["mlp"]()
-    path = tmp_path / "model.onnx"
-    onnx.save(proto, path, save_as_external_data=True, location="w.bin", size_threshold=0)
-    sliced = op.slice_model(path, {"first": 2, "back": 2})
+    """Stages hold their slices, and a data file that only slices are read from is known, too."""
+    proto, parts = MODELS["mlp"](), {"first": 2, "again": 2, "back": 2}
+    sliced, other = (
+        op.slice_model(saved(proto, tmp_path / "model.onnx", location), parts)
+        for location in ("w.bin", "v.bin")
+    )
+    held = [value.const_value for value in sliced.graph.initializers.values()]
+    assert any(isinstance(tensor, SlicedTensor) for tensor in held)
+    assert not any(isinstance(tensor, ir.ExternalTensor) for tensor in held)
     source = load(sliced)
     assert [file.name for file in source.stamps] == ["w.bin"]
-    assert source.sha256 == load(op.slice_model(path, {"first": 2, "back": 2})).sha256
-    assert source.sha256 != load(op.slice_model(path, {"first": 3, "back": 2})).sha256
+    assert source.sha256 == load(sliced).sha256 != load(other).sha256
     manifest = op.split(sliced, stages=3, output=tmp_path / "out", cost_model="analytic", measure=0)
     assert any("first/slice_0" in stage.node_names for stage in manifest.stages)
     assert op.verify(tmp_path / "out", model=sliced).ok
+
+
+def saved(proto: onnx.ModelProto, path: Path, location: str) -> Path:
+    """Save a model with its large weights in a data file."""
+    copy = onnx.ModelProto.FromString(proto.SerializeToString())
+    onnx.save(copy, path, save_as_external_data=True, location=location, size_threshold=1000)
+    return path
 
 
 MEMORY = """

@@ -185,3 +185,11 @@ def test_the_whole_way() -> None:
     assert chosen.op_types["end"] == "Softmax"
     with pytest.raises(op.UsageError, match="Softmax 'end' cannot be sliced"):
         op.plan_slices(model, 3, cost_model="analytic", nodes=["end"])
+
+
+def test_the_best_round_is_chosen() -> None:
+    """Not the last one, which may be worse: slices and their Concats cost something."""
+    costs = {"wide": 132.0, "relu": 70.0, "sum": 86.0, "next": 212.0, "end": 10.0}
+    plan = planned(costs, Target(stage_overhead=7e-9), 5)
+    assert [round(1e9 * each.result.bottleneck) for each in plan.rounds] == [219, 139, 131, 162]
+    assert plan.parts == {"next": 2, "wide": 2}
