@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 import numpy as np
@@ -115,15 +116,19 @@ class ReplicaPlan:
         """Cost of every stage on one device."""
         return self.partition.costs
 
+    @cached_property
+    def _served(self) -> Alternative:
+        return _figures(self.partition, self.replicas)
+
     @property
     def period(self) -> float:
         """Seconds between two requests, rounded up."""
-        return _figures(self.partition, self.replicas).period
+        return self._served.period
 
     @property
     def latency(self) -> float:
         """Seconds that one request takes through all stages, rounded up."""
-        return _figures(self.partition, self.replicas).latency
+        return self._served.latency
 
     @property
     def lower_bound(self) -> float:
@@ -325,32 +330,33 @@ def _plan(known: Known, plans: Plans) -> ReplicaPlan | None:
         known.lower,
         known.method,
         known.bound_method,
-        _whole(known),
-        _equal(known, plans.equal),
+        _whole(plans.whole, known.devices),
+        _equal(known.devices, plans),
         plans.interrupted,
     )
 
 
-def _whole(known: Known) -> Alternative | None:
+def _whole(one: Partition, devices: int) -> Alternative | None:
     """Return what a replica of the whole model on every device does, if one device holds it."""
     from onnx_pipeline.graph.target import INFEASIBLE
-    from onnx_pipeline.partition.result import Partition
 
-    one = Partition(known.graph, known.target, 1, np.zeros(known.graph.num_nodes, dtype=np.int64))
-    return None if one.ticks >= INFEASIBLE else _figures(one, (known.devices,))
+    if one.ticks >= INFEASIBLE:
+        return None
+    period = Fraction(one.costs[0].total, devices) / one.graph.ticks_per_second
+    return Alternative(1, devices, float(period), one.bottleneck)
 
 
-def _equal(known: Known, found: tuple[Partition, ...]) -> Alternative | None:
+def _equal(devices: int, plans: Plans) -> Alternative | None:
     """Return the best of floor(N / k) replicas of k stages; one stage is the whole model."""
-    fitting = [result for result in found if result.stages <= known.devices]
+    fitting = [result for result in plans.equal if result.stages <= devices]
     if not fitting:
-        return _whole(known)
+        return _whole(plans.whole, devices)
 
     def period(result: Partition) -> Fraction:
-        return Fraction(result.ticks, known.devices // result.stages) / result.graph.ticks_per_second
+        return Fraction(result.ticks, devices // result.stages) / result.graph.ticks_per_second
 
     best = min(fitting, key=period)
-    share = known.devices // best.stages
+    share = devices // best.stages
     latency = sum(cost.total for cost in best.costs)
     return Alternative(best.stages, share, best.bottleneck / share, best.graph.seconds(latency))
 
