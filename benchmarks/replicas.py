@@ -1,17 +1,19 @@
 """Stages with replicas: against brute force, and against equal replicas of k stages on real graphs.
 
     python -m benchmarks.replicas --count 20000 [--seed 0]
-    python -m benchmarks.replicas [--devices 8,16,64] [--time-limit 5] [--table] [COSTS.json MODEL.onnx ...]
+    python -m benchmarks.replicas [--devices 8,16,64] [--time-limit 5] [--measured] [COSTS MODEL ...]
+    python -m benchmarks.replicas --table [--time-limit 0.03] [--measured] [COSTS MODEL ...]
 
 With ``--count``: random small nets with every feature, host tensors, pins, colocation, memory of both kinds,
 activations on every second one. No bound may exceed the optimum over all stages and devices, no plan may be
 better, "optimal" and "infeasible" have to be true, and no plan may be worse than floor(N / k) replicas of k
 stages. Half of them are planned as if they had too many ideals to list. Stops at the first contradiction.
 
-Without: the MSR workloads and the models of the zoo at estimated costs, 16 GB/s, with memory of P / 2, P / 4
-and P / 8 per device for P bytes of parameters, hard, activations not counted. Cases that do not fit are left
-out. Printed are the gain over the best of floor(N / k) replicas of k stages and what is proved; with
-``--table``, how long the plans for N = 1..64 take in one search.
+Without: the MSR workloads and the models of the zoo at estimated (or measured) costs, 16 GB/s, with memory of
+P / 2, P / 4 and P / 8 per device for P bytes of parameters, hard, activations not counted. Cases that do not
+fit are left out. Printed are the gain over the best of floor(N / k) replicas of k stages and what is proved;
+with ``--table``, what is proved for N = 1..64 in one search, in seconds of processor time and on the clock:
+0.03 s each are two seconds for all of them.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
+from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 from unittest import mock
@@ -99,13 +102,13 @@ class Case(NamedTuple):
         return math.inf if self.plan.equal is None else self.plan.equal.period / self.plan.period
 
 
-def graphs(files: list[Path]) -> Iterator[CostGraph]:
-    """Yield the given graphs, or those of the data folder."""
+def graphs(files: list[Path], cost_model: str) -> Iterator[CostGraph]:
+    """Yield the given graphs, or those of the data folder, models at estimated or measured costs."""
     chosen = files or [*sorted((DATA / "msr").glob("*.json")), *sorted((DATA / "zoo").glob("*.onnx"))]
     for path in chosen:
         if path.suffix == ".onnx":
             dims = {"s12": 2} if path.stem == "llama_small_past_dyn" else None
-            yield replace(op.profile(path, cost_model="analytic", dims=dims), name=path.stem)
+            yield replace(op.profile(path, cost_model=cost_model, dims=dims), name=path.stem)
         elif path.name != "optima.json":
             yield op.read_graph(path)
 
@@ -117,7 +120,7 @@ def target_of(graph: CostGraph, share: int) -> Target:
 
 
 def measure(graph: CostGraph, numbers: list[int], limit: float) -> Iterator[Case]:
-    """Yield the cases of a graph that fit."""
+    """Yield the cases of a graph that fit, and print those that do not."""
     for share in SHARES:
         for devices in numbers:
             begin = time.perf_counter()
@@ -137,29 +140,38 @@ def measure(graph: CostGraph, numbers: list[int], limit: float) -> Iterator[Case
             yield case
 
 
-def summary(cases: list[Case]) -> None:
-    """Print gains and proofs by memory and devices."""
-    print("\n| memory | devices | cases | gain, geometric mean | largest | proved | seconds, median |")
-    print("|---|---|---|---|---|---|---|")
-    for share, devices in sorted({(case.share, case.devices) for case in cases}):
+def summary(cases: list[Case], models: list[str], numbers: list[int]) -> None:
+    """Print gains and proofs by memory and devices, over those of the models that fit."""
+    print(f"\n{len(models)} models: {', '.join(models)}\n")
+    print("| memory | devices | fit | no equal | gain, geometric mean | largest | proved | seconds, median |")
+    print("|---|---|---|---|---|---|---|---|")
+    for share, devices in product(SHARES, numbers):
         chosen = [case for case in cases if (case.share, case.devices) == (share, devices)]
         gains = [case.gain for case in chosen if math.isfinite(case.gain)]
-        proved = sum(case.plan.status == "optimal" for case in chosen)
-        print(
-            f"| P / {share} | {devices} | {len(chosen)} | {statistics.geometric_mean(gains or [1]):.3f} | "
-            f"{max(gains, default=1):.2f} | {proved} | {statistics.median(c.seconds for c in chosen):.2f} |"
-        )
+        if gains:
+            proved = sum(case.plan.status == "optimal" for case in chosen)
+            print(
+                f"| P / {share} | {devices} | {len(chosen)} | {len(chosen) - len(gains)} | "
+                f"{statistics.geometric_mean(gains):.3f} | {max(gains):.2f} | {proved} | "
+                f"{statistics.median(case.seconds for case in chosen):.2f} |"
+            )
     proved = sum(case.plan.status == "optimal" for case in cases)
     print(f"\n{proved} of {len(cases)} proved, least gain {min(case.gain for case in cases):.4f}")
 
 
 def tables(graph: CostGraph, limit: float) -> None:
-    """Print how long the plans for N = 1..64 take."""
+    """Print what is known of N = 1..64 after how long: plans, proofs (of "none", too), the largest gap."""
     for share in SHARES:
-        begin = time.perf_counter()
+        begin, busy = time.perf_counter(), time.process_time()
         table = op.replicate(graph, range(1, 65), target_of(graph, share), time_limit=limit)
-        seconds = time.perf_counter() - begin
-        print(f"| {graph.name} | {graph.num_nodes} | P / {share} | {seconds:.2f} | {table} |", flush=True)
+        busy, seconds = time.process_time() - busy, time.perf_counter() - begin
+        proved = sum(plan.status == "optimal" for plan in table) + len(table.infeasible)
+        gap = max((plan.gap for plan in table), default=0.0)
+        print(
+            f"| {graph.name} | {graph.num_nodes} | P / {share} | {len(table)} | {proved} of 64 | {gap:.2%} | "
+            f"{busy:.2f} | {seconds:.2f} |",
+            flush=True,
+        )
 
 
 def main() -> None:
@@ -171,19 +183,22 @@ def main() -> None:
     parser.add_argument("--devices", default="8,16,64")
     parser.add_argument("--time-limit", type=float, default=5.0)
     parser.add_argument("--table", action="store_true")
+    parser.add_argument("--measured", action="store_true")
     options = parser.parse_args()
     if options.count:
         campaign(options.count, options.seed)
         return
     numbers = [int(each) for each in options.devices.split(",")]
     cases: list[Case] = []
-    for graph in graphs(options.files):
+    models: list[str] = []
+    for graph in graphs(options.files, "profile" if options.measured else "analytic"):
         if options.table:
             tables(graph, options.time_limit)
         elif graph.group_bytes.sum():
+            models.append(graph.name)
             cases += measure(graph, numbers, options.time_limit)
     if cases:
-        summary(cases)
+        summary(cases, models, numbers)
 
 
 if __name__ == "__main__":

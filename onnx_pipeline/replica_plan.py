@@ -70,10 +70,14 @@ def alike(partition: Partition, devices: int) -> Alternative:
     return found._replace(stages=partition.used)
 
 
-def whole_replicas(graph: CostGraph, target: Target, devices: int) -> Alternative | None:
-    """Return what a replica of the whole model on every device does; None if memory or pins forbid it."""
-    one = Partition(graph, target, 1, np.zeros(graph.num_nodes, dtype=np.int64))
-    return None if one.ticks >= INFEASIBLE or (graph.pinned > 0).any() else figures(one, (devices,))
+def whole_replicas(one: Partition, devices: int) -> Alternative | None:
+    """Return what a replica of the whole model on every device does; None where it is not valid."""
+    return None if one.ticks >= INFEASIBLE or (one.graph.pinned > 0).any() else figures(one, (devices,))
+
+
+def one_stage(graph: CostGraph, target: Target) -> Partition:
+    """Return the whole model as one stage, valid or not."""
+    return Partition(graph, target, 1, np.zeros(graph.num_nodes, dtype=np.int64))
 
 
 @dataclass(frozen=True, eq=False)

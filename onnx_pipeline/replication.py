@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, overload
@@ -149,8 +149,8 @@ def _plan(known: Known, plans: Plans, search: SearchRecord) -> ReplicaPlan | Non
         known.lower,
         known.method,
         known.bound_method,
-        whole_replicas(known.graph, known.target, known.devices),
-        _equal(known, plans.equal),
+        whole_replicas(plans.whole, known.devices),
+        _equal(plans, known.devices),
         plans.interrupted,
         best_staged(plans.equal, known.devices) or (own if own.used > 1 else None),
         replace(search, methods=(known.method,)),
@@ -185,13 +185,12 @@ def compared(plan: ReplicaPlan, search: SearchParams, progress: Progress = silen
     return replace(plan, staged_partition=best, interrupted=found.interrupted)
 
 
-def _equal(known: Known, found: Sequence[Partition]) -> Alternative | None:
+def _equal(plans: Plans, devices: int) -> Alternative | None:
     """Return the best of floor(N / k) replicas of k stages; one stage is the whole model."""
-    fitting = [result for result in found if result.stages <= known.devices]
+    fitting = [result for result in plans.equal if result.stages <= devices]
     if not fitting:
-        return whole_replicas(known.graph, known.target, known.devices)
-    best = min(fitting, key=lambda result: _shared(result, known.devices))
-    return alike(best, known.devices)
+        return whole_replicas(plans.whole, devices)
+    return alike(min(fitting, key=lambda result: _shared(result, devices)), devices)
 
 
 def _shared(result: Partition, devices: int) -> Fraction:

@@ -18,7 +18,7 @@ from onnx_pipeline.graph.objective import countable
 from onnx_pipeline.graph.replicas import price_replicas
 from onnx_pipeline.partition.placed import FleetPartition
 from onnx_pipeline.partition.result import Bound, Certificate, Partition, PartitionResult, SearchRecord
-from onnx_pipeline.replica_plan import ReplicaPlan, alike, whole_replicas
+from onnx_pipeline.replica_plan import ReplicaPlan, alike, one_stage, whole_replicas
 from onnx_pipeline.solution import Solution
 from onnx_pipeline.verification import fleets
 
@@ -133,7 +133,7 @@ def _replica_plan(partition: Partition, claim: Claim, search: SearchRecord) -> R
     devices = claim.target.get("devices", sum(replicas))
     bounds = claimed_periods(partition, claim)
     method, lower = max(bounds, key=lambda each: each[1], default=("", Fraction(0)))
-    whole = whole_replicas(graph, target, devices)
+    whole = whole_replicas(one_stage(graph, target), devices)
     entry = claim.certificate.get("staged")
     staged = None if entry is None else staged_partition(partition, entry)
     ways = [way for way in (whole, None if staged is None else alike(staged, devices)) if way is not None]

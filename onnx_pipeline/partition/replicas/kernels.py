@@ -27,6 +27,6 @@ def ensure_compiled(progress: Progress) -> None:
     divide(tape.pin, start, buffer, capacities(None, 2), np.zeros(inst.n, dtype=np.int64))
     ReplicaSearch(inst).ask(capacities(None, 2), 1000, never)
     lattice = LatticeSearch.of(inst)
-    assert lattice is not None
-    lattice.ask(capacities(None, 2), 1000, never)
-    next(lattice.bottlenecks(1))
+    if lattice is not None:  # it is, unless a test allows hardly any ideals
+        lattice.ask(capacities(None, 2), 1000, never)
+        next(lattice.bottlenecks(1))

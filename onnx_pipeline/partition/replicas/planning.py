@@ -68,6 +68,7 @@ class Plans(NamedTuple):
     """What is known for each number of devices, and the partitions without replicas, by number of stages."""
 
     known: tuple[Known, ...]
+    whole: Partition  # one stage
     equal: tuple[Partition, ...]
     interrupted: bool
 
@@ -102,12 +103,13 @@ def plan_replicas(
     graph = countable(graph, target, devices[-1])
     full = build(graph, target)
     rows = Rows(graph, target, devices, params)
+    whole = Partition(graph, target, 1, np.zeros(graph.num_nodes, dtype=np.int64))
     for known in rows.all:
         known.bound(simple_period(full, known.devices), "simple")
     if not (graph.pinned > 0).any():
-        rows.offer(np.zeros(graph.num_nodes, dtype=np.int64), "whole")
+        rows.offer(whole.stage_of, "whole")
     if all(known.settled for known in rows.all):
-        return Plans(rows.all, (), interrupted=False)
+        return Plans(rows.all, whole, (), interrupted=False)
     with rows.late.paused():
         ensure_compiled(progress)
     equal: list[Partition] = []
@@ -118,7 +120,7 @@ def plan_replicas(
         if not is_interrupt(error):
             raise
         interrupted = True
-    return Plans(rows.all, tuple(equal), interrupted)
+    return Plans(rows.all, whole, tuple(equal), interrupted)
 
 
 class _Work:
