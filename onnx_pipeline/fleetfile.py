@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from onnx_pipeline.errors import UsageError
+from onnx_pipeline.graph.activations import stage_schedules
 from onnx_pipeline.graph.fleet import FleetTarget, Kind, graph_on
 from onnx_pipeline.graph.objective import StageCost, price_stages
 from onnx_pipeline.graph.target import INFEASIBLE, Target
@@ -20,7 +21,7 @@ from onnx_pipeline.graph.ticks import NS, whole
 
 if TYPE_CHECKING:
     from onnx_pipeline.graph.costgraph import CostGraph
-    from onnx_pipeline.partition.placed import FleetPartition, FleetResult
+    from onnx_pipeline.partition.placed import FleetResult
 
 #: Figures of a target by their names in documents.
 _FIGURES = {
@@ -159,10 +160,9 @@ def _whole(graph: CostGraph, kind: Kind) -> StageCost:
 
 def _held(graph: CostGraph) -> int:
     """Return the bytes that the whole model holds: its parameters and the peak of live activations."""
-    from onnx_pipeline.partition.result import Partition
-    from onnx_pipeline.sizing import held
-
-    return held(Partition(graph, Target(), 1, np.zeros(graph.num_nodes, dtype=np.int64)))
+    whole = np.zeros(graph.num_nodes, dtype=np.int64)
+    peak = stage_schedules(graph, whole, 1, [math.inf])[0].peak
+    return price_stages(graph, Target(), whole, 1)[0].parameter_bytes + peak
 
 
 def work_fields(graph: CostGraph) -> dict[str, Any]:
@@ -201,23 +201,3 @@ def with_work(graph: CostGraph, entry: Mapping[str, Any]) -> CostGraph:
         work_on[kind] = np.where([time is None for time in times], INFEASIBLE, ticks)
     kinds = {key: value for key, value in entry.get("meta", {}).items() if key == "kinds"}
     return replace(graph, work_on=work_on, meta={**graph.meta, **kinds})
-
-
-def placed_partition(
-    graph: CostGraph, entry: Mapping[str, Any], stage_of: Any, device_of: Sequence[int]
-) -> tuple[FleetPartition, tuple[Mapping[str, Any], ...]]:
-    """Return the partition that a document describes, in ticks in which everything can be counted.
-
-    Raises
-    ------
-    UsageError
-        If the fleet is none, or the costs are not for its kinds.
-    """
-    from onnx_pipeline.partition.fleets.instance import counted
-    from onnx_pipeline.partition.placed import FleetPartition
-
-    fleet, running = read_fleet(entry)
-    strange = sorted({*(graph.work_on or {})} ^ {kind.name for kind in fleet.kinds})
-    if strange:
-        raise UsageError(f"the costs and the fleet do not name the same kinds of device: {strange[0]!r}")
-    return FleetPartition.of(counted(graph, fleet), fleet, stage_of, tuple(device_of)), running

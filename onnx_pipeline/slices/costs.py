@@ -21,7 +21,7 @@ from onnx_pipeline.costmodel.request import CostRequest
 from onnx_pipeline.graph.ticks import NS
 from onnx_pipeline.model.shapes import TensorInfo
 from onnx_pipeline.ort.providers import CPU
-from onnx_pipeline.slices.graphs import Shares
+from onnx_pipeline.slices.graphs import Shares, ideal_shares
 from onnx_pipeline.slices.operators import piece_attributes
 from onnx_pipeline.slices.slicing import Slicing
 from onnx_pipeline.slices.which import Sliceable
@@ -57,7 +57,7 @@ class ComputedShares:
         nodes = [member.node for member in sliceable.members]
         whole = self._price(nodes, self.request.infos)
         if whole <= 0:
-            return Shares(tuple(width / slicing.size for width in slicing.widths), 0.0)
+            return ideal_shares(slicing)
         parts = {
             width: self._price(nodes, _narrowed_infos(sliceable, self.request.infos, width)) / whole
             for width in set(slicing.widths)

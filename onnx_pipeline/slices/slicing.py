@@ -7,8 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import onnx_ir as ir
-
 from onnx_pipeline.model.roles import parameter_root
 from onnx_pipeline.model.shapes import TensorInfo
 from onnx_pipeline.slices.which import Sliceable
@@ -123,8 +121,3 @@ def _groups(sliceable: Sliceable, borders: Sequence[int], infos: Mapping[str, Te
             names = tuple(cut_name(root, axis, begin, end) for begin, end in ranges)
             groups[root, number] = CutGroup(root, number, names)
     return list(groups.values())
-
-
-def operands(node: ir.Node) -> list[tuple[int, ir.Value]]:
-    """Return the inputs that a node has, with their numbers."""
-    return [(index, value) for index, value in enumerate(node.inputs) if value is not None]

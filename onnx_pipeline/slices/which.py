@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -319,8 +319,3 @@ class _Finder:
 def _leaves(value: ir.Value, inside: set[ir.Node]) -> bool:
     """Whether a value is read by other nodes than these, or by the caller."""
     return value.is_graph_output() or any(reader not in inside for reader in value.consumers())
-
-
-def reasons(found: Mapping[str, Sliceable | str]) -> Iterator[tuple[str, str]]:
-    """Yield the nodes that cannot be sliced, with the reason."""
-    yield from ((name, each) for name, each in found.items() if isinstance(each, str))

@@ -13,6 +13,7 @@ from onnx_pipeline.graph.costgraph import CostGraph
 from onnx_pipeline.graph.fleet import check_placement, graph_on
 from onnx_pipeline.graph.target import INFEASIBLE
 from onnx_pipeline.partition.fleets.certificate import recheck
+from onnx_pipeline.partition.fleets.instance import counted
 from onnx_pipeline.partition.placed import FleetPartition, FleetResult
 from onnx_pipeline.partition.result import Bound, Certificate, SearchRecord
 
@@ -48,7 +49,12 @@ def fleet_partition(graph: CostGraph, claim: Claim) -> FleetPartition:
         raise UsageError(f"the stages are not numbered 0 to {claim.target['stages'] - 1}")
     home = {name: i for i, names in zip(claim.indices, claim.nodes, strict=True) for name in names}
     stage_of = np.array([home[name] for name in graph.node_names], dtype=np.int64)
-    partition, _ = fleetfile.placed_partition(graph, claim.target, stage_of, [int(d or 0) for d in devices])
+    fleet, _ = fleetfile.read_fleet(claim.target)
+    strange = sorted({*(graph.work_on or {})} ^ {kind.name for kind in fleet.kinds})
+    if strange:
+        raise UsageError(f"the costs and the fleet do not name the same kinds of device: {strange[0]!r}")
+    placed = tuple(int(device or 0) for device in devices)
+    partition = FleetPartition.of(counted(graph, fleet), fleet, stage_of, placed)
     wrong = check_placement(partition.graph, partition.fleet, stage_of, partition.device_of)
     if wrong:
         raise UsageError(wrong[0])
