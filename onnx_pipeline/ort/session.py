@@ -129,6 +129,9 @@ def session_options(settings: SessionSettings) -> Any:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = _SILENT
     options.intra_op_num_threads = settings.threads
+    if settings.threads != 1:
+        # Sessions take turns here: one whose threads go on spinning after a run takes the cores of the next.
+        options.add_session_config_entry("session.force_spinning_stop", "1")
     options.inter_op_num_threads = 1
     if not settings.optimise:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL

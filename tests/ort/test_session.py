@@ -74,6 +74,14 @@ def test_settings_arrive(model: Path, tmp_path: Path) -> None:
     assert not plain.enable_profiling
 
 
+def test_threads_stop_spinning_after_a_run() -> None:
+    """Sessions that take turns would lose their cores to the threads of the one before."""
+    entry = "session.force_spinning_stop"
+    assert session_options(SessionSettings(threads=2)).get_session_config_entry(entry) == "1"
+    with pytest.raises(RuntimeError):  # one thread has none that could
+        session_options(SessionSettings(threads=1)).get_session_config_entry(entry)
+
+
 def test_attributes_and_entries_come_last() -> None:
     """A name with a dot is a configuration entry; others override what the settings say."""
     given = {"intra_op_num_threads": 3, "log_severity_level": 2, "session.intra_op.allow_spinning": 0}
