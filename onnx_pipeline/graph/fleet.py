@@ -142,7 +142,7 @@ def device_loads(
     Raises
     ------
     UsageError
-        If the placement is not valid, see :func:`check_placement`.
+        If a tensor flows backwards, or a stage is on no device of the fleet or on one that is not its to take.
     """
     wrong = check_placement(graph, fleet, stage_of, device_of)
     if wrong:
