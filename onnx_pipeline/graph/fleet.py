@@ -142,7 +142,7 @@ def device_loads(
     Raises
     ------
     UsageError
-        If a tensor flows backwards, or a stage is on no device of the fleet or on one that is not its to take.
+        If a tensor flows backwards, or a stage is on a device that it must not take.
     """
     wrong = check_placement(graph, fleet, stage_of, device_of)
     if wrong:
