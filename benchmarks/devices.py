@@ -29,6 +29,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -83,10 +84,9 @@ def replicas(path: Path, folder: Path, rounds: int, seconds: float) -> str:
         name: PipelineSession(folder / name, sess_options=_SINGLE) for name in ("one", "two", "chain")
     }
     contenders: dict[str, Callable[[], float]] = {
-        name: lambda session=session: _streamed(session, feeds, seconds)  # type: ignore[misc]
-        for name, session in sessions.items()
+        name: partial(_streamed, session, feeds, seconds) for name, session in sessions.items()
     }
-    contenders |= {f"plain {n}": lambda n=n: _plain(copies[:n], feeds, seconds) for n in (1, 2)}  # type: ignore[misc]
+    contenders |= {f"plain {n}": partial(_plain, copies[:n], feeds, seconds) for n in (1, 2)}
     times = paired(contenders, rounds)
     order = _keeps_order(sessions["two"], feeds)
     for session in sessions.values():

@@ -264,7 +264,7 @@ def test_sessions_with_replicas_and_devices_leave_nothing(backend: str, loops: P
         workers = pids(forgotten) if backend == "processes" else []
         del forgotten
         wait_for(lambda: not any(map(alive, workers)))  # noqa: B023 (called at once)
-        wait_for(lambda: threading.active_count() <= threads)  # noqa: B023
+        wait_for(lambda: threading.active_count() <= threads)  # noqa: B023 (called at once)
 
 
 def on_devices(skips: Path, devices: list[int], backend: str, depth: int, limit: int | None) -> None:
@@ -379,6 +379,6 @@ def test_room_of_a_request_that_dies_waiting_comes_back(loops: Path, tmp_path: P
                 os.kill(pid, signal.SIGKILL)
             for future in (*futures, other):
                 assert isinstance(future.exception(timeout=LIMIT), StageError)
-            wait_for(lambda: len({*pids(session)} - {*before[1:3]}) == 5)  # noqa: B023
+            wait_for(lambda: len({*pids(session)} - {*before[1:3]}) == 5)  # noqa: B023 (called at once)
         for i in range(10):
             same(session.run(None, request(i)), answer(request(i)))

@@ -7,6 +7,8 @@ the unused ones anywhere between, or in one with two of them swapped.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from onnx_pipeline.graph.costgraph import IntArray
@@ -125,12 +127,6 @@ class FleetAnnealer:
     def _on(self, devices: tuple[int, ...]) -> Hypergraph:
         """Return the hypergraph with rows for the devices."""
         each = [self._hypers[self.fleet.devices[device]] for device in devices]
-        rows: dict[str, object] = {
-            "work": np.array([hyper.work for hyper in each]),
-            "cost": np.array([hyper.cost for hyper in each]),
-            "need": np.array([hyper.need for hyper in each]),
-            "memory": np.array([hyper.memory for hyper in each]),
-            "ns_per_byte": np.array([hyper.ns_per_byte for hyper in each]),
-            "alpha": np.array([hyper.alpha for hyper in each]),
-        }
-        return each[0]._replace(**rows)  # type: ignore[arg-type]
+        fields = ("work", "cost", "need", "memory", "ns_per_byte", "alpha")
+        rows: dict[str, Any] = {name: np.array([getattr(hyper, name) for hyper in each]) for name in fields}
+        return each[0]._replace(**rows)  # a row per stage, where plain problems have one
